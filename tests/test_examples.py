@@ -15,6 +15,7 @@ from sensorium.core.goal import task_spec
 from sensorium.core.recipe import Recipe
 from sensorium.core.registry import kind_of
 from sensorium.data.synthetic_activities import make as make_activities
+from sensorium.data.synthetic_boxes import make as make_boxes
 from sensorium.data.synthetic_captions import make as make_captions
 from sensorium.data.synthetic_home import make as make_home
 from sensorium.data.synthetic_loans import make as make_loans
@@ -36,6 +37,7 @@ OWN_DATA = {
     "progressed": make_patients,
     "defaulted": make_loans,
     "points": make_poses,
+    "boxes": make_boxes,
 }
 """By a column of theirs, what writes the table of recipes that do not use the usual one."""
 
@@ -63,7 +65,7 @@ def test_recipe_trains(path: Path, scenes: Path, tmp_path: Path) -> None:
     own = next((make for name, make in OWN_DATA.items() if name in read), None)
     if own is not None:
         own(tmp_path, rows=24, test=0.0)
-    whole = Table.read((scenes if own is None else tmp_path) / "train.csv")
+    whole = Table.read(next((scenes if own is None else tmp_path).glob("train.*")))
     columns = {name: whole.column(name) for name in whole.columns if name in read}
     table = Table(columns, source=whole.source, root=whole.root)
     model = sm.fit(table, recipe=path, overrides=["training.epochs=1"], quiet=True)

@@ -50,7 +50,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def test_they_are_scored_with_every_subset_and_reported(run: Path, drawn: Tables, tmp_path: Path) -> None:
     model = sm.load(run)
     assert model.recipe.columns["points"]["kind"] == "keypoints"
-    assert model.recipe.columns["photo"]["most"] > 128, "places need more pixels"
+    assert model.recipe.columns["photo"]["limit"] > 128, "places need more pixels"
     evaluation = model.evaluate(drawn["test"], report=tmp_path / "report.html").targets["points"]
     assert list(evaluation.metrics) == ["mean_error", "pck", "nme", "oks_ap"]
     assert set(evaluation.subsets) == {"photo", "motion", "photo+motion"}

@@ -142,7 +142,7 @@ def _resized(pixels: Array, size: tuple[int, int], smooth: Smooth) -> Array:
 
 
 def frame_state(
-    sizes: list[tuple[int, int]], sample: list[Array], side: int | None, channels: str, most: int = LARGEST
+    sizes: list[tuple[int, int]], sample: list[Array], side: int | None, channels: str, largest: int = LARGEST
 ) -> dict[str, Any]:
     """Fit the state of an image column: height, width, channels, mean and deviation of the pixels.
 
@@ -153,9 +153,9 @@ def frame_state(
         sample: Images ``[..., h, w, 1 or 3]``.
         side: The longer side; None: decided by the sizes.
         channels: ``grey``, ``rgb``, or ``auto``: grey if all images are.
-        most: The longest side that the sizes may decide for.
+        largest: The longest that a longer side decided by the sizes is.
     """
-    height, width = usual_frame(sizes, side, most)
+    height, width = usual_frame(sizes, side, largest)
     scale = column_scale(sample)
     if scale is not None:
         sample = [to_uint8(pixels, scale) if is_wide(pixels) else pixels for pixels in sample]
@@ -253,14 +253,14 @@ def is_grey(pixels: Array) -> bool:
     return pixels.shape[-1] == 1 or int((pixels.max(axis=-1) - pixels.min(axis=-1)).max()) <= 3
 
 
-def usual_frame(sizes: list[tuple[int, int]], side: int | None, most: int = LARGEST) -> tuple[int, int]:
+def usual_frame(sizes: list[tuple[int, int]], side: int | None, largest: int = LARGEST) -> tuple[int, int]:
     """Return the height and width of a frame for images of ``sizes``, with the longer side ``side`` if it is given, else
-    the usual one, at most ``most``."""
+    that of the usual image, at most ``largest``."""
     if not sizes:
         return (side or 32,) * 2
     if side is None:
         usual = float(np.median([max(size) for size in sizes]))
-        side = int(min(max(4 * round(usual / 4), SMALLEST), most))
+        side = int(min(max(4 * round(usual / 4), SMALLEST), largest))
     ratio = math.exp(float(np.median([math.log(wide / high) for high, wide in sizes])))
     if max(ratio, 1 / ratio) < STRETCH:
         return side, side

@@ -58,6 +58,10 @@ class CellError(SensoriumError):
     """One cell that cannot be used: it is treated as missing, and counted."""
 
 
+class EmptyFileError(CellError):
+    """A file of 0 bytes: it cannot be used, except where a kind of cell gives it a meaning (``Modality.empty_files``)."""
+
+
 class AnswerError(SensoriumError):
     """A row for which a model has no answer: what it computed is not a number."""
 

@@ -111,6 +111,8 @@ class Modality(ABC):
     """True where a cell of the table may be malformed, so that a look at the table encodes each; media always are."""
     several: ClassVar[bool] = False
     """True where a media cell holds several files: then ``fit`` and ``encode`` get a list of opened ones."""
+    empty_files: ClassVar[bool] = False
+    """True where a file of 0 bytes is a value: a list of boxes without any. It is then opened as an empty ``Blob``."""
     ragged: ClassVar[bool] = False
     """True where encoded arrays differ in length along their first axis and are padded and masked in a batch."""
     fills: bool = False
@@ -224,6 +226,11 @@ class Modality(ABC):
     def misfit(self, extent: Array, on: Array) -> str:
         """Why a target of this ``extent`` cannot lie on an input of extent ``on``, in words, for such a cell counts as
         missing; empty where it can."""
+        return ""
+
+    def adjusted(self, extent: Array, on: Array) -> str:
+        """What ``prepare_target`` changes about a target of this ``extent`` so that it lies on an input of extent ``on``,
+        in words; empty where nothing."""
         return ""
 
     def encode_target(self, cell: Any) -> Array:

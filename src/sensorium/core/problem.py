@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 
 class Problem(NamedTuple):
-    """A cell treated as missing, as it could not be used; or, not ``missing``, one whose value training did not have."""
+    """A cell treated as missing, as it could not be used; or, not ``missing``, one that is not read as it is
+    written: its value is unknown from training, or a box passes the edge of its image."""
 
     row: int | None
     column: str
@@ -20,7 +21,9 @@ class Problem(NamedTuple):
         return f"{place}: {self.file[:200] + ': ' if self.file else ''}{self.problem}"
 
 
-def add_problem(problems: list[Problem] | None, row: int | None, column: str, file: Any, problem: str) -> None:
+def add_problem(
+    problems: list[Problem] | None, row: int | None, column: str, file: Any, problem: str, *, missing: bool = True
+) -> None:
     """Add to ``problems`` that a cell of ``row`` and ``column`` could not be used, if anybody asks.
 
     Args:
@@ -29,6 +32,7 @@ def add_problem(problems: list[Problem] | None, row: int | None, column: str, fi
         column: The column.
         file: The cell's file, if it names one; anything else is not mentioned.
         problem: What is wrong, in words.
+        missing: Whether the cell counts as missing.
     """
     if problems is not None:
-        problems.append(Problem(row, column, str(file) if isinstance(file, (str, Path)) else None, problem))
+        problems.append(Problem(row, column, str(file) if isinstance(file, (str, Path)) else None, problem, missing))

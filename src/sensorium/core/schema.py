@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
 
 from sensorium.core import registry
-from sensorium.core.errors import CellError, ConfigError, nearest
+from sensorium.core.errors import CellError, ConfigError, EmptyFileError, nearest
 from sensorium.core.layout import Layout, Row
-from sensorium.core.modality import Array, Modality
+from sensorium.core.modality import Array, Blob, Modality
 from sensorium.core.problem import Problem as Problem
 from sensorium.core.problem import add_problem
 
@@ -41,7 +41,12 @@ def content(modality: type[Modality] | Modality, cell: Any, media: Opener, row: 
     in errors."""
     if not modality.media:
         return cell
-    return (media.open_several if modality.several else media.open)(cell, row=row, column=column)
+    try:
+        return (media.open_several if modality.several else media.open)(cell, row=row, column=column)
+    except EmptyFileError as error:
+        if not modality.empty_files:
+            raise
+        return Blob(b"", str(error.file))
 
 
 PLACING = frozenset({"role", "of", "on", "stream"})
@@ -208,6 +213,8 @@ class Schema:
                 if own is not None and base is not None and (why := column.reader.misfit(own, base)):
                     sample["target", column.name] = None
                     add_problem(problems, row, column.name, cell, why)
+                elif own is not None and base is not None and (how := column.reader.adjusted(own, base)):
+                    add_problem(problems, row, column.name, None, how, missing=False)
         return sample
 
     def _extent(self, column: Column, cell: Any, read: Array | None, media: Opener, row: int | None) -> Array | None:

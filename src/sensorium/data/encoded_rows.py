@@ -365,6 +365,8 @@ def _fitting(
         if why := column.reader.misfit(mine.data[i].numpy(), theirs.data[i].numpy()):
             keep[i] = False
             problems.append(Problem(number(i), column.name, cells[i] if isinstance(cells[i], str) else None, why))
+        elif how := column.reader.adjusted(mine.data[i].numpy(), theirs.data[i].numpy()):
+            problems.append(Problem(number(i), column.name, None, how, missing=False))
     return own if keep.all() else Hidden(own, keep)
 
 

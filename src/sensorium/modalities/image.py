@@ -22,7 +22,6 @@ from sensorium.codecs.image import (
 )
 from sensorium.codecs.image_arrays import (
     LARGEST,
-    SMALLEST,
     Smooth,
     center_crop_to_ratio,
     crop_center,
@@ -60,8 +59,8 @@ class Image(Modality):
     white levels of 16-bit, integer and float images are learned from the training images and are the same for all.
 
     Args:
-        size: Longer side in pixels; None: that of the usual training image, from 16 to ``most``.
-        most: Longest side in pixels that is chosen where ``size`` is None.
+        size: Longer side in pixels; None: that of the usual training image, from 16 to ``limit``.
+        limit: The longest that a longer side taken from the training images is.
         channels: ``auto`` is grey if all training images are.
         share: Centre crop to a square: the shorter side is scaled to ``size / share`` pixels. None: no crop, unless a
             pretrained encoder requires it.
@@ -88,7 +87,7 @@ class Image(Modality):
         self,
         *,
         size: int | None = None,
-        most: int = LARGEST,
+        limit: int = LARGEST,
         channels: Literal["auto", "grey", "rgb"] = "auto",
         share: float | None = None,
         stretch: bool = False,
@@ -105,8 +104,8 @@ class Image(Modality):
         super().__init__()
         if size is not None and not 4 <= size <= 4096:
             raise ConfigError(f"image: a size of {size} pixels is not between 4 and 4096")
-        if not SMALLEST <= most <= 4096:
-            raise ConfigError(f"image: most is from {SMALLEST} to 4096 pixels, not {most}")
+        if not 16 <= limit <= 4096:
+            raise ConfigError(f"image: a limit of {limit} pixels is not between 16 and 4096")
         if share is not None and (not 0.1 <= share <= 1 or stretch):
             raise ConfigError(f"image: share is from 0.1 to 1, not {share}, and does not go with stretch")
         for name, values in (("mean", mean), ("deviation", deviation)):
@@ -119,7 +118,7 @@ class Image(Modality):
             raise ConfigError(f"image: rotate {rotate} is not between 0 and 180 degrees")
         if not 0 <= colour <= 1:
             raise ConfigError(f"image: colour {colour} is not between 0 and 1")
-        self.size, self.most, self.channels, self.augment = size, most, channels, augment
+        self.size, self.limit, self.channels, self.augment = size, limit, channels, augment
         self.crop, self.flip, self.rotate, self.colour = crop, flip, rotate, colour
 
     @classmethod
@@ -147,7 +146,7 @@ class Image(Modality):
                 yield pixels
 
         sample = subsampled(thumbnails(), _SAMPLE)
-        self.state = frame_state(sizes, sample, self.size, self.channels, self.most)
+        self.state = frame_state(sizes, sample, self.size, self.channels, self.limit)
         if self.share is not None or self.stretch:
             self.state["height"] = self.state["width"] = max(self.state["height"], self.state["width"])
         for name, values in (("mean", self.mean), ("deviation", self.deviation)):

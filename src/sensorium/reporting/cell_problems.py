@@ -31,7 +31,7 @@ def print_problems(console: Console, problems: Sequence[Problem], shown: int = 3
         if missing:
             one, many = "cell could not be used and counts as missing", "cells could not be used and count as missing"
         else:
-            one, many = "cell has a value that training did not have", "cells have values that training did not have"
+            one, many = "cell is not read as it is written", "cells are not read as they are written"
         console.warn(f"column {column!r}: {counted(len(own_problems), one, many)}")
         for problem in own_problems[:shown]:
             console.warn(f"  {problem}")

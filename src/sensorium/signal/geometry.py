@@ -74,6 +74,18 @@ def boxes(frame: Tensor, corners: Tensor) -> Tensor:
     return torch.cat([moved.amin(dim=2), moved.amax(dim=2)], dim=2)
 
 
+def ellipses(frame: Tensor, corners: Tensor) -> Tensor:
+    """Map boxes through ``frame``: ``corners`` ``[B, N, 4]`` (left, top, right, bottom) to the upright boxes around the
+    ellipses that they held, which a rotation makes no larger.
+
+    Equal to ``boxes`` where the frame only moves, scales and mirrors. Source: https://arxiv.org/abs/2106.13785.
+    """
+    centre = points(frame, (corners[..., :2] + corners[..., 2:]) / 2)
+    half = (corners[..., 2:] - corners[..., :2]) / 2
+    reach = (frame[:, None, :, :2] * half[:, :, None, :]).square().sum(dim=3).sqrt()
+    return torch.cat([centre - reach, centre + reach], dim=2)
+
+
 def spans(frame: Tensor, ends: Tensor) -> Tensor:
     """Map time spans through ``frame``: ``ends`` ``[B, N, 2]`` (start, end) to positions on the grid, the earlier end
     first.

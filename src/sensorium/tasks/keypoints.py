@@ -76,7 +76,7 @@ class Keypoints(Task[Poses]):
     gathers: ClassVar[str | None] = "number"
     lies_on: ClassVar[tuple[str, ...]] = ("image",)
     asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {"number": {"scale": "standard"}}
-    asks_base: ClassVar[Mapping[str, Mapping[str, Any]]] = {"image": {"most": LARGEST}}
+    asks_base: ClassVar[Mapping[str, Mapping[str, Any]]] = {"image": {"limit": LARGEST}}
     headline: ClassVar[str] = "mean_error"
     higher_is_better: ClassVar[bool] = False
     nothing: ClassVar[str] = "always answering the mean shape of the training rows"

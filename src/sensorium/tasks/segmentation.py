@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, cast
 
 import torch
@@ -17,6 +17,7 @@ from sensorium.core.registry import component
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
 from sensorium.core.task import Task
+from sensorium.heads.place_maps import place_maps
 from sensorium.heads.position_prior import position_prior, prior_side
 from sensorium.heads.segmentation import MaskReader, counted_pixels, in_user_pixels, resized, segmentation_loss
 from sensorium.heads.segmentation_views import ExampleScorer, class_codes, in_grey, overlaid, segmentation_views
@@ -99,24 +100,11 @@ class Segmentation(Task[Tensor]):
 
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Tensor:
         part = streams[self.on]
-        maps = self._maps(part)
+        maps = place_maps(part, self.has_levels, self.goal.name, self.on)
         size = (maps[0].shape[2], maps[0].shape[3])
         prior = resized(self.prior[None], size)
         logits = self.last(self.decoder(maps, fused.pooled)) + prior
         return torch.where(part.present[:, None, None, None], logits, prior)
-
-    def _maps(self, part: Encoded) -> Sequence[Tensor]:
-        if self.has_levels:
-            return part.pyramid
-        rows, _, width = part.tokens.shape
-        if len(part.grid) == 2:
-            return (part.tokens.transpose(1, 2).reshape(rows, width, *part.grid),)
-        if bool(part.present.any()):
-            raise ConfigError(
-                f"task {self.goal.name!r} reads places of {self.on!r}, and its encoder has none",
-                fix=f"model.encoders.{self.on}=convnet",
-            )
-        return (part.tokens.new_zeros(rows, width, 1, 1),)
 
     def loss(self, output: Tensor, target: Field) -> Tensor:
         # At the scale of the image: a finer mask is for scores, and would cost four times as much.

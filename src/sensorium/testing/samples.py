@@ -264,6 +264,18 @@ def _videos() -> list[Any]:
     return [draw.integers(0, 256, (6 + i, 20, 24, 3), dtype=np.uint8) for i in range(12)]
 
 
+def _boxes() -> list[Any]:
+    draw = np.random.default_rng(0)
+    made: list[Any] = []
+    for i in range(10):
+        sides = [[*draw.integers(0, 12, 2).tolist(), *draw.integers(3, 9, 2).tolist()] for _ in range(i % 4)]
+        made.append([[*four, ("cat", "dog", "0")[(i + k) % 3]] for k, four in enumerate(sides)])
+    yolo = Blob(b"0 0.5 0.5 0.25 0.5\n1 0.25 0.5 0.25 0.25\n", "yolo.txt")
+    corners = "".join(f"<{name}>{number}</{name}>" for name, number in (("xmin", 2), ("ymin", 3), ("xmax", 9), ("ymax", 9)))
+    voc = f"<annotation><object><name>dog</name><bndbox>{corners}</bndbox></object></annotation>"
+    return [*made, yolo, Blob(voc.encode(), "voc.xml")]
+
+
 def _volumes() -> list[Any]:
     draw = np.random.default_rng(0)
     return [draw.normal(0, 300, (8 + i % 3, 12, 10)).astype(np.float32) for i in range(12)]
@@ -322,6 +334,7 @@ _CELLS = {
     "image": _pictures,
     "mask": _masks,
     "keypoints": _keypoints,
+    "boxes": _boxes,
     "labels": _labels,
     "audio": _sounds,
     "series": _series,
@@ -340,6 +353,9 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
     ("tasks", "keypoints", "within"): lambda: [30.0],
     ("tasks", "keypoints", "flip_pairs"): lambda: [{"0": "2"}],
     ("modalities", "keypoints", "names"): lambda: [["2", "0", "1"]],
+    ("modalities", "image", "limit"): lambda: [16],
+    ("tasks", "detection", "focus"): lambda: ["dog"],
+    ("modalities", "boxes", "names"): lambda: [["cat", "dog"]],
     ("modalities", "mask", "classes"): lambda: [{"thing": 1, "part": 2, "rest": 0}],
     ("modalities", "mask", "void"): lambda: ["none", "2"],
     ("modalities", "ordinal", "order"): lambda: ["5, 4, 3, 2, 1"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,7 @@ def prepare(
         splits = from_shards(request, console)
     else:
         splits = from_table(request, console, test)
+    request = request if splits.plan is None else replace(request, plan=splits.plan)
     schema, training = splits.schema, splits.training
     fit_modalities(schema, training, LocalFiles(training.root or Path.cwd(), anywhere=True), request.plan.seed)
     for line in target_notes(schema, training):
@@ -181,9 +182,13 @@ def encode_parts(
         )
         for table in (training, held_out)
     )
-    for column in schema.inputs:
+    lying = [column for column in schema.targets if column.on is not None]
+    for column in [*schema.inputs, *lying]:
         if note := column.reader.notes():
             console.note(f"  {column.name}: {note}")
+    for column in lying:
+        for doubt in column.reader.doubts:
+            console.warn(f"column {column.name!r}: {doubt}")
     print_problems(console, rows.problems + valid.problems)
     _check_usable(schema, training, rows)
     _check_scorable(schema, held_out, valid)
@@ -192,11 +197,11 @@ def encode_parts(
 
 def _check_usable(schema: Schema, table: Table, rows: encoded.Rows) -> None:
     """Refuse a column none of whose cells could be used: its kind is probably wrong."""
-    bad = Counter(problem.column for problem in rows.problems)
+    bad = Counter(problem.column for problem in rows.problems if problem.missing)
     for column in schema.coded:
         filled = sum(not column.reader.missing(cell) for cell in table.column(column.source)) if bad[column.name] else 0
         if filled and filled == bad[column.name]:
-            p = next(problem for problem in rows.problems if problem.column == column.name)
+            p = next(problem for problem in rows.problems if problem.column == column.name and problem.missing)
             raise DataError(
                 f"no cell can be used as {column.spec['kind']}; the first: {p.problem}",
                 file=p.file or table.source,

@@ -35,6 +35,7 @@ class TableSplits:
         rows: The number of training rows.
         stream: The shards that batches come from, if not from ``training``.
         test: Test rows, held out before the validation rows.
+        plan: The recipe, where the table completes it: with the target that it names.
     """
 
     schema: Schema
@@ -43,6 +44,7 @@ class TableSplits:
     rows: int
     stream: ShardSource | None = None
     test: Table | None = None
+    plan: Recipe | None = None
 
 
 class TestSource(NamedTuple):
@@ -99,6 +101,7 @@ def from_table(request: Request, console: Console, test: TestSource | None) -> T
     if request.plan.data.epoch_rows is not None:
         raise ConfigError("data.epoch_rows applies to streams only", fix="leave it out, or read the shards with --stream")
     table = read_table(request.source, request, console)
+    request = request.for_table(table.target)
     schema = declare_columns(table, request, console)
     test_rows: Table | None = None
     if test is not None and test.source is not None:
@@ -106,7 +109,7 @@ def from_table(request: Request, console: Console, test: TestSource | None) -> T
     elif test is not None:
         table, test_rows = split_off(with_target(table, schema, request.plan), schema, request.plan, test.part)
     training, held_out = train_valid_split(table, request, schema, console)
-    return TableSplits(schema, training, held_out, len(training), test=test_rows)
+    return TableSplits(schema, training, held_out, len(training), test=test_rows, plan=request.plan)
 
 
 def with_target(table: Table, schema: Schema, plan: Recipe) -> Table:

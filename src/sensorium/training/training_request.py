@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 from sensorium.core import quoting, registry
 from sensorium.core.errors import ConfigError
+from sensorium.core.goal import task_spec
 from sensorium.core.recipe import Recipe, Spec, Windows
 from sensorium.data.inspection.column_groups import Patterns
 
@@ -116,6 +117,19 @@ class Request:
             media or plan.data.media,
             cache,
         )
+
+    def for_table(self, target: str | None) -> Self:
+        """Return the request with ``target``, the one that a table itself names, for tasks that need one and have none."""
+        named: dict[str, Any] = {}
+        for name, spec in self.plan.model.tasks.items():
+            task = task_spec(name, spec)
+            kind = registry.find("tasks", str(task.spec["kind"])) if "kind" in task.spec else None
+            if target is None or kind is None or task.targets or not kind.predicts or kind.parts:
+                named[name] = spec
+            else:
+                named[target] = {**dict(spec), "target": target}  # type: ignore[arg-type]  # a text names its column
+        model = self.plan.model.model_copy(update={"tasks": named})
+        return replace(self, plan=self.plan.model_copy(update={"model": model}))
 
     def with_source(self, plan: Recipe) -> Recipe:
         """Return the recipe ``plan`` with the path of the training table, if it has one."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from sensorium.core.errors import CellError
+from sensorium.core.errors import CellError, EmptyFileError
 from sensorium.core.modality import Array, Blob, Folder, is_blank
 from sensorium.core.number_lists import read_number_list
 from sensorium.data.files.similar_names import nearby
@@ -180,7 +180,7 @@ class Media(ABC):
 
     def _check(self, size: int, name: str, row: int | None, column: str | None) -> None:
         if size == 0:
-            raise CellError(
+            raise EmptyFileError(
                 "the file is empty (0 bytes)", file=name, row=row, column=column, fix="copy it again, or clear the cell"
             )
         if size > self.max_bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sensorium.core.errors import DataError
+from sensorium.data.tables.coco import coco_columns, is_coco
 from sensorium.data.tables.coco_keypoints import is_coco_keypoints, read_coco_keypoints
 from sensorium.data.tables.surrogates import ESCAPED, mend
 from sensorium.data.tables.text_encoding import AddNote, is_escaped, lines, read_text, text
@@ -104,6 +105,8 @@ def _from_document(document: Any, path: Path, add_note: AddNote) -> dict[str, li
         raise DataError(f"a JSON {type(document).__name__} is not a table", file=path, fix=SHAPES)
     if is_coco_keypoints(document):
         return read_coco_keypoints(document, path, add_note)
+    if is_coco(document):
+        return coco_columns(document, path, add_note)
     names, data = document.get("columns"), document.get("data")
     if isinstance(names, list) and isinstance(data, list) and set(document) <= {"columns", "index", "data"}:
         # As pandas writes it with orient="split".

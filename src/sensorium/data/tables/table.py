@@ -13,6 +13,7 @@ from sensorium.core.errors import DataError, nearest
 from sensorium.core.plurals import counted
 from sensorium.data.files.similar_names import nearby
 from sensorium.data.shards.shard_folder import is_sharded, read_shards
+from sensorium.data.tables.coco import AnnotatedColumns
 from sensorium.data.tables.columnar import FRAMES, read_columnar
 from sensorium.data.tables.compressed import COMPRESSED, inner_suffix
 from sensorium.data.tables.delimited import read_delimited
@@ -53,7 +54,7 @@ class Table:
         root: The folder that relative media paths start from; by default that of the file, else the current one.
         numbers: Row numbers in the source, counted from 1, so that part of a table reports them correctly.
         notes: Notes to the user on how it was read, such as a fallback encoding.
-        target: The default target column: the class labels of a folder of media.
+        target: The default target column: the class labels of a folder of media, the boxes of annotated images.
     """
 
     def __init__(
@@ -201,7 +202,9 @@ def _from_path(path: Path, root: Path | None, notes: list[str]) -> Table:
         columns = read_folder(path, notes.append)
         target = LABEL if LABEL in columns else None
         return Table(columns, source=str(path), root=root or path.absolute(), notes=notes, target=target)
-    return Table(_read(path, notes.append), source=str(path), root=root or path.absolute().parent, notes=notes)
+    columns = _read(path, notes.append)
+    target = columns.target if isinstance(columns, AnnotatedColumns) else None
+    return Table(columns, source=str(path), root=root or path.absolute().parent, notes=notes, target=target)
 
 
 def _from_stdin(root: Path | None, notes: list[str]) -> Table:

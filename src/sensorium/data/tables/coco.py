@@ -1,0 +1,94 @@
+"""COCO's JSON of annotations as a table: a row for each image, with its boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sensorium.core.errors import DataError
+from sensorium.core.plurals import counted
+from sensorium.data.tables.text_encoding import AddNote
+
+IMAGE, BOXES = "image", "boxes"
+"""Columns of the table."""
+_FOLDERS = ("images", "image", "JPEGImages", "data")
+_OWN = ("id", "file_name", "width", "height", "license", "flickr_url", "coco_url", "date_captured", IMAGE, BOXES)
+_FIX = '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [...], "categories": [...]}'
+
+
+class AnnotatedColumns(dict[str, list[Any]]):
+    """Columns of which one is known to be the target: what is annotated."""
+
+    target = BOXES
+
+
+def is_coco(document: Any) -> bool:
+    """Return whether a JSON ``document`` lists images and annotations, as COCO's do."""
+    return (
+        isinstance(document, Mapping)
+        and isinstance(document.get("images"), list)
+        and isinstance(document.get("annotations"), list)
+        and isinstance(document.get("categories"), list)
+    )
+
+
+def coco_columns(document: Mapping[str, Any], path: Path, add_note: AddNote) -> AnnotatedColumns:
+    """Return the columns of a document: ``image`` (a file), ``boxes``, and what else the images have (``note``).
+
+    An image without annotations has no boxes, which is an answer. A damaged annotation stays in its cell, and costs that
+    cell only.
+
+    Args:
+        document: What ``is_coco`` accepts.
+        path: The file, for messages, and beside which the images are looked for.
+        add_note: Receives notes.
+
+    Raises:
+        DataError: An image has no ``id`` or ``file_name``, or two have the same ``id``.
+    """
+    names = {one.get("id"): one.get("name") for one in document["categories"] if _is_keyed(one, "id")}
+    boxes: dict[Any, list[Any]] = {}
+    for number, one in enumerate(document["images"], 1):
+        if not _is_keyed(one, "id") or not isinstance(one.get("file_name"), str) or not one["file_name"]:
+            raise DataError(f"image {number} has no id or no file_name", file=path, fix=_FIX)
+        if one["id"] in boxes:
+            raise DataError(f"two images have the id {one['id']!r:.40}", file=path, fix="give each an id of its own")
+        boxes[one["id"]] = []
+    lost = 0
+    for one in document["annotations"]:
+        own = boxes.get(one["image_id"]) if _is_keyed(one, "image_id") else None
+        if own is None:
+            lost += 1
+            continue
+        category = one.get("category_id")
+        label = names.get(category) if isinstance(category, (int, str)) else None
+        crowd = {"iscrowd": 1} if one.get("iscrowd") in (1, True) else {}
+        own.append({"bbox": one.get("bbox"), "label": label, **crowd})
+    if lost:
+        add_note(f"{counted(lost, 'annotation')} of images that are not listed: left out")
+    files = _found([one["file_name"] for one in document["images"]], path, add_note)
+    more = dict.fromkeys(key for one in document["images"] for key in one if key not in _OWN)
+    return AnnotatedColumns(
+        {
+            IMAGE: files,
+            **{key: [one.get(key) for one in document["images"]] for key in more},
+            BOXES: [boxes[one["id"]] for one in document["images"]],
+        }
+    )
+
+
+def _is_keyed(item: Any, key: str) -> bool:
+    return isinstance(item, Mapping) and isinstance(item.get(key), (int, str))
+
+
+def _found(files: list[str], path: Path, add_note: AddNote) -> list[str]:
+    """The files, in the folder beside the annotations in which they are: COCO names them without it."""
+    first = next(iter(files), None)
+    if first is None or (path.parent / first).exists():
+        return files
+    for folder in (*_FOLDERS, path.stem, path.stem.removeprefix("instances_")):
+        if (path.parent / folder / first).exists():
+            add_note(f"images are in {folder}/")
+            return [f"{folder}/{name}" for name in files]
+    return files
