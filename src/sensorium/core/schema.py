@@ -102,7 +102,7 @@ class Schema:
         """The columns that a prediction reads."""
         self.coded = [c for c in self.columns.values() if c.role in CODED]
         """All columns whose cells become arrays."""
-        self.bearing = tuple(dict.fromkeys(c.on for c in self.targets if c.on is not None))
+        self.bearing = tuple(dict.fromkeys(name for c in self.targets for name in self._under(c)))
         """The inputs on which targets lie."""
         self.lying = tuple(c.name for c in self.targets if c.on is not None and _measures(c.reader))
         """The targets that lie on an input and have pixels or seconds of their own: a mask has, a list of boxes has not."""
@@ -113,6 +113,14 @@ class Schema:
             # A column may itself be called like the shared stream: the shared one then steps aside.
             name = column.name if shared is None else column.stream or (f"{shared}_" if shared in own else shared)
             self.streams.setdefault(name, []).append(column)
+
+    def _under(self, target: Column) -> list[str]:
+        """The inputs on which a target lies."""
+        if target.on is not None:
+            return [target.on]
+        if not target.reader.lies_along:
+            return []
+        return [c.name for c in self.inputs if c.spec.get("kind") in target.reader.lies_on]
 
     @classmethod
     def declare(cls, columns: Mapping[str, str | Mapping[str, Any]]) -> Schema:

@@ -14,7 +14,9 @@ from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field, merged
 from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
+from sensorium.core.layout import Layout
 from sensorium.core.modality import Modality
+from sensorium.core.recipe import Spec
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
 
@@ -81,6 +83,12 @@ class Task(nn.Module, ABC, Generic[Out]):
         ``counts``: how many rows each class of its target has, where it has classes; ``targets``: its columns, fitted.
         """
         return {}, []
+
+    @classmethod
+    def encoder(cls, layout: Layout, targets: Sequence[Modality]) -> Spec | None:
+        """The default encoder of a stream of this ``layout`` for its ``targets``, fitted; None: the usual one of the
+        layout."""
+        return None
 
     # ── before and after training ──────────────────────────────────────────────────────────────────────────────────
 

@@ -171,6 +171,11 @@ def _captions() -> list[Any]:
     return [captions[i] if i % 3 else [captions[i], captions[-i]] for i in range(12)]
 
 
+def _transcripts() -> list[Any]:
+    words = ["one", "two", "three", "One", "zwei-drei"]
+    return [" ".join(words[(i * k) % 4 if i else 4] for k in range(1, 2 + i % 3)) for i in range(12)]
+
+
 @cache
 def files() -> tuple[str, ...]:
     """Paths of small files for options that name one: a tokeniser, word vectors."""
@@ -306,6 +311,8 @@ _CELLS = {
     "datetime": _dates,
     "text": _texts,
     "sentences": _captions,
+    "transcript": _transcripts,
+    "line": _pictures,
     "part_of_speech": lambda: [f"{text}!" for text in _texts()],
     "image": _pictures,
     "mask": _masks,

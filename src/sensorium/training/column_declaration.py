@@ -175,7 +175,8 @@ def _set_base_columns(columns: dict[str, dict[str, Any]], tasks: list[TaskSpec])
     for name, spec in columns.items():
         if spec.get("role") not in TARGETS or "on" in spec:
             continue
-        kinds = find("modalities", spec["kind"]).lies_on
+        modality = find("modalities", spec["kind"])
+        kinds = () if modality.lies_along else modality.lies_on
         under = [n for n, other in columns.items() if other.get("role", "input") in INPUTS and other.get("kind") in kinds]
         if len(under) > 1:
             names = ", ".join(under)
