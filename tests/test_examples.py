@@ -16,12 +16,13 @@ from sensorium.core.registry import kind_of
 from sensorium.data.synthetic_activities import make as make_activities
 from sensorium.data.synthetic_captions import make as make_captions
 from sensorium.data.synthetic_scenes import make as make_masks
+from sensorium.data.synthetic_speech import make as make_speech
 from sensorium.data.tables.table import Table
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
-OWN_DATA = {"shapes": make_masks, "labels": make_activities, "answer": make_captions}
+OWN_DATA = {"shapes": make_masks, "labels": make_activities, "answer": make_captions, "transcript": make_speech}
 """By a column of theirs, what writes the table of recipes that do not use the usual one."""
 
 

@@ -28,6 +28,7 @@ from sensorium.heads.transcript_views import transcript_views
 from sensorium.heads.word_times import timed_words
 from sensorium.metrics.transcripts import check_available
 from sensorium.nn.ctc import BLANK, LOWEST, Language, log_likelihood
+from sensorium.nn.joined_rows import joined_rows
 from sensorium.nn.ngram_model import NgramModel
 from sensorium.nn.temporal_convolution import DilatedBlock
 from sensorium.nn.time_maps import TimeMaps
@@ -94,10 +95,13 @@ class Transcription(Task[Emissions]):
         dropout: Dropout rate of the heads.
         occurrence: Weight of a second loss: which units occur in the transcript, told from the fused vector, by which rows
             are then found and compared.
+        join: Share of training rows to which another row is joined in each step, with its transcript: longer rows and other
+            orders of words. Not where there are streams beside those along time, which may differ.
     """
 
     predicts: ClassVar[tuple[str, ...]] = ("transcript",)
     reads_as: ClassVar[str | None] = "transcript"
+    reads_inputs: ClassVar[Mapping[str, str]] = {"image": "line"}
     headline: ClassVar[str] = "wer"
     higher_is_better: ClassVar[bool] = False
     nothing: ClassVar[str] = "always answering the most frequent transcript"
@@ -114,10 +118,11 @@ class Transcription(Task[Emissions]):
         ngram: int = 0,
         ngram_weight: float = 0.5,
         bonus: float = 0.0,
-        hidden: int = 128,
+        hidden: int = 64,
         depth: int = 4,
         dropout: float = 0.1,
         occurrence: float = 0.1,
+        join: float = 0.5,
     ) -> None:
         super().__init__(goal, dim)
         layout = goal.modality.layout
@@ -125,9 +130,11 @@ class Transcription(Task[Emissions]):
             raise ConfigError(f"task {goal.name!r}: the target must be a transcript", column=next(iter(goal.targets)))
         if beam < 1 or ngram < 0 or hidden < 1 or depth < 0 or occurrence < 0:
             raise ConfigError("transcription: beam and hidden are 1 or more, ngram, depth and occurrence 0 or more")
+        if not 0 <= join <= 1:
+            raise ConfigError(f"transcription: join is {join}, and a share is from 0 to 1")
         self.on = _streams(goal, on)
         self.width = 1 if decode == "greedy" else beam
-        self.ngram_weight, self.bonus, self.occurrence = ngram_weight, bonus, occurrence
+        self.ngram_weight, self.bonus, self.occurrence, self.join = ngram_weight, bonus, occurrence, join
         units = layout.vocabulary
         maps = [TimeMaps(cast(Grid, goal.streams[s]), goal.levels.get(s, ()), dim, hidden) for s in self.on]
         self.heads = nn.ModuleList(Head(part, hidden, depth, dropout, units) for part in maps)
@@ -149,8 +156,9 @@ class Transcription(Task[Emissions]):
             return "frames"
         if len(layout.size) == 1:
             return {"kind": "tcn", "causal": False}
+        # Characters are short: two steps of the input (20 ms of sound) for each step rather than four.
         fine = any(getattr(target, "recognises", "") == "characters" for target in targets)
-        return {"kind": "convnet", "stride": 1, "depth": 1 if fine else 2}
+        return {"kind": "convnet", "stride": 1 if fine else 2, "depth": 1, "width": 32}
 
     @property
     def pyramids(self) -> tuple[str, ...]:
@@ -170,6 +178,13 @@ class Transcription(Task[Emissions]):
         """The ids of the target ``[B, N]``, 0 where padded or absent."""
         real = target.present[:, None] if target.mask is None else target.mask & target.present[:, None]
         return target.data.long().masked_fill(~real, 0).clamp(0, self.occurs.out_features - 1)
+
+    def augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Return the rows of ``batch``, some of them with another one joined to them."""
+        if not self.join or self.steer is not None:
+            return batch
+        longest = [cast(Grid, self.goal.streams[name]).size[0] for name in self.on]
+        return joined_rows(batch, self.on, longest, next(iter(self.goal.targets)), self.join, generator)
 
     # ── the model ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -172,7 +172,7 @@ def _captions() -> list[Any]:
 
 
 def _transcripts() -> list[Any]:
-    words = ["one", "two", "three", "One", "zwei-drei"]
+    words = ["one", "two!", "three", "One", "zwei-drei"]
     return [" ".join(words[(i * k) % 4 if i else 4] for k in range(1, 2 + i % 3)) for i in range(12)]
 
 
@@ -323,6 +323,7 @@ _CELLS = {
 
 _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
     ("tasks", "retrieval", "between"): lambda: [["two", "one"]],
+    ("tasks", "transcription", "on"): lambda: [["two"]],
     ("encoders", "huggingface", "checkpoint"): _checkpoint("bert"),
     ("encoders", "huggingface", "config"): lambda: [
         {"model_type": "distilbert", "dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 8, "vocab_size": 60}
@@ -342,4 +343,7 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
     ("surgery", "lora", "streams"): lambda: [["series"]],
     ("surgery", "lora", "targets"): lambda: [["query", "stages", "layers.0"]],
 }
-_BRIEF: dict[tuple[str, str], dict[str, Any]] = {("experts", "boosting"): {"iterations": 40}}
+_BRIEF: dict[tuple[str, str], dict[str, Any]] = {
+    ("experts", "boosting"): {"iterations": 40},
+    ("tasks", "transcription"): {"hidden": 8, "depth": 1, "beam": 3, "ngram": 2},
+}

@@ -57,6 +57,12 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     read_as = _kinds_of_targets(tasks, specs)
     for name, kind in read_as.items():
         specs.setdefault(name, {})["kind"] = kind
+    inputs_read_as = {
+        kind: wanted
+        for task in tasks
+        if "kind" in task.spec
+        for kind, wanted in find("tasks", str(task.spec["kind"])).reads_inputs.items()
+    }
     derived = declared_sources(table, specs)
     # An ignored name may be a derived column that is only offered further down.
     ignored = {name for name, role in roles.items() if role == "ignore"}
@@ -89,6 +95,9 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
             continue
         inferred = guesses[name]
         kind, reason = inferred.kind, "as its task reads it" if name in read_as else inferred.reason
+        elsewise = inputs_read_as.get(kind)
+        if elsewise is not None and name not in all_targets and name not in overrides:
+            kind, reason = elsewise, f"{reason}; the task reads them as {elsewise}"
         if name in all_targets and name not in overrides:
             kind, reason = target_kind(name, kind, reason, table.column(name))
         if inferred.role == "ignore" and not {"kind", "role"} & specs.get(name, {}).keys():

@@ -1,0 +1,165 @@
+"""Transcription of sounds and written lines: from a table to words with times, from either stream and from both."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import sensorium as sm
+from sensorium.core.errors import ConfigError
+from sensorium.core.goal import Goal
+from sensorium.core.layout import Grid, Row
+from sensorium.core.registry import build
+from sensorium.data.synthetic_speech import make
+from sensorium.heads.joint_decoding import Emissions, candidates
+from sensorium.heads.word_times import words_of
+from sensorium.modalities.transcript import Transcript
+from sensorium.nn.ctc import log_likelihood
+
+QUICK = ["model.size=tiny", "training.epochs=30", "training.lr=0.005", "model.tasks.transcript.hidden=32"]
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return make(tmp_path_factory.mktemp("speech"), rows=160, holes=0.05)
+
+
+@pytest.fixture(scope="module")
+def run(tables: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("transcription") / "run"
+    sm.fit(
+        tables["train"],
+        target="transcript",
+        task="transcription",
+        ignore=["times"],
+        overrides=QUICK,
+        quiet=True,
+        out=out,
+        seed=1,
+    )
+    return out
+
+
+def test_either_stream_is_read_and_both_together(run: Path, tables: dict[str, Path], tmp_path: Path) -> None:
+    evaluation = sm.load(run).evaluate(tables["test"], report=tmp_path / "report.html")
+    scores = evaluation.targets["transcript"]
+    assert scores.headline == "wer"
+    assert set(scores.metrics) == {"wer", "cer", "exact_match"}
+    assert scores.metrics["wer"] < 0.1
+    assert scores.baseline["wer"] > 0.6
+    low, high = scores.intervals["wer"]
+    assert low <= scores.metrics["wer"] <= high
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Confused words" in page
+    assert "Least certain transcripts" in page
+
+
+def test_images_are_read_as_lines_and_the_units_are_words(run: Path) -> None:
+    schema = sm.load(run).schema
+    assert schema.columns["strip"].spec["kind"] == "line"
+    transcript = schema.columns["transcript"].reader
+    assert isinstance(transcript, Transcript)
+    assert transcript.recognises == "words"
+    assert "6 words are recognised" in transcript.notes()
+
+
+def test_answers_name_the_seconds_of_each_word(run: Path, tables: dict[str, Path]) -> None:
+    model, table = sm.load(run), sm.Table.read(tables["test"])
+    overlap = []
+    for i, prediction in enumerate(model.predict(tables["test"])):
+        answer = prediction.targets["transcript"]
+        assert json.loads(json.dumps(answer)) == answer
+        assert set(answer) == {"value", "confidence", "alternatives", "words"}
+        assert 0 <= answer["confidence"] <= 1
+        assert [word["word"] for word in answer["words"]] == answer["value"].split()
+        row = table.row(i)
+        times = json.loads(row["times"])
+        if answer["value"] != row["transcript"] or not row["clip"]:
+            continue
+        for word, (start, end, name) in zip(answer["words"], times, strict=True):
+            assert word["word"] == name
+            shared = min(end, word["end"]) - max(start, word["start"])
+            overlap.append(shared / (end - start))
+    assert len(overlap) > 40
+    assert sum(share > 0.5 for share in overlap) > 0.9 * len(overlap)
+
+
+def test_times_of_a_line_are_pixels(run: Path, tables: dict[str, Path]) -> None:
+    table = sm.Table.read(tables["test"])
+    row = next(r for i in range(len(table)) if len((r := table.row(i))["transcript"].split()) == 4 and r["strip"])
+    (prediction,) = sm.load(run).predict([{"strip": row["strip"]}], media=tables["test"].parent)
+    answer = prediction.targets["transcript"]
+    middles = [(word["start"] + word["end"]) / 2 for word in answer["words"]]
+    assert middles == pytest.approx([8, 24, 40, 56], abs=8)
+
+
+def test_an_answer_is_the_same_alone(run: Path, tables: dict[str, Path]) -> None:
+    model, table = sm.load(run), sm.Table.read(tables["test"])
+    together = model.predict(tables["test"])
+    for i in range(3):
+        alone = model.predict([dict(table.row(i))], media=tables["test"].parent)[0].targets["transcript"]
+        answer = together[i].targets["transcript"]
+        assert alone["value"] == answer["value"]
+        assert alone["confidence"] == pytest.approx(answer["confidence"], abs=1e-4)
+
+
+def test_a_row_with_nothing_has_no_words(run: Path) -> None:
+    answer = sm.load(run).predict([{}])[0].targets["transcript"]
+    assert answer == {"value": "", "confidence": 0.0, "alternatives": [], "words": []}
+
+
+def test_the_sound_explains_the_words(run: Path, tables: dict[str, Path]) -> None:
+    explanation = sm.load(run).explain(tables["test"], rows=[0])
+    text = json.dumps(explanation.to_json())
+    assert "mean log-likelihood of a unit of" in text
+
+
+def emissions(seed: int, present: list[list[bool]]) -> Emissions:
+    draw = torch.Generator().manual_seed(seed)
+    heard = torch.tensor(present)
+    real = [torch.ones(len(heard), steps, dtype=torch.bool) & heard[:, i, None] for i, steps in enumerate((4, 5))]
+    logits = tuple(2 * torch.randn(len(heard), steps, 4, generator=draw) for steps in (4, 5))
+    return Emissions(logits, tuple(real), torch.zeros(len(heard), 4))
+
+
+def test_candidates_are_scored_by_the_streams_that_a_row_has() -> None:
+    output = emissions(0, [[True, True], [True, False], [False, True], [False, False]])
+    found = candidates(output, 6, [1.0, 1.0])
+    for i in range(3):
+        own = [s for s in range(2) if bool(output.heard(s)[i])]
+        total = sum(
+            log_likelihood(output.logs(s), output.real[s], found.ids[:, 0])[i] for s in own
+        )
+        assert float(found.score[i, 0]) == pytest.approx(float(total), abs=1e-4)
+        assert found.score[i].tolist() == sorted(found.score[i].tolist(), reverse=True)
+        kept = [tuple(row) for row, score in zip(found.ids[i].tolist(), found.score[i].tolist(), strict=True) if score > -1e20]
+        assert len(set(kept)) == len(kept)
+    assert found.confidence[0].sum() == pytest.approx(1.0)
+    assert found.confidence[1].sum() <= 1.0
+    assert found.confidence[3].tolist() == [0.0] * 6
+
+
+def test_words_are_put_together_from_units() -> None:
+    pieces = ("", "�", " ", "a", "b", "中", "文")
+    assert words_of([3, 4, 2, 4, 0, 0], pieces) == [("ab", [0, 1]), ("b", [3])]
+    assert words_of([5, 6, 3, 4], pieces) == [("中", [0]), ("文", [1]), ("ab", [2, 3])]
+
+
+def goal(streams: dict[str, Grid | Row], lies_on: dict[str, str] | None = None) -> Goal:
+    target = Transcript()
+    target.fit(["one two", "two one"] * 5)
+    return Goal("text", {"text": target}, {}, streams, {}, lies_on or {})
+
+
+def test_streams_are_named_or_all_along_time() -> None:
+    streams = {"clip": Grid(1, (50, 8), timed=True), "photo": Grid(3, (8, 8)), "lips": Grid(2, (20,), timed=True)}
+    assert build("tasks", "transcription", goal(streams), 8).on == ("clip", "lips")
+    assert build("tasks", {"kind": "transcription", "on": ["lips"]}, goal(streams), 8).on == ("lips",)
+    assert build("tasks", "transcription", goal(streams, {"text": "clip"}), 8).on == ("clip",)
+    with pytest.raises(ConfigError, match="'photo' is no stream along time"):
+        build("tasks", {"kind": "transcription", "on": ["photo"]}, goal(streams), 8)
+    with pytest.raises(ConfigError, match="there is none"):
+        build("tasks", "transcription", goal({"table": Row((0,))}), 8)
