@@ -1,10 +1,10 @@
 """``python -m benchmarks.transcription DATA [--seeds 3] [--streams sound,strip,noisy]``: spoken and written digits.
 
 ``DATA`` holds ``train.csv``, ``valid.csv`` and ``valid_noisy.csv`` with the columns ``audio``, ``strip`` and ``text``
-(``asr_digits``). ``sound`` and ``strip`` are trained with default settings and scored on ``valid.csv``; ``noisy`` reads both,
-is trained with noise of its own, and is scored on ``valid_noisy.csv`` with the sound, with the strip and with both.
-With ``--held-out`` the last fifth of ``train.csv`` takes the place of the other tables, to choose settings by. Prints one JSON
-line for each model: word error rates with intervals, of the constant transcript, and the CPU seconds of training.
+(``asr_digits``). ``sound`` and ``strip`` are trained with default settings and scored on ``valid.csv``; ``noisy`` reads
+both, is trained with noise of its own, and is scored on ``valid_noisy.csv`` with the sound, with the strip and with both.
+With ``--held-out`` the last fifth of ``train.csv`` takes the place of the other tables, to choose settings by. Prints one
+JSON line for each model: word error rates with intervals, of the constant transcript, and the CPU seconds of training.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import sensorium as sm
 
 NOISE = ["columns.audio.snr_db=-5", "columns.strip.noise=1.0"]
-"""Noise in training, for rows that will be noisy: chosen on the last fifth of the training rows."""
+"""Noise in training, for rows that will be noisy: as loud as in these, and not tuned."""
 WAYS: dict[str, tuple[tuple[str, ...], Sequence[str]]] = {
     "sound": (("audio",), ()),
     "strip": (("strip",), ()),

@@ -37,7 +37,7 @@ def test_all_lines_get_one_height_and_keep_their_ratio() -> None:
 def test_lines_are_padded_and_places_along_them_are_pixels_of_the_image() -> None:
     modality = Line()
     cells = [line(30, 100, 50), line(60, 120, 80)]
-    modality.fit(cells)
+    modality.fit([*cells, line(30, 60)])
     stored = modality.collate([modality.encode(cell) for cell in cells])
     field = modality.prepare(with_frames(stored, modality, [modality.extent(cell) for cell in cells]))
     assert field.data.shape == (2, 1, 100, 30)

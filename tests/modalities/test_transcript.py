@@ -28,7 +28,9 @@ def test_rare_words_are_spelt() -> None:
 
 
 def test_long_texts_have_subwords() -> None:
-    cells = [f"the {a}ing {b} is {a}ed {n}" for n in range(3000) for a, b in (("walk", "dog"), ("play", "cat"), ("cook", "man"))]
+    cells = [
+        f"the {a}ing {b} is {a}ed {n}" for n in range(3000) for a, b in (("walk", "dog"), ("play", "cat"), ("cook", "man"))
+    ]
     transcript = fitted(cells)
     assert transcript.recognises == "subwords"
     assert transcript.decode(transcript.encode(cells[5])) == cells[5]

@@ -158,8 +158,9 @@ class Task(nn.Module, ABC, Generic[Out]):
         """
 
     def augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """The prepared training rows of ``batch`` as this task varies them at random: rows joined, with their targets. Asked
-        only where it is the only task, since others may not bear it."""
+        """The prepared training rows of ``batch`` as this task varies them at random: rows joined, with their targets.
+
+        Asked only where it is the only task, since others may not bear it."""
         return batch
 
     def target(self, batch: Batch) -> Field | None:

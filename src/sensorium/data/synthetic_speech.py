@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 from sensorium.core.errors import ConfigError
 
 RATE = 8000
-TONES = {"go": (500, 900), "stop": (900, 500), "left": (500, 500), "right": (1500, 1500), "up": (900, 1500), "down": (1500, 900)}
+TONES = {
+    "go": (500, 900),
+    "stop": (900, 500),
+    "left": (500, 500),
+    "right": (1500, 1500),
+    "up": (900, 1500),
+    "down": (1500, 900),
+}
 SIGNS = {
     "go": "#....... ##...... ###..... ##...... #.......",
     "stop": "######## #......# #......# #......# ########",

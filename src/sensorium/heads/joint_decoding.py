@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -62,7 +61,7 @@ class Candidates:
     confidence: Tensor
 
 
-def candidates(output: Emissions, width: int, weights: Sequence[float], language: Language | None = None) -> Candidates:
+def candidates(output: Emissions, width: int, language: Language | None = None) -> Candidates:
     """Return the best transcripts of each row of ``output``, ``width`` or fewer.
 
     The best sequences of each stream are found on its own; each is then scored by every stream that the row has. Streams
@@ -71,7 +70,6 @@ def candidates(output: Emissions, width: int, weights: Sequence[float], language
     Args:
         output: What the streams say.
         width: Width of the beam search; 1: the most probable alignment of each stream (greedy decoding).
-        weights: How much each stream's log probability counts.
         language: Scores of units after others, if any.
     """
     found: list[Tensor] = []
@@ -84,7 +82,7 @@ def candidates(output: Emissions, width: int, weights: Sequence[float], language
         found.append(_valid(best, output.heard(i)))
     longest = max(ids.shape[2] for ids in found)
     every = torch.cat([F.pad(ids, (0, longest - ids.shape[2])) for ids in found], dim=1)
-    score, heard = joint_scores(output, every, weights)
+    score, heard = joint_scores(output, every)
     streams = torch.stack([output.heard(i) for i in range(len(output.logits))]).sum(dim=0)
     if language is not None:
         score = score + _spoken(every, language)
@@ -99,21 +97,20 @@ def candidates(output: Emissions, width: int, weights: Sequence[float], language
     return Candidates(ids, score, confidence)
 
 
-def joint_scores(output: Emissions, ids: Tensor, weights: Sequence[float]) -> tuple[Tensor, Tensor]:
+def joint_scores(output: Emissions, ids: Tensor) -> tuple[Tensor, Tensor]:
     """Return the summed log probability of sequences under the streams that each row has ``[B, C]``, and which rows have
     any ``[B]``.
 
     Args:
         output: What the streams say.
         ids: ``[B, C, L]``, padded with 0; -1 where there is no sequence.
-        weights: How much each stream's log probability counts.
     """
     total = torch.zeros(ids.shape[:2], dtype=torch.float64, device=ids.device)
     heard = torch.zeros(output.rows, dtype=torch.bool, device=ids.device)
-    for i, weight in enumerate(weights):
+    for i in range(len(output.logits)):
         logs, real, own = output.logs(i), output.real[i], output.heard(i)
         each = [log_likelihood(logs, real, ids[:, c].clamp(min=0)).double() for c in range(ids.shape[1])]
-        total = total + torch.where(own[:, None], weight * torch.stack(each, dim=1).clamp(min=LOWEST), 0.0)
+        total = total + torch.where(own[:, None], torch.stack(each, dim=1).clamp(min=LOWEST), 0.0)
         heard |= own
     return total, heard
 

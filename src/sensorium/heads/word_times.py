@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -100,6 +101,6 @@ def timed_words(
 def _bounds(runs: Sequence[tuple[int, int]], steps: int) -> list[tuple[float, float]]:
     """Bounds of words halfway between their ``runs`` of steps; the outer ones reach half a mean word further."""
     reach = steps / (2 * len(runs))
-    inner = [(a[1] + b[0]) / 2 for a, b in zip(runs, runs[1:], strict=False)]
+    inner = [(a[1] + b[0]) / 2 for a, b in pairwise(runs)]
     edges = [max(runs[0][0] - reach, 0.0), *inner, min(runs[-1][1] + reach, float(steps))]
-    return list(zip(edges, edges[1:], strict=False))
+    return list(pairwise(edges))

@@ -1,4 +1,4 @@
-"""Corpus chrF, character n-gram F-scores, from statistics of each row, so that resamples of the rows need no new counting."""
+"""Corpus chrF, F-scores of character n-grams, from statistics of each row, so that resamples need no new counting."""
 
 from __future__ import annotations
 

@@ -86,7 +86,8 @@ class Line(Modality):
         usual = float(np.median([high for high, _ in sizes])) if sizes else 32.0
         height = self.height or round(min(max(usual, 16), _TALLEST))
         widths = [wide * height / high for high, wide in sizes]
-        most = self.columns or min(round(float(np.percentile(widths, 99))) if widths else 4 * height, _WIDEST)
+        longest = float(np.percentile(widths, 99, method="higher")) if widths else 4.0 * height
+        most = self.columns or min(round(longest), _WIDEST)
         # The fraction of the range, with every image counting as its number of pixels.
         count = max(sum(pixels.size for pixels in sample), 1)
         mean = sum(float(pixels.sum(dtype=np.float64)) for pixels in sample) / 255 / count

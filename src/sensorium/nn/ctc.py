@@ -98,7 +98,7 @@ def prefix_beam_search(logs: Tensor, mask: Tensor, width: int, language: Languag
         language: Scores of units after a prefix, if any.
     """
     logs, steps = packed(logs.double(), mask)
-    rows, most, units = logs.shape
+    rows, _, units = logs.shape
     device = logs.device
     ids = torch.zeros(rows, width, 1, dtype=torch.long, device=device)
     length = torch.zeros(rows, width, dtype=torch.long, device=device)
@@ -191,7 +191,7 @@ def alignment(logs: Tensor, mask: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         mask: Real steps ``[B, T]``, those before the others.
         ids: Sequences ``[B, N]``, padded with 0.
     """
-    rows, most = ids.shape
+    most = ids.shape[1]
     steps, lengths = mask.sum(dim=1), (ids != BLANK).sum(dim=1)
     states = F.pad(ids[:, :, None], (1, 0)).flatten(1)  # blank, unit, blank, unit ...
     states = F.pad(states, (0, 1))  # [B, S], S = 2 N + 1

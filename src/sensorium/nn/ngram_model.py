@@ -17,9 +17,9 @@ END = 0
 class NgramModel(LearnedBuffers):
     """Probabilities of the next unit given the ``order`` - 1 before it; empty until ``learn``.
 
-    The probability after a context h is (c(h w) + T(h) p(w | h')) / (c(h) + T(h)): c counts, T(h) is the number of different
-    units seen after h, and h' is h without its first unit; before single units stands the uniform distribution. So every
-    unit has a probability after every context, and they sum to one.
+    The probability after a context h is (c(h w) + T(h) p(w | h')) / (c(h) + T(h)): c counts, T(h) is the number of
+    different units seen after h, and h' is h without its first unit; before single units stands the uniform distribution.
+    So every unit has a probability after every context, and they sum to one.
     Source: Witten and Bell 1991, https://doi.org/10.1109/18.87000, method C, interpolated as in Chen and Goodman 1999,
     https://doi.org/10.1006/csla.1999.0128, § 2.4.
 
@@ -76,9 +76,7 @@ class NgramModel(LearnedBuffers):
         if known is not None:
             return known
         lower = (
-            self._row(context[1:], followers)
-            if context
-            else torch.full((self.units,), 1 / self.units, dtype=torch.float64)
+            self._row(context[1:], followers) if context else torch.full((self.units,), 1 / self.units, dtype=torch.float64)
         )
         seen = followers.get(context)
         row = lower

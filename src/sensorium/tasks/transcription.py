@@ -67,10 +67,10 @@ class Transcription(Task[Emissions]):
     """The words spoken in a recording or a video, or written along a line, in order: speech and line recognition.
 
     Reads every stream along time: sounds, series, videos, and images, which it takes for lines of writing (kind ``line``);
-    ``on`` names fewer. Each has a head of its own, learnt by connectionist temporal classification (CTC): the probability of
-    a transcript is summed over all its alignments with the steps, so no times are needed to learn. With several streams
-    (a voice and the lips, a voice and the written line) the best transcripts of each are scored by all that the row has, so
-    that one helps where the other is noisy or missing. Streams not along time, such as cells of the table, scale and shift
+    ``on`` names fewer. Each has a head of its own, learnt by connectionist temporal classification (CTC): the probability
+    of a transcript is summed over all its alignments with the steps, so no times are needed to learn. With several streams
+    (a voice and the lips, a voice and the written line) the best transcripts of each are scored by all that the row has,
+    so that one helps where the other is noisy or missing. Streams not along time, such as cells of the table, scale and shift
     what is heard.
 
     Answers hold the transcript, its probability (``confidence``), ``alternatives`` and ``words`` with their times: seconds
@@ -145,7 +145,7 @@ class Transcription(Task[Emissions]):
             nn.init.zeros_(self.steer.bias)
         self.occurs = nn.Linear(dim, units)
         self.grams = NgramModel(units, ngram) if ngram else None
-        self.weights = [1.0] * len(self.on)
+        self._answered: tuple[Emissions, Tensor] | None = None
 
     @classmethod
     def encoder(cls, layout: Layout, targets: Sequence[Modality]) -> Spec | None:
@@ -191,9 +191,7 @@ class Transcription(Task[Emissions]):
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Emissions:
         steer = None if self.steer is None else self.steer(fused.pooled)
         said = [head(streams[name], steer) for name, head in zip(self.on, self.heads, strict=True)]
-        return Emissions(
-            tuple(logits for logits, _ in said), tuple(real for _, real in said), self.occurs(fused.pooled)
-        )
+        return Emissions(tuple(logits for logits, _ in said), tuple(real for _, real in said), self.occurs(fused.pooled))
 
     def _log_likelihoods(self, output: Emissions, ids: Tensor) -> tuple[Tensor, Tensor]:
         """The mean log-likelihood of a unit of ``ids`` under each stream ``[B, S]``, and which streams tell it: those that
@@ -251,7 +249,7 @@ class Transcription(Task[Emissions]):
         if output.constant is not None:
             zero = torch.zeros(output.rows, 1, dtype=torch.float64, device=output.constant.device)
             return Candidates(output.constant[:, None], zero + self.chance, zero)
-        return candidates(output, self.width, self.weights, self.language)
+        return candidates(output, self.width, self.language)
 
     def _decoded(self, ids: Sequence[int]) -> str:
         return str(self.goal.modality.decode(cast(Any, [i for i in ids if i])))
@@ -275,9 +273,7 @@ class Transcription(Task[Emissions]):
             zip(best.ids.tolist(), best.score.tolist(), best.confidence.tolist(), strict=True)
         ):
             others = [
-                {"text": self._decoded(ids[c]), "confidence": sure[c]}
-                for c in range(1, len(ids))
-                if scores[c] > LOWEST / 2
+                {"text": self._decoded(ids[c]), "confidence": sure[c]} for c in range(1, len(ids)) if scores[c] > LOWEST / 2
             ]
             answers.append(
                 {"value": self._decoded(ids[0]), "confidence": sure[0], "alternatives": others, "words": words[i]}
@@ -293,7 +289,10 @@ class Transcription(Task[Emissions]):
     def explained(self, output: Emissions, of: Emissions) -> Tensor:
         """Return the mean log-likelihood of a unit of the answer of ``of``, averaged over the streams; a stream that is
         absent says it as well as chance."""
-        ids = self.candidates(of).ids[:, 0].expand(output.rows, -1)
+        # Explainers ask about one answer hundreds of times.
+        if self._answered is None or self._answered[0] is not of:
+            self._answered = of, self.candidates(of).ids[:, 0]
+        ids = self._answered[1].expand(output.rows, -1)
         if output.constant is not None:
             return torch.full_like(output.occurs[:, 0], self.chance)
         each, tells = self._log_likelihoods(output, ids)

@@ -23,9 +23,9 @@ class Translation(SentenceTask):
     other stream: a picture of what is spoken about, a table of facts.
 
     Answers hold the sentence, its ``score`` (the mean log probability of its tokens), the ``confidence`` (the same as a
-    probability) and ``alternatives``. Scores are chrF (character n-grams), BLEU (with ``sensorium[words]``), the F1 of words
-    and exact matches, each beside those of the texts of other rows, of the best constant sentence and of the translation of
-    the most similar training row.
+    probability) and ``alternatives``. Scores are chrF (character n-grams), BLEU (with ``sensorium[words]``), the F1 of
+    words and exact matches, each beside those of the texts of other rows, of the best constant sentence and of the
+    translation of the most similar training row.
 
     Output: ``Context``, what the decoder attends to. Target: token ids ``[B, N]``, each sentence with its end. Loss: the
     mean negative log-likelihood of a token. Sources: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762 (encoder and
