@@ -70,8 +70,8 @@ class Transcription(Task[Emissions]):
     ``on`` names fewer. Each has a head of its own, learnt by connectionist temporal classification (CTC): the probability
     of a transcript is summed over all its alignments with the steps, so no times are needed to learn. With several streams
     (a voice and the lips, a voice and the written line) the best transcripts of each are scored by all that the row has,
-    so that one helps where the other is noisy or missing. Streams not along time, such as cells of the table, scale and shift
-    what is heard.
+    so that one helps where the other is noisy or missing. Streams not along time, such as cells of the table, scale and
+    shift what is heard.
 
     Answers hold the transcript, its probability (``confidence``), ``alternatives`` and ``words`` with their times: seconds
     of a recording, pixels along a line. CTC learns where a word is recognised, not where its sound begins: the bounds lie
