@@ -306,7 +306,8 @@ class Transcription(Task[Emissions]):
         count = Counter(tuple(row) for part in targets for row in self._known(part))
         if not count:
             return None
-        return list(min(count, key=lambda ids: (-count[ids], len(ids), ids)))
+        least = min((-n, len(ids), ids) for ids, n in count.items())
+        return list(least[2])
 
     def constant(self, baseline: Sequence[int], rows: int) -> Emissions:
         ids = torch.tensor([list(baseline) or [0]]).expand(rows, -1)

@@ -323,7 +323,7 @@ def _asked_encoder(task_specs: Sequence[TaskSpec], schema: Schema, layout: Layou
     """Return the encoder that the first task with a wish has for a stream of ``layout``."""
     for task in task_specs:
         readers = [schema.columns[name].reader for name in task.targets]
-        wanted = registry.find("tasks", registry.split(task.spec)[0]).encoder(layout, readers)
+        wanted: Spec | None = registry.find("tasks", registry.split(task.spec)[0]).encoder(layout, readers)
         if wanted is not None:
             return wanted
     return None
