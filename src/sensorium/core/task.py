@@ -158,7 +158,8 @@ class Task(nn.Module, ABC, Generic[Out]):
         """
 
     def augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """The prepared training rows of ``batch`` as this task varies them at random: rows joined, with their targets.
+        """The prepared training rows of ``batch`` as this task varies them at random, drawn with ``generator``: rows joined,
+        with their targets.
 
         Asked only where it is the only task, since others may not bear it."""
         return batch

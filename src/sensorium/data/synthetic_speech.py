@@ -117,7 +117,7 @@ def spoken(
 
 
 def written(words: list[str], rng: np.random.Generator, noise: float = 0.0) -> NDArray[np.uint8]:
-    """The signs of ``words`` side by side ``[H, W]``, each a little higher or lower, with white ``noise``."""
+    """The signs of ``words`` side by side ``[H, W]``, at heights drawn with ``rng``, with white ``noise``."""
     line = np.full((HEIGHT, SIGN * len(words)), 30.0)
     for i, word in enumerate(words):
         sign = np.array([[c == "#" for c in row] for row in SIGNS[word].split()], float)
