@@ -53,6 +53,7 @@ ROOMS = {
     "scipy": {"signal", "nn", "evaluation", "experts", "training", "testing"},
     "gensim": {"language", "encoders"},
     "jieba": {"language"},
+    "jiwer": {"metrics"},
     "sacrebleu": {"metrics"},
     "textblob": {"language"},
     "av": {"codecs"},

@@ -38,7 +38,17 @@ def test_every_benchmark_is_listed() -> None:
     folder = Path(__file__).parent.parent / "benchmarks"
     apart = {"__init__", "__main__", "measure", "results", "senses", "fusion_results", "objectives", "kills", "explainers"}
     apart |= {"league", "league_sets", "league_rivals", "floor", "tagging"}
-    apart |= {"segmentation", "detection", "keypoints", "labelling", "survival", "words_out", "forecasting", "retrieval"}
+    apart |= {
+        "transcription",
+        "segmentation",
+        "detection",
+        "keypoints",
+        "labelling",
+        "survival",
+        "words_out",
+        "forecasting",
+        "retrieval",
+    }
     files = (
         {path.stem for path in folder.glob("*.py")}
         - apart

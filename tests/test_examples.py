@@ -23,6 +23,7 @@ from sensorium.data.synthetic_meters import make as make_meters
 from sensorium.data.synthetic_patients import make as make_patients
 from sensorium.data.synthetic_poses import make as make_poses
 from sensorium.data.synthetic_scenes import make as make_masks
+from sensorium.data.synthetic_speech import make as make_speech
 from sensorium.data.tables.table import Table
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +39,7 @@ OWN_DATA = {
     "defaulted": make_loans,
     "points": make_poses,
     "boxes": make_boxes,
+    "transcript": make_speech,
 }
 """By a column of theirs, what writes the table of recipes that do not use the usual one."""
 

@@ -17,10 +17,11 @@ from torch.utils._pytree import tree_leaves
 from sensorium.artifact import Artifact
 from sensorium.core.answer import Answer, finite, without_media
 from sensorium.core.batch import Batch, Field, padded_size
+from sensorium.core.cell_content import Opener
 from sensorium.core.errors import AnswerError, ConfigError, nearest
 from sensorium.core.forward import Forward
 from sensorium.core.recipe import Recipe
-from sensorium.core.schema import Opener, Problem, Record, Sample
+from sensorium.core.schema import Problem, Record, Sample
 from sensorium.data.files.attachment_files import with_data_urls
 from sensorium.data.files.media_access import LocalFiles
 from sensorium.data.tables.records import records

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from sensorium.core.cell_content import content
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.modality import Blob
-from sensorium.core.schema import content
 from sensorium.data.files.media_access import SEVERAL, UPLOADS_ONLY, LocalFiles, parts
 from sensorium.data.store.content_digest import digest
 from sensorium.modalities.image import Image

@@ -101,6 +101,16 @@ def test_a_width_of_one_is_greedy() -> None:
         assert texts(result, row) == [some]
 
 
+def test_no_sequence_is_shorter_than_the_least_length() -> None:
+    cache, tables = language(3, 2)
+    words = Vocabulary(begin=0, end=4, never=(1,), shortest=2)
+    result = beam_search(stepping(tables), cache, 3, words, longest=3, width=12)
+    drawn_ones = sample(stepping(tables), cache, 3, words, longest=3, draws=20)
+    for row, table in enumerate(tables):
+        assert texts(result, row) == [some for _, some in all_sequences(table, 1.0) if len(some) >= 2]
+        assert min(map(len, texts(drawn_ones, row))) >= 2
+
+
 def test_samples_follow_the_probabilities() -> None:
     logits = torch.tensor([[0.1, 2.0, 1.0, -math.inf]]).expand(20_000, -1)
     chance = (torch.arange(20_000) + 0.5) / 20_000

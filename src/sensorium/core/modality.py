@@ -99,6 +99,9 @@ class Modality(ABC):
     """The kinds of input that such a target lies on: boxes on an ``image``. Resizing and augmenting move it with them."""
     task: ClassVar[str | None] = None
     """The task kind used where such a column is the target and none is named; None: cannot be a target."""
+    lies_along: ClassVar[bool] = False
+    """True where such a target runs along every input of ``lies_on``, unless ``on`` names one, and has no places of its own
+    there: the words of a recording. Inputs then carry frames, so that answers can name places."""
     classed: ClassVar[bool] = False
     """True where a target of this kind has classes: ``classes`` names them once it is fitted."""
     single: ClassVar[bool] = False

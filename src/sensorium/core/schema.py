@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from sensorium.core import registry
-from sensorium.core.errors import CellError, ConfigError, EmptyFileError, nearest
+from sensorium.core.cell_content import Opener, content
+from sensorium.core.errors import CellError, ConfigError, nearest
 from sensorium.core.layout import Layout, Row
-from sensorium.core.modality import Array, Blob, Modality
+from sensorium.core.modality import Array, Modality
 from sensorium.core.problem import Problem as Problem
 from sensorium.core.problem import add_problem
 
@@ -24,29 +25,6 @@ ROLES: tuple[str, ...] = get_args(Role)
 CODED: tuple[str, ...] = ("input", "target", "both", "prompt")
 """Those whose cells become arrays. ``both``: an input that is also a target (to be rebuilt, to be continued)."""
 INPUTS, TARGETS = ("input", "both"), ("target", "both")
-
-
-class Opener(Protocol):
-    """Opens media cells, or refuses to (``data.files.media_access``)."""
-
-    def open(self, cell: Any, *, row: int | None = None, column: str | None = None) -> Any:
-        """Open the file or bytes in ``cell`` of ``row`` and ``column``."""
-
-    def open_several(self, cell: Any, *, row: int | None = None, column: str | None = None) -> list[Any]:
-        """Open the files in ``cell`` of ``row`` and ``column``."""
-
-
-def content(modality: type[Modality] | Modality, cell: Any, media: Opener, row: int | None, column: str) -> Any:
-    """``cell`` as ``fit`` and ``encode`` of ``modality`` receive it: opened by ``media``. ``row`` and ``column`` name it
-    in errors."""
-    if not modality.media:
-        return cell
-    try:
-        return (media.open_several if modality.several else media.open)(cell, row=row, column=column)
-    except EmptyFileError as error:
-        if not modality.empty_files:
-            raise
-        return Blob(b"", str(error.file))
 
 
 PLACING = frozenset({"role", "of", "on", "stream"})
@@ -107,7 +85,7 @@ class Schema:
         """The columns that a prediction reads."""
         self.coded = [c for c in self.columns.values() if c.role in CODED]
         """All columns whose cells become arrays."""
-        self.bearing = tuple(dict.fromkeys(c.on for c in self.targets if c.on is not None))
+        self.bearing = tuple(dict.fromkeys(name for c in self.targets for name in self._under(c)))
         """The inputs on which targets lie."""
         self.lying = tuple(c.name for c in self.targets if c.on is not None and _measures(c.reader))
         """The targets that lie on an input and have pixels or seconds of their own: a mask has, a list of boxes has not."""
@@ -118,6 +96,14 @@ class Schema:
             # A column may itself be called like the shared stream: the shared one then steps aside.
             name = column.name if shared is None else column.stream or (f"{shared}_" if shared in own else shared)
             self.streams.setdefault(name, []).append(column)
+
+    def _under(self, target: Column) -> list[str]:
+        """The inputs on which a target lies."""
+        if target.on is not None:
+            return [target.on]
+        if not target.reader.lies_along:
+            return []
+        return [c.name for c in self.inputs if c.spec.get("kind") in target.reader.lies_on]
 
     @classmethod
     def declare(cls, columns: Mapping[str, str | Mapping[str, Any]]) -> Schema:

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Any, ClassVar, Generic, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field, merged
 from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
+from sensorium.core.layout import Layout
 from sensorium.core.modality import Modality
+from sensorium.core.recipe import Spec
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
 
@@ -56,6 +59,8 @@ class Task(nn.Module, ABC, Generic[Out]):
     asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # options of its target columns, by kind, where the user says none
     reads_as: ClassVar[str | None] = None
     """The kind as which its target columns are read where the user names none; None: as their cells suggest."""
+    reads_inputs: ClassVar[Mapping[str, str]] = {}
+    """The kinds as which it reads inputs of other kinds where the user names none: ``{"image": "line"}``."""
     asks_base: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # the same, of the input that its target lies on
     headline: ClassVar[str]
     """The metric quoted first."""
@@ -88,6 +93,12 @@ class Task(nn.Module, ABC, Generic[Out]):
         ``counts``: how many rows each class of its target has, where it has classes; ``targets``: its columns, fitted.
         """
         return {}, []
+
+    @classmethod
+    def encoder(cls, layout: Layout, targets: Sequence[Modality]) -> Spec | None:
+        """The default encoder of a stream of this ``layout`` for its ``targets``, fitted; None: the usual one of the
+        layout."""
+        return None
 
     @classmethod
     def on_windows(cls, season: int, known: Sequence[str]) -> dict[str, Any] | None:
@@ -176,6 +187,13 @@ class Task(nn.Module, ABC, Generic[Out]):
         ``streams`` are the parts before fusion, for heads that look at one; ``prompts`` the columns it is asked with, as
         their modalities prepare them, and the streams that it ``looks_at``.
         """
+
+    def augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """The prepared training rows of ``batch`` as this task varies them at random by ``generator``: rows joined,
+        with their targets.
+
+        Asked only where it is the only task, since others may not bear it."""
+        return batch
 
     def target(self, batch: Batch) -> Field | None:
         """The targets of ``batch``, or None if it has none."""

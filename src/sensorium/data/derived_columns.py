@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from sensorium.core.cell_content import Opener, content
 from sensorium.core.errors import CellError, ConfigError, DataError, nearest
 from sensorium.core.modality import Modality, is_blank
 from sensorium.core.registry import find
-from sensorium.core.schema import Opener, content
 from sensorium.data.tables.table import Table
 
 SAMPLED = 4

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sensorium.core.cell_content import Opener, content
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Array, Modality, is_blank
-from sensorium.core.schema import Column, Opener, Problem, Schema, content
+from sensorium.core.schema import Column, Problem, Schema
 from sensorium.data.column_storage import (
     AsTarget,
     Block,

@@ -12,10 +12,11 @@ from sensorium.core.batch import Batch, Field
 from sensorium.core.scorer import Kept, Scorer
 from sensorium.language.word_segmentation import words
 from sensorium.metrics.bleu import available, bleu, bleu_statistics
+from sensorium.metrics.chrf import chrf, chrf_statistics, f_score
 from sensorium.metrics.sentences import cider_d, exact_match, rouge_l, token_f1
 from sensorium.metrics.weighting import mean
 
-METRICS = ("cider", "bleu", "rouge_l", "token_f1", "exact_match")
+METRICS = ("cider", "bleu", "chrf", "rouge_l", "token_f1", "exact_match")
 """All metrics; ``bleu`` only where sacrebleu is installed."""
 
 
@@ -89,16 +90,22 @@ class SentenceScorer(Scorer[Any]):
         return any(row != self.references[0] for row in self.references)
 
     def each(self, metric: str) -> Tensor:
-        """Return ``metric`` of each row ``[rows]``; of BLEU the statistics ``[rows, n]``."""
+        """Return ``metric`` of each row ``[rows]``; of BLEU and chrF the statistics ``[rows, ...]``."""
         if self._computed_rows != self.rows:
             self._computed, self._computed_rows = {}, self.rows
         if metric not in self._computed:
             self._computed[metric] = self._compute(metric)
         return self._computed[metric]
 
+    def of_rows(self, metric: str) -> Tensor:
+        """Return the score of each row alone by ``metric`` ``[rows]``, which BLEU has not."""
+        return f_score(self.each(metric)) if metric == "chrf" else self.each(metric)
+
     def _compute(self, metric: str) -> Tensor:
         if metric == "bleu":
             return bleu_statistics(self.generated, self.references)
+        if metric == "chrf":
+            return chrf_statistics(self.generated, self.references)
         generated, references = list(map(tokens, self.generated)), [list(map(tokens, row)) for row in self.references]
         if metric == "cider":
             return cider_d(generated, references)
@@ -107,8 +114,9 @@ class SentenceScorer(Scorer[Any]):
 
     def compute(self, weights: Tensor | None = None, names: Collection[str] | None = None) -> dict[str, Tensor]:
         weights = self.ones() if weights is None else weights
+        of_all = {"bleu": bleu, "chrf": chrf}
         return {
-            name: bleu(self.each(name), weights) if name == "bleu" else mean(self.each(name), weights)
+            name: of_all.get(name, mean)(self.each(name), weights)
             for name in self.metrics
             if names is None or name in names
         }

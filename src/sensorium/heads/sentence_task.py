@@ -87,7 +87,8 @@ class SentenceTask(Task[Context]):
         self.attend, self.smoothing, self.sampling = attend, smoothing, decode == "sample"
         self.beam, self.penalty, self.temperature, self.top_p, self.seed = beam, penalty, temperature, top_p, seed
         self.longest = longest
-        self.vocabulary = Vocabulary(0, layout.vocabulary - 1, (UNKNOWN,))
+        # No training sentence is empty, so none is generated, however short the training.
+        self.vocabulary = Vocabulary(0, layout.vocabulary - 1, (UNKNOWN,), shortest=1)
         self.decoder = WordDecoder(layout.vocabulary, dim, depth=depth, heads=heads, dropout=dropout)
         self.first = nn.Linear(dim, dim)
         self.streams = list(goal.streams) if attend == "streams" else []

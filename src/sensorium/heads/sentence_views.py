@@ -16,7 +16,7 @@ FEW_KINDS = 0.1
 def sentence_views(scorer: SentenceScorer) -> list[View]:
     """Return the best, worst and least certain sentences of ``scorer`` beside their references, and the most frequent."""
     head = scorer.metrics[0]
-    value, sure = scorer.each(head), scorer.kept["confidence"]
+    value, sure = scorer.of_rows(head), scorer.kept["confidence"]
 
     def table(name: str, title: str, note: str, order: list[int]) -> Table:
         return Table(name, title, note, rows=[_row(scorer, i, head, float(value[i]), float(sure[i])) for i in order])

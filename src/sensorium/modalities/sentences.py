@@ -33,10 +33,10 @@ _TRAINING_CELLS = 100_000
 class Sentences(Modality):
     """A sentence to be generated, in any language: a caption, an answer.
 
-    A cell may hold several that are equally right: ``["one", "two"]``. Never guessed: the tasks ``captioning`` and
-    ``answering`` read their target as this kind. Encoded as ``[N]`` int32 token ids of a tokeniser trained on the training
-    cells, or loaded: 0 is padding, 1 is unknown, and the last id ends each sentence. Characters of scripts without blanks
-    (Chinese, Japanese, Thai) are single tokens.
+    A cell may hold several that are equally right: ``["one", "two"]``. Never guessed: the tasks ``captioning``,
+    ``answering`` and ``translation`` read their target as this kind. Encoded as ``[N]`` int32 token ids of a tokeniser
+    trained on the training cells, or loaded: 0 is padding, 1 is unknown, and the last id ends each sentence. Characters of
+    scripts without blanks (Chinese, Japanese, Thai) are single tokens.
 
     Args:
         tokeniser: ``bpe``, ``wordpiece`` and ``unigram`` learn subwords, so that few words are unknown; or whole words, or

@@ -38,11 +38,13 @@ class Vocabulary:
         begin: The token before the first.
         end: The token after the last.
         never: Tokens that are never generated (padding, unknown).
+        shortest: Least number of tokens before the end.
     """
 
     begin: int
     end: int
     never: tuple[int, ...] = ()
+    shortest: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,13 @@ def normaliser(length: Tensor | int, penalty: float) -> Tensor:
     return (torch.as_tensor(length, dtype=torch.float32) + 1.0) ** penalty
 
 
-def log_probabilities(logits: Tensor, vocabulary: Vocabulary, *, last: bool) -> Tensor:
+def log_probabilities(logits: Tensor, vocabulary: Vocabulary, *, length: int, last: bool) -> Tensor:
     """Return log probabilities ``[R, V]`` float32 of the next token; -inf for tokens that must not follow.
 
     Args:
         logits: ``[R, V]``.
         vocabulary: The special tokens.
+        length: Number of tokens so far.
         last: Whether the longest sequence is reached, so that only the end may follow.
     """
     logs = logits.float().log_softmax(dim=-1)
@@ -85,7 +88,8 @@ def log_probabilities(logits: Tensor, vocabulary: Vocabulary, *, last: bool) -> 
         only = torch.full_like(logs, -math.inf)
         only[:, vocabulary.end] = logs[:, vocabulary.end]
         return only
-    logs[:, [vocabulary.begin, *vocabulary.never]] = -math.inf
+    barred = (vocabulary.end,) if length < vocabulary.shortest else ()
+    logs[:, [vocabulary.begin, *vocabulary.never, *barred]] = -math.inf
     return logs
 
 
@@ -131,7 +135,7 @@ def beam_search(
     done = torch.zeros(rows, dtype=torch.bool, device=device)
     for t in range(longest + 1):
         logits, cache = step(word, cache)
-        each = log_probabilities(logits, vocabulary, last=t == longest).reshape(rows, width, -1)
+        each = log_probabilities(logits, vocabulary, length=t, last=t == longest).reshape(rows, width, -1)
         size = each.shape[2]
         # Twice as many as are needed: at most one continuation of each sequence is its end.
         total, index = (live[..., None] + each).flatten(1).topk(min(2 * width, width * size), dim=1)
@@ -218,7 +222,7 @@ def sample(
     over = torch.zeros((rows, draws), dtype=torch.bool, device=device)
     for t in range(longest + 1):
         logits, cache = step(word, cache)
-        each = log_probabilities(logits, vocabulary, last=t == longest)
+        each = log_probabilities(logits, vocabulary, length=t, last=t == longest)
         chosen = drawn(each / temperature, top_p, chance[t].repeat(rows)).reshape(rows, draws)
         gained = each.reshape(rows, draws, -1).gather(2, chosen[..., None])[..., 0]
         total = torch.where(over, total, total + gained)

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensorium.artifact import Artifact
+from sensorium.core.cell_content import Opener
 from sensorium.core.errors import ArtifactError, ConfigError, DataError, listed, nearest
 from sensorium.core.layout import Ids
-from sensorium.core.schema import Opener, Record
+from sensorium.core.schema import Record
 from sensorium.data.files.atomic_write import readable_disk_errors
 from sensorium.data.store.file_lock import FileLock
 from sensorium.data.tables.table import Table

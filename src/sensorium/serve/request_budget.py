@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sensorium.codecs.video import container
+from sensorium.core.cell_content import Opener, content
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Blob, is_blank
-from sensorium.core.schema import Column, Opener, Record, Schema, content
+from sensorium.core.schema import Column, Record, Schema
 from sensorium.serve.http_errors import RequestError
 from sensorium.serve.limits import Limits
 

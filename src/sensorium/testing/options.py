@@ -229,7 +229,8 @@ def _task(spec: dict[str, Any]) -> Any:
     state = _both(part, run)
     seen = tasks.seen(streams, target, batch.prompts)
     part.settle(seen, seen)
-    return state, run(), part.state_dict()
+    varied = part.augmented(batch, torch.Generator().manual_seed(0))
+    return state, run(), part.state_dict(), varied.inputs, varied.targets
 
 
 def _objective(spec: dict[str, Any]) -> Any:

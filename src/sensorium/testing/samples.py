@@ -171,6 +171,11 @@ def _captions() -> list[Any]:
     return [captions[i] if i % 3 else [captions[i], captions[-i]] for i in range(12)]
 
 
+def _transcripts() -> list[Any]:
+    words = ["one", "two!", "three", "One", "zwei-drei"]
+    return [" ".join(words[(i * k) % 4 if i else 4] for k in range(1, 2 + i % 3)) for i in range(12)]
+
+
 @cache
 def files() -> tuple[str, ...]:
     """Paths of small files for options that name one: a tokeniser, word vectors."""
@@ -330,6 +335,8 @@ _CELLS = {
     "datetime": _dates,
     "text": _texts,
     "sentences": _captions,
+    "transcript": _transcripts,
+    "line": _pictures,
     "part_of_speech": lambda: [f"{text}!" for text in _texts()],
     "image": _pictures,
     "mask": _masks,
@@ -343,6 +350,7 @@ _CELLS = {
 _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
     ("tasks", "forecasting", "known"): lambda: [["one"]],
     ("tasks", "retrieval", "between"): lambda: [["two", "one"]],
+    ("tasks", "transcription", "on"): lambda: [["two"]],
     ("encoders", "huggingface", "checkpoint"): _checkpoint("bert"),
     ("encoders", "huggingface", "config"): lambda: [
         {"model_type": "distilbert", "dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 8, "vocab_size": 60}
@@ -373,4 +381,5 @@ _BRIEF: dict[tuple[str, str], dict[str, Any]] = {
     ("experts", "boosting"): {"iterations": 40},
     ("tasks", "answering"): {"beam": 2, "depth": 1, "longest": 6},
     ("tasks", "captioning"): {"beam": 2, "depth": 1, "longest": 6},
+    ("tasks", "transcription"): {"hidden": 8, "depth": 1, "beam": 3, "ngram": 2},
 }

@@ -264,10 +264,14 @@ def _goal_on_a_grid(modality: Modality, target: Field) -> tuple[Goal, Batch]:
         target = replace(target, frame=torch.from_numpy(modality.framing(field.extent.numpy())), extent=field.extent)
     lying = modality.prepare_target(target, field)
     levels = {"one": tuple(Level(4 * step, (step,) * len(layout.size)) for step in (2, 4))}
-    streams: dict[str, Layout] = {"one": layout, "two": Row((0,))}
+    # A target that runs along several inputs names none.
+    streams: dict[str, Layout] = {"one": layout, "two": layout if modality.lies_along else Row((0,))}
     goal = Goal(TASK, {TASK: modality}, {}, streams, levels, {TASK: "one"}, {TASK: base})
+    if modality.lies_along:
+        goal = replace(goal, lies_on={}, bases={})
+    inputs = {"one": field, "two": field} if modality.lies_along else {"one": field}
     # Tasks that look at the input get it among the prompts.
-    return goal, Batch({"one": field}, {TASK: lying}, torch.ones(len(cells)), {"one": field})
+    return goal, Batch(inputs, {TASK: lying}, torch.ones(len(cells)), {"one": field})
 
 
 def _partly_mirrored(field: Field) -> Field:

@@ -58,6 +58,12 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     read_as = _kinds_of_targets(tasks, specs)
     for name, kind in read_as.items():
         specs.setdefault(name, {})["kind"] = kind
+    inputs_read_as = {
+        kind: wanted
+        for task in tasks
+        if "kind" in task.spec
+        for kind, wanted in find("tasks", str(task.spec["kind"])).reads_inputs.items()
+    }
     derived = declared_sources(table, specs)
     # An ignored name may be a derived column that is only offered further down.
     ignored = {name for name, role in roles.items() if role == "ignore"}
@@ -90,6 +96,9 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
             continue
         inferred = guesses[name]
         kind, reason = inferred.kind, "as its task reads it" if name in read_as else inferred.reason
+        elsewise = inputs_read_as.get(kind)
+        if elsewise is not None and name not in all_targets and name not in overrides:
+            kind, reason = elsewise, f"{reason}; the task reads them as {elsewise}"
         if name in all_targets and name not in overrides:
             kind, reason = target_kind(name, kind, reason, table.column(name))
         if inferred.role == "ignore" and not {"kind", "role"} & specs.get(name, {}).keys():
@@ -182,7 +191,9 @@ def _set_base_columns(
     for name, spec in columns.items():
         if spec.get("role") not in TARGETS or "on" in spec:
             continue
-        kinds = find("modalities", spec["kind"]).lies_on or [k for t in named[name] for k in find("tasks", t).lies_on]
+        modality = find("modalities", spec["kind"])
+        on_tasks = [kind for task in named[name] for kind in find("tasks", task).lies_on]
+        kinds = () if modality.lies_along else modality.lies_on or on_tasks
         under = [n for n, other in columns.items() if other.get("role", "input") in INPUTS and other.get("kind") in kinds]
         if len(under) > 1:
             names = ", ".join(under)

@@ -77,7 +77,8 @@ def resolve(
     finely = read_finely(task_specs, schema)
     for stream in schema.streams if network else ():
         layout = schema.layout(stream)
-        usual = fine_encoder(layout) if stream in finely else encoder(layout, rows)
+        usual = fine_encoder(layout) if stream in finely else _asked_encoder(task_specs, schema, layout)
+        usual = usual or encoder(layout, rows)
         spec = recipe.model.encoders.get(stream) or usual
         encoders[stream] = _completed("encoders", _sized("encoders", spec, preset))
     adapters: dict[str, Spec] = {
@@ -318,6 +319,16 @@ def _encoder(layout: Layout, rows: int) -> Spec:
     if isinstance(layout, Row) and rows < 20_000:
         return WIDE_ENCODER if _wide(layout) else "cells"
     return layout.encoder
+
+
+def _asked_encoder(task_specs: Sequence[TaskSpec], schema: Schema, layout: Layout) -> Spec | None:
+    """Return the encoder that the first task with a wish has for a stream of ``layout``."""
+    for task in task_specs:
+        readers = [schema.columns[name].reader for name in task.targets]
+        wanted: Spec | None = registry.find("tasks", registry.split(task.spec)[0]).encoder(layout, readers)
+        if wanted is not None:
+            return wanted
+    return None
 
 
 def _wide(layout: Row) -> bool:

@@ -212,6 +212,9 @@ class TrainingModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         batch = self.schema.prepare(batch, self._generator)
+        if self._generator is not None and len(self.model.tasks) == 1:
+            (task,) = self.model.tasks.values()
+            batch = task.augmented(batch, self._generator)
         run = Forward(self.model, batch)
         terms: dict[str, Tensor] = {}
         for objective in self.objectives:

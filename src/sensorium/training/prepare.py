@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from sensorium.core import quoting
+from sensorium.core.cell_content import Opener, content
 from sensorium.core.errors import CellError, ConfigError, DataError
 from sensorium.core.recipe import Recipe
-from sensorium.core.schema import Opener, Schema, content
+from sensorium.core.schema import Schema
 from sensorium.data import encoded_rows as encoded
 from sensorium.data.files.media_access import LocalFiles, weight_of
 from sensorium.data.inspection.outliers import target_notes

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from sensorium.core import registry
+from sensorium.core.cell_content import Opener
 from sensorium.core.modality import Modality, is_blank
-from sensorium.core.schema import PLACING, Opener, Problem
+from sensorium.core.schema import PLACING, Problem
 from sensorium.core.text_columns import shorten
 from sensorium.data.derived_columns import declared_sources, offered_columns, with_derived
 from sensorium.data.files.media_access import LocalFiles

@@ -10,9 +10,10 @@ from itertools import islice
 from typing import Any
 
 from sensorium.core import registry
+from sensorium.core.cell_content import Opener, content
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Modality, is_blank
-from sensorium.core.schema import Opener, Problem, content
+from sensorium.core.schema import Problem
 from sensorium.data.files.media_access import weight_of
 from sensorium.data.store.content_digest import digest
 from sensorium.data.tables.table import Table

@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 from sensorium import __version__
 from sensorium.core import registry
+from sensorium.core.cell_content import Opener
 from sensorium.core.errors import CellError, ConfigError, DataError, MissingExtraError
 from sensorium.core.modality import Blob, is_blank
-from sensorium.core.schema import Opener, Problem
+from sensorium.core.schema import Problem
 from sensorium.data.files.atomic_write import check_writable
 from sensorium.data.files.media_access import names_file, parts
 from sensorium.data.inspection.type_inference import infer_types

@@ -1,0 +1,63 @@
+"""Candidates scored by several streams, words put together from units, and the streams that are read."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sensorium.core.errors import ConfigError
+from sensorium.core.goal import Goal
+from sensorium.core.layout import Grid, Row
+from sensorium.core.registry import build
+from sensorium.heads.joint_decoding import Emissions, candidates
+from sensorium.heads.word_times import words_of
+from sensorium.modalities.transcript import Transcript
+from sensorium.nn.ctc import log_likelihood
+
+
+def emissions(seed: int, present: list[list[bool]]) -> Emissions:
+    draw = torch.Generator().manual_seed(seed)
+    heard = torch.tensor(present)
+    real = [torch.ones(len(heard), steps, dtype=torch.bool) & heard[:, i, None] for i, steps in enumerate((4, 5))]
+    logits = tuple(2 * torch.randn(len(heard), steps, 4, generator=draw) for steps in (4, 5))
+    return Emissions(logits, tuple(real), torch.zeros(len(heard), 4))
+
+
+def test_candidates_are_scored_by_the_streams_that_a_row_has() -> None:
+    output = emissions(0, [[True, True], [True, False], [False, True], [False, False]])
+    found = candidates(output, 6)
+    for i in range(3):
+        own = [s for s in range(2) if bool(output.heard(s)[i])]
+        total = sum(log_likelihood(output.logs(s), output.real[s], found.ids[:, 0])[i] for s in own)
+        assert float(found.score[i, 0]) == pytest.approx(float(total), abs=1e-4)
+        assert found.score[i].tolist() == sorted(found.score[i].tolist(), reverse=True)
+        kept = [
+            tuple(row) for row, score in zip(found.ids[i].tolist(), found.score[i].tolist(), strict=True) if score > -1e20
+        ]
+        assert len(set(kept)) == len(kept)
+    assert found.confidence[0].sum() == pytest.approx(1.0)
+    assert found.confidence[1].sum() <= 1.0
+    assert found.confidence[3].tolist() == [0.0] * 6
+
+
+def test_words_are_put_together_from_units() -> None:
+    pieces = ("", "�", " ", "a", "b", "中", "文")
+    assert words_of([3, 4, 2, 4, 0, 0], pieces) == [("ab", [0, 1]), ("b", [3])]
+    assert words_of([5, 6, 3, 4], pieces) == [("中", [0]), ("文", [1]), ("ab", [2, 3])]
+
+
+def goal(streams: dict[str, Grid | Row], lies_on: dict[str, str] | None = None) -> Goal:
+    target = Transcript()
+    target.fit(["one two", "two one"] * 5)
+    return Goal("text", {"text": target}, {}, streams, {}, lies_on or {})
+
+
+def test_streams_are_named_or_all_along_time() -> None:
+    streams = {"clip": Grid(1, (50, 8), timed=True), "photo": Grid(3, (8, 8)), "lips": Grid(2, (20,), timed=True)}
+    assert build("tasks", "transcription", goal(streams), 8).on == ("clip", "lips")
+    assert build("tasks", {"kind": "transcription", "on": ["lips"]}, goal(streams), 8).on == ("lips",)
+    assert build("tasks", "transcription", goal(streams, {"text": "clip"}), 8).on == ("clip",)
+    with pytest.raises(ConfigError, match="'photo' is no stream along time"):
+        build("tasks", {"kind": "transcription", "on": ["photo"]}, goal(streams), 8)
+    with pytest.raises(ConfigError, match="there is none"):
+        build("tasks", "transcription", goal({"table": Row((0,))}), 8)
