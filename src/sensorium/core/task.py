@@ -14,6 +14,7 @@ from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field, merged
 from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
+from sensorium.core.layout import Layout
 from sensorium.core.modality import Modality
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
@@ -81,6 +82,14 @@ class Task(nn.Module, ABC, Generic[Out]):
         ``counts``: how many rows each class of its target has, where it has classes; ``targets``: its columns, fitted.
         """
         return {}, []
+
+    @classmethod
+    def suggested_objectives(
+        cls, options: Mapping[str, Any], layouts: Mapping[str, Layout]
+    ) -> Sequence[str | Mapping[str, Any]]:
+        """What it is trained with where the recipe names no objectives, from its ``options`` and the ``layouts`` of the
+        streams."""
+        return ["supervised"]
 
     # ── before and after training ──────────────────────────────────────────────────────────────────────────────────
 

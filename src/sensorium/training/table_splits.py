@@ -15,6 +15,7 @@ from sensorium.data.inspection.unreadable_formats import unread_columns
 from sensorium.data.splitting import split
 from sensorium.data.tables.table import Table
 from sensorium.reporting.console import Console
+from sensorium.training.base_model import Base
 from sensorium.training.column_declaration import check_targets, declare
 from sensorium.training.defaults import with_encoder_columns
 from sensorium.training.shard_source import ShardSource
@@ -64,7 +65,10 @@ def read_table(source: Any, request: Request, console: Console) -> Table:
 
 def declare_columns(table: Table, request: Request, console: Console) -> Schema:
     """Declare and check the columns of ``table`` for a ``request``; print their kinds and the reasons on ``console``."""
-    declared = declare(table, request.plan, request.targets, request.roles)
+    plan = request.plan
+    if (base := Base.of(plan)) is not None:
+        plan = base.with_columns(plan, table, request.targets, request.roles)
+    declared = declare(table, plan, request.targets, request.roles)
     for line in _column_lines(declared.reasons):
         console.note(f"  {line}")
     for stream, columns in declared.schema.streams.items():
@@ -77,7 +81,7 @@ def declare_columns(table: Table, request: Request, console: Console) -> Schema:
     ):
         console.warn(line)
     check_targets(declared.schema, table)
-    schema, notes = with_encoder_columns(request.plan, declared.schema)
+    schema, notes = with_encoder_columns(plan, declared.schema)
     for line in notes:
         console.note(f"  {line}")
     return schema
