@@ -320,6 +320,8 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
     ("encoders", "huggingface", "config"): lambda: [
         {"model_type": "distilbert", "dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 8, "vocab_size": 60}
     ],
+    ("objectives", "simclr", "streams"): lambda: [["series"]],
+    ("objectives", "masked", "streams"): lambda: [["picture"]],
     ("tasks", "survival", "happened"): lambda: ["no"],
     ("tasks", "segmentation", "focus"): lambda: ["1"],
     ("modalities", "mask", "classes"): lambda: [{"thing": 1, "part": 2, "rest": 0}],
