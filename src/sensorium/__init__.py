@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "fit": "sensorium.training.fit",
     "pretrain": "sensorium.training.pretrain",
+    "gain": "sensorium.training.gain",
     "compare": "sensorium.training.compare",
     "load": "sensorium.trained",
     "predict_shards": "sensorium.batch_prediction",

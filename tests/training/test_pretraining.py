@@ -14,9 +14,11 @@ from typer.testing import CliRunner
 
 import sensorium as sm
 from sensorium.cli import app
-from sensorium.core.errors import ArtifactError, ConfigError
+from sensorium.core.errors import ArtifactError, ConfigError, DataError
+from sensorium.evaluation.gain import Gain, Scores
 from sensorium.training import base_model
 from sensorium.training.callbacks import Checkpoint
+from sensorium.training.gain import draw
 from sensorium.training.pretrain import METHODS, with_methods
 
 TINY = ["training.epochs=2", "model.size=tiny", "training.batch_size=16", "model.experts=[]", "training.refit=none"]
@@ -243,3 +245,36 @@ def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     recipe = sm.load("run").recipe
     assert recipe.init is not None
     assert recipe.init.streams == {"left": "left"}
+
+
+def test_the_gain_is_told_with_its_spread(base: Path, tmp_path: Path) -> None:
+    train = rows(60, 3, label=True)
+    train[0]["y"] = None
+    told = sm.gain(base, train, target="y", labels=[12, 100], seeds=2, streams=STREAMS, overrides=TINY)
+    assert list(told.scores) == [12]  # the table has not a hundred
+    assert set(told.scores[12]) == {"", "left", "right"}
+    assert all(len(one.scratch) == len(one.base) == 2 for one in told.scores[12].values())
+    assert told.test_rows == 18
+    assert json.loads(json.dumps(told.to_json())) == told.to_json()
+    assert "all streams" in told.text()
+    with pytest.raises(DataError, match="labelled rows"):
+        sm.gain(base, train, target="y", labels=[1000])
+
+
+def test_a_loss_beyond_the_spread_is_told() -> None:
+    worse = Gain(
+        "y", "accuracy", True, 9, 2, {5: {"": Scores([0.9, 0.8], [0.5, 0.6]), "a": Scores([0.5, 0.7], [0.6, 0.6])}}
+    )
+    assert worse.scores[5][""].difference == pytest.approx(-0.3)
+    assert worse.scores[5][""].spread == pytest.approx(0.0707, abs=1e-3)
+    assert worse.scores[5][""].verdict(True) == "worse"
+    assert worse.scores[5][""].verdict(False) == "better"
+    assert worse.scores[5]["a"].verdict(True) == "alike"
+    assert "the base makes worse: all streams" in worse.text()
+
+
+def test_labelled_rows_are_drawn_class_by_class() -> None:
+    cells = ["a"] * 30 + ["b"] * 3 + ["c"]
+    drawn = [cells[i] for i in draw(cells, 8, 0)]
+    assert (drawn.count("a"), drawn.count("b"), drawn.count("c")) == (4, 3, 1)
+    assert draw(cells, 8, 0) == draw(cells, 8, 0) != draw(cells, 8, 1)
