@@ -123,7 +123,10 @@ def _block(data: Tensor, most: float, *, one_axis: bool) -> Tensor:
 
 
 def several(layout: Layout, field: Field, strength: float, count: int) -> Field:
-    """``count`` random views of the present rows of ``field``, one after the other: a field of ``count · n`` rows."""
+    """``count`` random views (``view``) of the present rows of ``field``, one after the other: ``count · n`` rows.
+
+    ``layout`` and ``strength`` are as in ``view``.
+    """
     index = field.rows
     part = replace(
         field,

@@ -87,7 +87,7 @@ class Vicreg(Objective):
         return pairs
 
     def compared(self, one: Tensor, other: Tensor) -> Tensor:
-        """The loss of the two projected vectors ``[n, E]`` of n rows."""
+        """The loss of the two projected vectors of n rows, ``one`` and ``other`` ``[n, E]``."""
         loss = self.agree * F.mse_loss(one, other)
         for vectors in (one, other):
             centred = vectors - vectors.mean(dim=0)

@@ -194,14 +194,15 @@ class Pretraining(Task[Learnt]):
         return LearntScorer(self)
 
     def kept_of(self, output: Learnt, batch: Batch) -> Kept:
-        """The squared errors ``[n, S]`` of the rows that count, and which streams are known ``[n, S]``."""
+        """The squared errors ``[n, S]`` in ``output`` of the rows of ``batch`` that count, and which streams are known
+        ``[n, S]``."""
         target = self.target(batch)
         errors, known = self._errors(output, target)
         rows = target.present
         return {"errors": errors[rows].detach().double().cpu(), "known": known[rows].cpu()}
 
     def flags(self, batch: Batch) -> Field:
-        """For a ranking: no code, and 1 for each stream that a row has ``[B, 1 + S]``."""
+        """For a ranking: no code, and 1 for each stream that a row of ``batch`` has ``[B, 1 + S]``."""
         target = self.target(batch)
         flags = target.data[:, : len(self.names)].long()
         return Field(torch.cat([torch.zeros_like(flags[:, :1]), flags], dim=1), target.present)

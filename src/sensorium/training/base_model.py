@@ -216,7 +216,7 @@ class Base:
         )
 
     def note(self, pairs: Mapping[str, str]) -> str:
-        """What is taken over, in words."""
+        """What is taken over, in words, for the ``pairs`` of own streams and those of the base."""
         how = {"full": "", "slow": f", learning at {SLOW} of the rate", "frozen": ", frozen"}[self.init.how]
         named = listed([own if own == of else f"{own} (from {of})" for own, of in pairs.items()])
         rows = self.artifact.report.get("rows", 0)
