@@ -1,7 +1,7 @@
 """What pretraining on rows without labels brings with few labels, beside training from scratch.
 
 python -m benchmarks.pretraining digits FOLDER      train.csv and valid.csv with columns image, audio and label
-python -m benchmarks.pretraining vowels FOLDER      train.csv, valid.csv and test.csv with columns series (12 channels), label
+python -m benchmarks.pretraining vowels FOLDER      train.csv, valid.csv, test.csv with columns series (12 channels), label
 
 ``digits``: 50 labelled rows (5 of each digit) and 1,400 others without labels, of the training table; the validation table
 is scored. ``vowels``: the 12 channels are two streams of 6; 27 labelled rows (3 of each speaker) among 270 without labels,

@@ -98,7 +98,7 @@ def _grid(layout: Grid, data: Tensor, mask: Tensor | None) -> Tensor:
         return torch.cat([mean, deviation], dim=1).flatten(1)
     by_time = segment_means(real, lengths, size[0])
     rest = by_time.movedim(2, 1).flatten(0, 1)  # [B·T, C, ...]
-    pooled = F.adaptive_avg_pool1d(rest, size[1]) if len(size) == 2 else F.adaptive_avg_pool2d(rest, size[1:])
+    pooled = F.adaptive_avg_pool1d(rest, size[1]) if len(size) == 2 else F.adaptive_avg_pool2d(rest, (size[1], size[2]))
     return pooled.reshape(len(data), -1)
 
 

@@ -62,9 +62,9 @@ class StreamDecoder(nn.Module):
         mean = total / count.clamp(min=1)
         variance = (square / count.clamp(min=1) - mean.square()).clamp(min=0)
         scale = torch.ones_like(mean)
-        for part in places([size for parts in self.sections for size in parts]):
-            deviation = float(variance[part].mean().sqrt())
-            scale[part] = deviation if deviation > 1e-6 else 1.0
+        for place in places([size for parts in self.sections for size in parts]):
+            deviation = float(variance[place].mean().sqrt())
+            scale[place] = deviation if deviation > 1e-6 else 1.0
         self.mean.copy_(mean)
         self.scale.copy_(scale)
 

@@ -150,20 +150,21 @@ def _losses(layout: Layout, encoder: Encoder, data: Tensor, hide: Tensor, code: 
     """The loss of guessing each token ``[B, N]`` from ``code`` ``[B, N, H]``; only those in ``hide`` are to be counted."""
     if isinstance(layout, Grid):
         wanted = patches(data, _stride(layout, encoder))
-        return (guesses[0](code).float() - _standard(wanted, hide)).square().mean(dim=2)
+        made: Tensor = guesses[0](code).float()
+        return (made - _standard(wanted, hide)).square().mean(dim=2)
     if isinstance(layout, Ids):
         logits = guesses[0](code).float().transpose(1, 2)
         return F.cross_entropy(logits, data, reduction="none") / math.log(max(layout.vocabulary, 2))
     losses = []
     assert isinstance(layout, Row)
     for cell, (n, guess) in enumerate(zip(layout.cardinalities, guesses, strict=True)):
-        made, value = guess(code[:, cell]).float(), data[:, cell]
+        guessed, value = guess(code[:, cell]).float(), data[:, cell]
         if n == 0:
             wanted = _standard(value[:, None, None], hide[:, cell, None])[:, 0, 0]
-            losses.append((made[:, 0] - wanted).square())
+            losses.append((guessed[:, 0] - wanted).square())
         else:
             known = value.nan_to_num(0.0).long().clamp(0, n - 1)
-            losses.append(F.cross_entropy(made, known, reduction="none") / math.log(max(n, 2)))
+            losses.append(F.cross_entropy(guessed, known, reduction="none") / math.log(max(n, 2)))
     return torch.stack(losses, dim=1)
 
 

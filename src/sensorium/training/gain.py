@@ -94,7 +94,7 @@ def gain(
         "cache": cache,
         "quiet": True,
     }
-    start = {"init": base, "init_how": init_how, "init_streams": init_streams}
+    start: dict[str, Any] = {"init": base, "init_how": init_how, "init_streams": init_streams}
     results: dict[int, list[tuple[TargetScores, TargetScores]]] = {}
     failed: dict[int, str] = {}
     for done, (count, seed) in enumerate((count, seed) for count in tried for seed in range(seeds)):
@@ -103,7 +103,8 @@ def gain(
             continue
         few = table.take(draw(table.column(target), count, seed))
         try:
-            pair = [fit(few, seed=seed, **arguments, **more).evaluate(scored).targets[target] for more in ({}, start)]
+            both = ({}, start)
+            pair = [fit(few, seed=seed, **arguments | more).evaluate(scored).targets[target] for more in both]
         except DataError as error:  # too few rows of a class, for instance
             failed[count] = error.problem
             results.pop(count, None)
