@@ -103,7 +103,7 @@ def gain(
             continue
         few = table.take(draw(table.column(target), count, seed))
         try:
-            both = ({}, start)
+            both: tuple[dict[str, Any], ...] = ({}, start)
             pair = [fit(few, seed=seed, **arguments | more).evaluate(scored).targets[target] for more in both]
         except DataError as error:  # too few rows of a class, for instance
             failed[count] = error.problem
