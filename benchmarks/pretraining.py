@@ -71,7 +71,14 @@ def drawn(rows: Rows, each: int, seed: int) -> tuple[Rows, Rows]:
 
 
 def measure(
-    name: str, folder: Path, methods: list[str] | None, epochs: int, how: str, overrides: list[str], seeds: int
+    name: str,
+    folder: Path,
+    methods: list[str] | None,
+    epochs: int,
+    how: str,
+    overrides: list[str],
+    seeds: int,
+    settings: dict[str, tuple[str, ...]],
 ) -> dict[str, Any]:
     """The scores of every seed with all streams and each alone, from scratch and from a base, and processor seconds."""
     import sensorium as sm
@@ -99,7 +106,7 @@ def measure(
             report = base.artifact.report["valid"]["targets"]["pretraining"]
             results.setdefault("base", []).append({**report, "seconds": seconds})
             for start in ("scratch", "base"):
-                for kind, settings in (("network", PLAIN), ("default", ())):
+                for kind, chosen in settings.items():
                     began = time.process_time()
                     model = sm.fit(
                         few,
@@ -108,7 +115,7 @@ def measure(
                         seed=seed,
                         init=Path(out) / "base" if start == "base" else None,
                         init_how=how if start == "base" else None,
-                        overrides=[*settings, *overrides],
+                        overrides=[*chosen, *overrides],
                         quiet=True,
                     )
                     scores = model.evaluate(test).targets["label"]
@@ -142,11 +149,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=None)
     parser.add_argument("--how", default="full")
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--only", choices=("network", "default"), help="the network alone, or the defaults, with experts")
     parser.add_argument("overrides", nargs="*")
     given = parser.parse_args()
     methods = given.method.split(",") if given.method else None
     epochs = given.epochs or {"digits": 20, "vowels": 60}[given.name]
-    print(table(measure(given.name, given.folder, methods, epochs, given.how, given.overrides, given.seeds)))
+    settings: dict[str, tuple[str, ...]] = {"network": PLAIN, "default": ()}
+    settings = {kind: chosen for kind, chosen in settings.items() if given.only in (None, kind)}
+    print(table(measure(given.name, given.folder, methods, epochs, given.how, given.overrides, given.seeds, settings)))
 
 
 if __name__ == "__main__":
