@@ -61,11 +61,13 @@ def _section(model: type[BaseModel], path: str) -> list[str]:
     rows, inner = ["| key | type | default | what it is |", "|---|---|---|---|"], []
     for name, field in model.model_fields.items():
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            inner += [f"\n## `{path}{name}`\n", f"{(kind.__doc__ or '').splitlines()[0]}\n"]
-            inner += _section(kind, f"{path}{name}.")
+        # A section may be left out: ``Init | None``.
+        section = next((part for part in (kind, *get_args(kind)) if isinstance(part, type)), None)
+        if section is not None and issubclass(section, BaseModel):
+            inner += [f"\n## `{path}{name}`\n", f"{(section.__doc__ or '').splitlines()[0]}\n"]
+            inner += _section(section, f"{path}{name}.")
             continue
-        default = f"`{json.dumps(field.default)}`"
+        default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
         limits = ", ".join(_limit(item) for item in field.metadata)
         rows.append(
             f"| `{path}{name}` | {_type(kind)} | {default} | {field.description or ''}{f' ({limits})' if limits else ''} |"
