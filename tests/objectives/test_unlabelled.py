@@ -114,6 +114,30 @@ def test_denoising_asks_for_the_clean_answer() -> None:
     assert float(clean(Forward(learner, batch))["class/denoised"].detach()) == pytest.approx(expected, rel=1e-5)
 
 
+def test_each_stream_alone_answers_as_its_teachers() -> None:
+    learner, batch = objectives.model(), objectives.batch()
+    batch.targets.clear()  # no target is needed
+    part = build("objectives", {"kind": "distillation", "teachers": ["picture", "table"], "weight": 0.5}, learner)
+    run = Forward(learner, batch)
+    aim = run.only("picture", "table").outputs["class"].detach().double()
+    spread = float(aim.var(dim=0, unbiased=False).mean())
+    each = [
+        float((run.only(stream).outputs["class"].detach().double() - aim).square().mean()) / spread
+        for stream in objectives.LAYOUTS
+    ]
+    assert float(part(run)["class/distilled"].detach()) == pytest.approx(0.5 * sum(each) / 3, rel=1e-4)
+    # Rows that have one stream only teach nothing.
+    assert part(Forward(learner, batch.without("series", "table"))) == {}
+    before = run.only("series").outputs["class"].detach()
+    optimiser = torch.optim.Adam(learner.encoders["series"].parameters(), lr=3e-3)
+    for _ in range(25):
+        optimiser.zero_grad()
+        part(Forward(learner, batch))["class/distilled"].backward()
+        optimiser.step()
+    after = Forward(learner, batch).only("series").outputs["class"].detach()
+    assert float((after - aim).square().mean()) < 0.8 * float((before - aim).square().mean())
+
+
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
@@ -124,6 +148,7 @@ def test_denoising_asks_for_the_clean_answer() -> None:
         ("masked", {"share": 1.0}),
         ("masked", {"streams": ["series"]}),  # a convolutional network has no tokens to hide
         ("denoising", {"strength": -0.1}),
+        ("distillation", {"teachers": ["nobody"]}),
     ],
 )
 def test_bad_options_are_refused(kind: str, options: dict[str, Any]) -> None:

@@ -64,6 +64,9 @@ def test_the_base_tells_what_it_learnt(base: Path) -> None:
     (answer,) = trained.predict([{"a0": 1.0, "a1": 0.5, "a2": 1.0}])
     assert answer.targets["pretraining"]["value"] >= 0
     assert set(answer.targets["pretraining"]["errors"]) == {"left"}  # the other stream is not known
+    index, added = sm.Index.create(base.parent / "idx", trained, rows(20), run=base)
+    assert added.rows == 20
+    assert len(index.search(row=3, top=1)) == 1
 
 
 def test_weights_and_columns_are_carried_over(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,6 +216,20 @@ def test_methods_become_a_recipe() -> None:
         with_methods(sm.Recipe(), ["contrast"])
     with pytest.raises(ConfigError, match="different vectors"):
         with_methods(sm.Recipe(), ["rebuild", "autoencode"])
+
+
+def test_rows_without_a_label_take_part_beside_labelled_ones(base: Path) -> None:
+    table = [row | {"y": row["y"] if i % 4 == 0 else None} for i, row in enumerate(rows(60, 4, label=True))]
+    recipe = {"model": {"tasks": {"y": "classification", "base": {"kind": "pretraining", "target": None}}}}
+    both = sm.fit(table, target="y", recipe=recipe, streams=STREAMS, overrides=TINY, quiet=True)
+    assert both.artifact.report["rows"] + both.artifact.report["valid"]["rows"] == 60
+    assert {"train_y", "train_base", "valid_explained_base"} <= set(both.history[-1])
+    plan = {"objectives": ["supervised", "distillation", {"kind": "vicreg", "between": "views"}]}
+    beside = sm.fit(table, target="y", recipe=plan, streams=STREAMS, overrides=TINY, quiet=True)
+    assert beside.artifact.report["rows"] + beside.artifact.report["valid"]["rows"] == 60
+    assert np.isfinite(beside.history[-1]["train_y/distilled"])
+    alone = sm.fit(table, target="y", streams=STREAMS, overrides=TINY, quiet=True)
+    assert alone.artifact.report["rows"] + alone.artifact.report["valid"]["rows"] == 15
 
 
 def test_every_method_and_one_stream(base: Path, tmp_path: Path) -> None:

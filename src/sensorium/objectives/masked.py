@@ -46,6 +46,7 @@ class Masked(Objective):
     """
 
     per_row: ClassVar[bool] = False
+    unlabelled: ClassVar[bool] = True
     raw: ClassVar[bool] = True
     validated: ClassVar[bool] = True
 

@@ -34,6 +34,7 @@ class Matching(Objective):
     """
 
     per_row: ClassVar[bool] = False
+    unlabelled: ClassVar[bool] = True
     validated: ClassVar[bool] = True
 
     def __init__(self, model: Passable, *, weight: float = 1.0, hidden: int = 64, temperature: float = 0.1) -> None:

@@ -36,6 +36,7 @@ class Vicreg(Objective):
     """
 
     per_row: ClassVar[bool] = False
+    unlabelled: ClassVar[bool] = True
     raw: ClassVar[bool] = True
     validated: ClassVar[bool] = True
 

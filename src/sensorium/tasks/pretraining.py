@@ -188,6 +188,13 @@ class Pretraining(Task[Learnt]):
             terms = terms + counts
         return total / terms.clamp(min=1)
 
+    @property
+    def sides(self) -> Mapping[str, tuple[str, ...]]:
+        return {name: (name,) for name in self.names} if self.contrast > 0 else {}
+
+    def side_vectors(self, output: Learnt) -> tuple[Tensor, Tensor]:
+        return output.sides.vectors, output.sides.present
+
     # ── answers and scores ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def scorer(self) -> Scorer[Learnt]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from sensorium.core import registry
 from sensorium.core.errors import ConfigError, DataError, listed
 from sensorium.core.goal import task_spec
 from sensorium.core.recipe import Recipe
@@ -114,7 +115,10 @@ def from_table(request: Request, console: Console, test: TestSource | None) -> T
 
 
 def with_target(table: Table, schema: Schema, plan: Recipe) -> Table:
-    """Return the rows of ``table`` that have a target of ``schema``; all rows where a task of ``plan`` needs no target."""
+    """Return the rows of ``table`` that have a target of ``schema``; all of them where a task or an objective of ``plan``
+    needs none."""
+    if any(registry.find("objectives", registry.split(spec)[0]).unlabelled for spec in plan.objectives):
+        return table
     if any(not task_spec(name, spec).targets for name, spec in plan.model.tasks.items()):
         return table
     columns = [(c.reader.missing, table.column(c.source)) for c in schema.targets if table.has(c.source)]
