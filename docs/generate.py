@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from sensorium.cli import app
 from sensorium.core import registry
-from sensorium.core.recipe import Recipe, Spec, Windows
+from sensorium.core.recipe import Recipe, Spec
 
 HERE = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by docs/generate.py from the code: change the code, then run `make docs`. -->\n\n"
@@ -60,10 +60,12 @@ def _recipe() -> str:
 def _section(model: type[BaseModel], path: str) -> list[str]:
     rows, inner = ["| key | type | default | what it is |", "|---|---|---|---|"], []
     for name, field in model.model_fields.items():
-        kind = next((one for one in get_args(field.annotation) if one is Windows), field.annotation)
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            inner += [f"\n## `{path}{name}`\n", f"{(kind.__doc__ or '').splitlines()[0]}\n"]
-            inner += _section(kind, f"{path}{name}.")
+        kind = field.annotation
+        # A section may be left out: ``Init | None``.
+        section = next((part for part in (kind, *get_args(kind)) if isinstance(part, type)), None)
+        if section is not None and issubclass(section, BaseModel):
+            inner += [f"\n## `{path}{name}`\n", f"{(section.__doc__ or '').splitlines()[0]}\n"]
+            inner += _section(section, f"{path}{name}.")
             continue
         default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
         limits = ", ".join(_limit(item) for item in field.metadata)

@@ -14,6 +14,7 @@ SLOW = (
     "tests/training/test_resume.py::test_command_line_run_resumes_after_kill_and_interrupt",
     "tests/training/test_resume.py::test_interrupted_decoding_keeps_decoded_rows",
     "tests/training/test_interruption.py::test_run_killed_at_random_moments_resumes_bit_identically",
+    "tests/training/test_pretraining.py::test_stopped_pretraining_and_fits_resume_bit_identically",
     "tests/training/test_fold_ensemble.py::test_stopped_ensemble_resumes_at_the_interrupted_network",
     "tests/training/test_expert_fitting.py::test_run_stopped_within_final_training_resumes_bit_identically",
     "tests/training/test_expert_fitting.py::test_run_stopped_in_final_fit_resumes_bit_identically",

@@ -9,6 +9,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "fit": "sensorium.training.fit",
+    "pretrain": "sensorium.training.pretrain",
+    "gain": "sensorium.training.gain",
     "compare": "sensorium.training.compare",
     "load": "sensorium.trained",
     "predict_shards": "sensorium.batch_prediction",

@@ -55,6 +55,16 @@ Streams = Annotated[
         help="Group table columns into a stream: audio=audio_*; may be repeated. Also: `--stream NAME=PATTERN`.",
     ),
 ]
+InitFrom = Annotated[
+    Path | None, typer.Option("--init", help="A trained model whose encoders training starts from, from pretrain or fit.")
+]
+InitHow = Annotated[
+    str | None, typer.Option(help="What happens to them: full (they learn on), slow (at a tenth of the rate) or frozen.")
+]
+InitMap = Annotated[
+    list[str] | None,
+    typer.Option("--map", help="A stream and the base's stream it starts from: photo=image [default: those of one name]."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and the result.")]
 
 FLAGS = (
@@ -75,6 +85,9 @@ FLAGS = (
     "overwrite",
     "resume",
     "epochs",
+    "init",
+    "init-how",
+    "map",
 )
 """Flags to suggest for a misspelt one."""
 PROMPT = "prompt"
@@ -145,6 +158,22 @@ def stream_patterns(streams: list[str] | None) -> dict[str, list[str]]:
             )
         patterns_of.setdefault(name, []).extend(split_names(patterns))
     return patterns_of
+
+
+def stream_map(texts: list[str] | None) -> dict[str, str] | None:
+    """Parse the values ``texts`` of ``--map photo=image`` to the base's stream by stream; None if there are none.
+
+    Raises:
+        ConfigError: A value is not OWN=BASE, or a stream is named twice.
+    """
+    pairs: dict[str, str] = {}
+    for text in texts or []:
+        own, of = quoting.pair(text)
+        if not own or not of or own in pairs:
+            reason = f"names {own} a second time" if own in pairs else "is not OWN=BASE"
+            raise ConfigError(f"--map {text} {reason}", fix="write --map OWN=BASE, as in --map photo=image")
+        pairs[own] = quoting.name(of)
+    return pairs or None
 
 
 def column_kinds(as_: list[str] | None, ignore: str | None) -> dict[str, Any]:

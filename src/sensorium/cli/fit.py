@@ -51,6 +51,9 @@ def run(
             "--tune-speed", help="First measure which settings train faster here; use those that keep the results."
         ),
     ] = False,
+    init: _options.InitFrom = None,
+    init_how: _options.InitHow = None,
+    map_: _options.InitMap = None,
     out: Annotated[Path, typer.Option(help="Folder for the model, its report and its logs.")] = Path("run"),
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint in --out.")] = False,
     overwrite: Annotated[
@@ -92,6 +95,9 @@ def run(
         search=search,
         quality=quality,
         tune_speed=tune_speed,
+        init=init,
+        init_how=init_how,
+        init_streams=_options.stream_map(map_),
         out=out,
         resume=resume,
         overwrite=overwrite,

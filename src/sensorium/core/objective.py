@@ -20,6 +20,12 @@ class Objective(nn.Module, ABC):
     """
     raw: ClassVar[bool] = False
     """True: it reads streams before they are encoded, so the outputs of frozen encoders cannot be stored for it."""
+    validated: ClassVar[bool] = False
+    """True: its terms are computed on the validation rows too, logged, and count when the best epoch is chosen. For losses
+    that no task has.
+    """
+    unlabelled: ClassVar[bool] = False
+    """True: it learns from rows without any target too, which are then kept for training."""
 
     def importance(self) -> dict[str, float]:
         """How much targets count when the best epoch is chosen, by name; those not named count 1."""

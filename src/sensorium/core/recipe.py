@@ -147,6 +147,17 @@ class Training(Section):
     threads: int | None = Field(None, gt=0, description="torch's threads; none: 1 for small models, else all cores")
 
 
+class Init(Section):
+    """A trained model from which encoders start, with what was learnt of their columns."""
+
+    base: str = Field(description="the folder of a trained model, from pretrain or fit")
+    streams: dict[str, str] = Field({}, description="by stream, the base's stream it starts from; none: those of one name")
+    how: Literal["full", "slow", "frozen"] = Field(
+        "full", description="whether what is taken over learns like the rest, at a tenth of its rate, or not at all"
+    )
+    digest: str | None = Field(None, description="SHA-256 of the base's columns and weights; written by fit")
+
+
 class Recipe(Section):
     """A run from table to model. *Declared*: short, by hand. *Resolved*: everything written out, as saved."""
 
@@ -156,6 +167,7 @@ class Recipe(Section):
     streams: dict[str, str | list[str]] = Field(
         {}, description="groups of table columns, each a stream of its own: names or patterns (audio_*), by stream"
     )
+    init: Init | None = Field(None, description="a trained model to start from")
     model: ModelSpec = ModelSpec()
     objectives: list[Spec] = Field(["supervised"], min_length=1, description="what training minimises")
     training: Training = Training()

@@ -95,6 +95,14 @@ class Task(nn.Module, ABC, Generic[Out]):
         return {}, []
 
     @classmethod
+    def suggested_objectives(
+        cls, options: Mapping[str, Any], layouts: Mapping[str, Layout]
+    ) -> Sequence[str | Mapping[str, Any]]:
+        """What it is trained with where the recipe names no objectives, from its ``options`` and the ``layouts`` of the
+        streams."""
+        return ["supervised"]
+
+    @classmethod
     def encoder(cls, layout: Layout, targets: Sequence[Modality]) -> Spec | None:
         """The default encoder of a stream of this ``layout`` for its ``targets``, fitted; None: the usual one of the
         layout."""

@@ -49,9 +49,9 @@ def target_fields(schema: Schema, rows: Rows, task: TargetReader) -> Fields:
     Args:
         schema: The schema.
         rows: The encoded rows.
-        task: The task that reads them.
+        task: The task that reads them. Without target columns it reads the streams that it looks at.
     """
-    return Fields(schema, rows, list(task.goal.targets), task.target)
+    return Fields(schema, rows, list(task.goal.targets), task.target, () if task.goal.targets else task.looks_at)
 
 
 class TargetReader(Protocol):
@@ -64,6 +64,10 @@ class TargetReader(Protocol):
     def target(self, batch: Batch) -> Field | None:
         """Return the targets of ``batch`` as one field, or None."""
 
+    @property
+    def looks_at(self) -> Sequence[str]:
+        """The streams whose prepared data it reads."""
+
 
 class Fields:
     """An iterable over the values of target columns as a task reads them, in chunks; it may be iterated repeatedly.
@@ -73,16 +77,29 @@ class Fields:
         rows: The encoded rows.
         columns: The target columns.
         join: Joins the columns of a batch to one field, or returns None.
+        streams: Streams to read in place of target columns.
     """
 
-    def __init__(self, schema: Schema, rows: Rows, columns: Sequence[str], join: Callable[[Batch], Field | None]) -> None:
-        self.schema, self.rows, self.columns, self.join = schema, rows, columns, join
+    def __init__(
+        self,
+        schema: Schema,
+        rows: Rows,
+        columns: Sequence[str],
+        join: Callable[[Batch], Field | None],
+        streams: Sequence[str] = (),
+    ) -> None:
+        self.schema, self.rows, self.columns, self.join, self.streams = schema, rows, columns, join, streams
 
     def __iter__(self) -> Iterator[Field]:
         import torch
 
         from sensorium.core.batch import Batch
 
+        for start in range(0, len(self.rows) if self.streams else 0, FEW):
+            index = np.arange(start, min(start + FEW, len(self.rows)), dtype=np.int64)
+            joined = self.join(self.schema.prepare(self.rows.batch(index)))
+            if joined is not None:
+                yield joined
         step = GATHERED if all(isinstance(self.rows.targets[name], Block) for name in self.columns) else FEW
         for start in range(0, len(self.rows) if self.columns else 0, step):
             index = np.arange(start, min(start + step, len(self.rows)), dtype=np.int64)

@@ -37,6 +37,7 @@ class Contrastive(Objective):
     """
 
     per_row: ClassVar[bool] = False
+    unlabelled: ClassVar[bool] = True
 
     def __init__(
         self,

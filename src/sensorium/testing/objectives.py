@@ -65,9 +65,10 @@ def model() -> Model:
     encoders: dict[str, Encoder] = {
         "picture": new({"kind": "patch", "dim": DIM, "depth": 1}, LAYOUTS["picture"]),
         "series": new({"kind": "convnet", "dim": DIM, "depth": 2, "width": 4, "norm": "layer"}, LAYOUTS["series"]),
-        "table": new({"kind": "mlp", "dim": DIM}, LAYOUTS["table"]),
+        "table": new({"kind": "cells", "dim": DIM, "depth": 1}, LAYOUTS["table"]),
     }
     goal, _ = tasks.goal_of("classification")
+    goal = replace(goal, streams=LAYOUTS)
     return Model(
         encoders,
         {s: build("adapters", "linear", DIM, DIM) for s in encoders},

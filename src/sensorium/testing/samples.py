@@ -355,6 +355,9 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
     ("encoders", "huggingface", "config"): lambda: [
         {"model_type": "distilbert", "dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 8, "vocab_size": 60}
     ],
+    ("objectives", "simclr", "streams"): lambda: [["series"]],
+    ("objectives", "distillation", "teachers"): lambda: [["series"]],
+    ("objectives", "masked", "streams"): lambda: [["picture"]],
     ("tasks", "survival", "happened"): lambda: ["no"],
     ("tasks", "segmentation", "focus"): lambda: ["1"],
     ("tasks", "keypoints", "focus"): lambda: ["1"],

@@ -232,14 +232,12 @@ def goal_of(kind: str) -> tuple[Goal, Batch]:
         names = [f"{TASK}_prompt_{name}" for name in find("tasks", kind).prompted]
         prompts = [_prompt(name) for name in find("tasks", kind).prompted.values()]
         rows = len(samples.cells("number"))
-        goal = Goal(
-            TASK,
-            {},
-            {name: reader for name, (reader, _) in zip(names, prompts, strict=True)},
-            {"one": Row((0,)), "two": Row((0,))},
-        )
+        layouts: dict[str, Layout] = {"one": Row((0,)), "two": Row((0,))}
+        goal = Goal(TASK, {}, {name: reader for name, (reader, _) in zip(names, prompts, strict=True)}, layouts)
         prompt_fields = {name: field for name, (_, field) in zip(names, prompts, strict=True)}
-        return goal, Batch({}, {}, torch.ones(rows), prompt_fields)
+        there = torch.ones(rows, dtype=torch.bool)
+        inputs = {s: Field(samples.data(one, rows, seed=i), there) for i, (s, one) in enumerate(layouts.items())}
+        return goal, Batch(inputs, {}, torch.ones(rows), prompt_fields)
     modality, target = target_of(kind)
     rows = target.present.shape[0]
     if modality.lies_on:

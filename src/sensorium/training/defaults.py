@@ -135,7 +135,7 @@ def resolve(
     }
     if training.epochs is None and network:
         notes.append(f"at most {epochs} epochs of batches of {batch}, best epoch kept")
-    objectives: list[Spec] = [registry.resolve("objectives", spec) for spec in recipe.objectives]
+    objectives = [registry.resolve("objectives", spec) for spec in _objectives(recipe, task_specs, schema)]
     resolved = recipe.model_copy(
         update={
             "columns": schema.specs(),
@@ -146,6 +146,15 @@ def resolve(
         }
     )
     return resolved, notes
+
+
+def _objectives(recipe: Recipe, tasks: Sequence[TaskSpec], schema: Schema) -> list[Spec]:
+    """Return the objectives of ``recipe``, or those that its only task asks for where it names none."""
+    if "objectives" in recipe.model_fields_set or len(tasks) != 1:
+        return recipe.objectives
+    kind, options = registry.split(tasks[0].spec)
+    layouts = {stream: schema.layout(stream) for stream in schema.streams}
+    return list(registry.find("tasks", kind).suggested_objectives(options, layouts))
 
 
 def resolve_experts(recipe: Recipe, schema: Schema, rows: int) -> tuple[list[Spec], dict[str, list[Spec]], list[str]]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from sensorium.artifact import Artifact
 from sensorium.core.batch import Batch
-from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.schema import Schema
@@ -27,7 +26,7 @@ from sensorium.training.fold_ensemble import FoldEnsemble, train_folds, why_unsu
 from sensorium.training.output_folder import for_run
 from sensorium.training.prepare import PreparedRun, prepare
 from sensorium.training.quality_presets import QUALITY
-from sensorium.training.table_splits import TableSplits
+from sensorium.training.run_checks import check_search
 from sensorium.training.training_request import RecipeSource, Request, Target
 
 if TYPE_CHECKING:
@@ -62,6 +61,9 @@ def fit(
     quality: str | None = None,
     tune_speed: bool = False,
     out: str | Path | None = None,
+    init: str | Path | None = None,
+    init_how: str | None = None,
+    init_streams: Mapping[str, str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     cache: str | Path | None = None,
@@ -101,6 +103,11 @@ def fit(
         tune_speed: First measure which settings (threads, bfloat16, compiling) train faster here. Those that keep the
             results are used; the others are only reported. See docs/speed.md.
         out: Folder for the model, its report and its logs; None keeps the model in memory only.
+        init: The folder of a trained model, from ``pretrain`` or ``fit``: encoders start from its weights, and columns are
+            read as it reads them.
+        init_how: ``full`` (the default): what is taken over learns like the rest; ``slow``: at a tenth of the rate;
+            ``frozen``: not at all.
+        init_streams: By stream, the base's stream it starts from, ``{"photo": "image"}``; by default those of one name.
         resume: Continue from the last checkpoint in ``out``, if any; a different table or recipe is refused.
         overwrite: Replace a finished model or a stopped training in ``out``, which is otherwise refused before any work.
         cache: Folder of the cache of decoded media; by default in the user's cache folder.
@@ -132,12 +139,15 @@ def fit(
         time_limit=time_limit,
         stream=stream,
         cache=cache,
+        init=init,
+        init_how=init_how,
+        init_streams=init_streams,
     )
     request = replace(request, plan=launch.with_processes(request.plan))
     job = launch.job_of(request, out=out, resume=resume, quality=quality)
     folder = Path(out) if out is not None else None
     with _claim_folder(folder, resume, overwrite, search, quality), Console(quiet, mute=not launch.first()) as console:
-        check = partial(_check_search, request.plan, request.valid is not None, search, tune_speed)
+        check = partial(check_search, request.plan, request.valid is not None, search, tune_speed)
         ready = prepare(request, console, quality=quality, check=check)
         ready = _check_networks(ready, console)
         networks, limit = ready.plan.model.networks, ready.plan.training.time_limit
@@ -230,30 +240,6 @@ def _with_fit_settings(best: Recipe, request: Recipe) -> Recipe:
             "training": plan.training.model_copy(update={"time_limit": request.training.time_limit}),
         }
     )
-
-
-def _check_search(
-    plan: Recipe,
-    separate_valid: bool,
-    search: int | None,
-    tune_speed: bool,
-    splits: TableSplits,
-    trials: int | None,
-    resolved: Recipe,
-) -> None:
-    """Refuse several networks or a search where the recipe or the rows do not allow them."""
-    if plan.model.networks > 1 and (why := why_unsuitable(resolved, splits, separate_valid=separate_valid)) is not None:
-        raise ConfigError(f"{plan.model.networks} networks cannot be trained: {why}", fix="model.networks=1")
-    if search is None and trials is None:
-        return
-    if tune_speed:
-        raise ConfigError("tune_speed measures one setting, but a search tries many", fix="leave out one of the two")
-    if splits.stream is not None:
-        raise ConfigError("a search needs a table in memory", fix="leave out --stream, or --search and --quality best")
-    if plan.training.devices * plan.training.nodes > 1:
-        raise ConfigError(
-            "a search trains in one process", fix="leave out training.devices and training.nodes, or --search"
-        )
 
 
 def _run_search(ready: PreparedRun, trials: int, seconds: float | None, folder: Path | None, console: Console) -> Trained:

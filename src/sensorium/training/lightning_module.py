@@ -85,6 +85,7 @@ class TrainingModule(pl.LightningModule):
         self._agreed_seconds: float | None = None
         self._losses: dict[str, Tensor] = {}
         self._steps = 0
+        self._validated: dict[str, tuple[float, float]] = {}
         self._tally: ScoreAccumulator | None = None
         self._baseline_tally: ScoreAccumulator | None = None
         self._generator: torch.Generator | None = None
@@ -267,12 +268,26 @@ class TrainingModule(pl.LightningModule):
             self._tally, self._baseline_tally = ScoreAccumulator(self.model.tasks), ScoreAccumulator(self.model.tasks)
         with eager(self.training_spec):
             counted = batch.counting()
-            self._tally.update(self.model(batch), counted)
+            run = Forward(self.model, batch)
+            self._tally.update(run.outputs, counted)
+            self._add_validated(run, batch_idx)
         if self._baseline_tally is not None and len(self.model.tasks) > 1:
             for name, baseline in self.baselines.items():
                 tally = self._baseline_tally.each[name]
                 constant = moved(tally.task.constant(baseline, batch.rows), batch.weight.device)
                 self._baseline_tally.add(tally, constant, counted)
+
+    def _add_validated(self, run: Forward, batch_idx: int) -> None:
+        """Accumulate the terms of objectives that are validated; what is random in them is the same in every epoch."""
+        objectives = [objective for objective in self._objectives() if objective.validated]
+        if not objectives:
+            return
+        with torch.random.fork_rng(devices=[] if self.device.type == "cpu" else None), across(None):
+            torch.manual_seed(step_seed(self.seed, batch_idx))
+            for objective in objectives:
+                for name, value in objective(run).items():
+                    total, rows = self._validated.get(name, (0.0, 0.0))
+                    self._validated[name] = total + float(value) * run.batch.rows, rows + run.batch.rows
 
     def on_validation_epoch_end(self) -> None:
         """Append the epoch's scores to ``history``; with several processes, all use the first one's."""
@@ -283,6 +298,9 @@ class TrainingModule(pl.LightningModule):
             mean = sum(total.get(name, 0.0) for total in totals) / self.processes.count
             record[f"train_{name}"] = mean / max(1, self._steps)
         self._losses, self._steps = {}, 0
+        validated, self._validated = self._validated, {}
+        if self.splits_validation:
+            validated = _summed(self.processes.gather(validated))
         if self._tally is not None and self._baseline_tally is not None:
             tallies = (self._tally, self._baseline_tally)
             self._tally = self._baseline_tally = None
@@ -290,6 +308,9 @@ class TrainingModule(pl.LightningModule):
                 for tally in tallies:
                     tally.load(self.processes.gather_states(tally.state()))
             record |= self._scores(*tallies) if self.processes.first else {}
+            for name, (total, rows) in validated.items():
+                record[f"valid_{name}"] = total / rows
+                record["valid_loss"] = record.get("valid_loss", 0.0) + total / rows
         self.history.append(self.processes.broadcast(record))
 
     def _scores(self, tally: ScoreAccumulator, baseline: ScoreAccumulator) -> Record:
@@ -349,6 +370,16 @@ def _baseline_loss(tally: TaskAccumulator) -> float:
     """Return the loss of the baseline prediction, which brings losses of different tasks to one scale."""
     loss = float(weighted_mean(tally.loss, tally.weight))
     return loss if math.isfinite(loss) and loss > 1e-6 else 1.0
+
+
+def _summed(parts: Iterable[dict[str, tuple[float, float]]]) -> dict[str, tuple[float, float]]:
+    """Add sums and numbers of rows of several processes."""
+    whole: dict[str, tuple[float, float]] = {}
+    for part in parts:
+        for name, (total, rows) in part.items():
+            before = whole.get(name, (0.0, 0.0))
+            whole[name] = before[0] + total, before[1] + rows
+    return whole
 
 
 def step_seed(seed: int, step: int) -> int:

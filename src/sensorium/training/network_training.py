@@ -31,6 +31,7 @@ from sensorium.model import Model, assemble, network_of, operate
 from sensorium.reporting.cell_problems import print_problems
 from sensorium.reporting.console import Console, span
 from sensorium.training import fsdp
+from sensorium.training.base_model import adopt_base
 from sensorium.training.callbacks import Checkpoint, KeepBest, Logs, Progress, ReportProgress
 from sensorium.training.compilation import compiled_for_training
 from sensorium.training.component_fitting import fit_encoders, settle_tasks
@@ -121,7 +122,7 @@ def build(plan: Recipe, schema: Schema, rows: encoded.Rows, console: Console) ->
     """Build the untrained model of ``plan`` and its objectives.
 
     Loads pretrained weights, fits tasks and data-dependent encoders on ``rows`` (columns: ``schema``; notes on
-    ``console``), then applies model surgery.
+    ``console``), takes over the weights of a base, then applies model surgery.
     """
     model = assemble(plan.model, schema, experts=False)
     for encoder in model.encoders.values():
@@ -131,6 +132,7 @@ def build(plan: Recipe, schema: Schema, rows: encoded.Rows, console: Console) ->
         task.fit(encoded.target_fields(schema, rows, task))
     for line in fit_encoders(model, schema, rows):
         console.note(f"  {line}")
+    adopt_base(model, plan)
     operate(model, plan.model.surgery)
     return model, [registry.build("objectives", spec, model) for spec in plan.objectives]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from sensorium.data.tables.table import Table
 from sensorium.data.window_tables import as_windows
 from sensorium.reporting.cell_problems import print_problems
 from sensorium.reporting.console import Console
+from sensorium.training.base_model import Base
 from sensorium.training.defaults import resolve
 from sensorium.training.quality_presets import with_quality
 from sensorium.training.table_splits import TableSplits, TestSource, class_sizes, from_table
@@ -102,11 +103,17 @@ def prepare(
         splits = from_table(request, console, test)
     request = request if splits.plan is None else replace(request, plan=splits.plan)
     schema, training = splits.schema, splits.training
-    fit_modalities(schema, training, LocalFiles(training.root or Path.cwd(), anywhere=True), request.plan.seed)
+    asked, known = request.plan, frozenset[str]()
+    if (base := Base.of(asked)) is not None:
+        known = frozenset(base.carry(schema))
+        asked = base.with_model(asked, schema)
+        console.note(f"  {base.note(base.pairs(schema))}")
+    opener = LocalFiles(training.root or Path.cwd(), anywhere=True)
+    fit_modalities(schema, training, opener, asked.seed, known)
     for line in target_notes(schema, training):
         console.note(f"  {line}")
     classes = class_sizes(schema, training)
-    recipe, trials, quality_notes = with_quality(quality, request.with_source(request.plan), schema, splits.rows, classes)
+    recipe, trials, quality_notes = with_quality(quality, request.with_source(asked), schema, splits.rows, classes)
     plan, notes = resolve(recipe, schema, splits.rows, classes)
     for line in quality_notes + notes:
         console.note(f"  {line}")
@@ -131,12 +138,16 @@ def encode_test(schema: Schema, table: Table, store: Store, console: Console) ->
     return rows
 
 
-def fit_modalities(schema: Schema, table: Table, media: Opener, seed: int = 0) -> None:
+def fit_modalities(
+    schema: Schema, table: Table, media: Opener, seed: int = 0, known: Collection[str] = frozenset()
+) -> None:
     """Fit every modality of ``schema`` on the training ``table``: all cells of the table, a sample of its media.
 
-    ``media`` opens media files; ``seed`` draws the sample.
+    ``media`` opens media files; ``seed`` draws the sample. The columns ``known`` are fitted already.
     """
     for column in schema.coded:
+        if column.name in known:
+            continue
         cells = [(i, cell) for i, cell in enumerate(table.column(column.source)) if not column.reader.missing(cell)]
         if column.reader.media:
             order = np.random.default_rng(seed).permutation(len(cells))

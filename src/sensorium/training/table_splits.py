@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from sensorium.core import registry
 from sensorium.core.errors import ConfigError, DataError, listed
 from sensorium.core.goal import task_spec
 from sensorium.core.recipe import Recipe
@@ -15,6 +16,7 @@ from sensorium.data.inspection.unreadable_formats import unread_columns
 from sensorium.data.splitting import split
 from sensorium.data.tables.table import Table
 from sensorium.reporting.console import Console
+from sensorium.training.base_model import Base
 from sensorium.training.column_declaration import check_targets, declare
 from sensorium.training.defaults import with_encoder_columns
 from sensorium.training.shard_source import ShardSource
@@ -66,7 +68,10 @@ def read_table(source: Any, request: Request, console: Console) -> Table:
 
 def declare_columns(table: Table, request: Request, console: Console) -> Schema:
     """Declare and check the columns of ``table`` for a ``request``; print their kinds and the reasons on ``console``."""
-    declared = declare(table, request.plan, request.targets, request.roles)
+    plan = request.plan
+    if (base := Base.of(plan)) is not None:
+        plan = base.with_columns(plan, table, request.targets, request.roles)
+    declared = declare(table, plan, request.targets, request.roles)
     for line in _column_lines(declared.reasons):
         console.note(f"  {line}")
     for stream, columns in declared.schema.streams.items():
@@ -79,7 +84,7 @@ def declare_columns(table: Table, request: Request, console: Console) -> Schema:
     ):
         console.warn(line)
     check_targets(declared.schema, table)
-    schema, notes = with_encoder_columns(request.plan, declared.schema)
+    schema, notes = with_encoder_columns(plan, declared.schema)
     for line in notes:
         console.note(f"  {line}")
     return schema
@@ -113,7 +118,10 @@ def from_table(request: Request, console: Console, test: TestSource | None) -> T
 
 
 def with_target(table: Table, schema: Schema, plan: Recipe) -> Table:
-    """Return the rows of ``table`` that have a target of ``schema``; all rows where a task of ``plan`` needs no target."""
+    """Return the rows of ``table`` that have a target of ``schema``; all of them where a task or an objective of ``plan``
+    needs none."""
+    if any(registry.find("objectives", registry.split(spec)[0]).unlabelled for spec in plan.objectives):
+        return table
     if any(not task_spec(name, spec).targets for name, spec in plan.model.tasks.items()):
         return table
     columns = [(c.reader.missing, table.column(c.source)) for c in schema.targets if table.has(c.source)]

@@ -72,13 +72,16 @@ class Request:
         batch_size: int | None = None,
         fusion: Spec | None = None,
         size: str | None = None,
+        init: str | Path | None = None,
+        init_how: str | None = None,
+        init_streams: Mapping[str, str] | None = None,
     ) -> Self:
         """Build the request from the arguments of ``fit``, which documents them.
 
         Arguments that are settings of the recipe (``seed``, ``time_limit``, ``stream``, ``epochs``, ``lr``, ``batch_size``,
-        ``fusion``, ``size``, ``streams``, ``columns``, ``group``) and ``overrides`` are written into ``recipe``; a ``task``
-        with its ``options`` and ``target`` too. ``source`` and ``valid`` are tables; ``ignore`` and ``weight`` name
-        columns; ``media`` and ``cache`` are folders.
+        ``fusion``, ``size``, ``streams``, ``columns``, ``group``, ``init`` with ``init_how`` and ``init_streams``) and
+        ``overrides`` are written into ``recipe``; a ``task`` with its ``options`` and ``target`` too. ``source`` and
+        ``valid`` are tables; ``ignore`` and ``weight`` name columns; ``media`` and ``cache`` are folders.
 
         Raises:
             ConfigError: There is no training table, or two arguments set the same key of the recipe.
@@ -93,7 +96,11 @@ class Request:
             "model.fusion": fusion,
             "model.size": size,
         }
+        if init is not None:
+            settings |= {"init.base": str(init), "init.how": init_how, "init.streams": dict(init_streams or {}) or None}
         plan = _with(parse_recipe(recipe), settings, list(overrides))
+        if init is None and (init_how or init_streams):
+            raise ConfigError("there is no model to start from", fix="name one: init (--init FOLDER)")
         if group is not None:
             chosen = plan.data.split.model_copy(update={"kind": "group", "by": group})
             plan = plan.model_copy(update={"data": plan.data.model_copy(update={"split": chosen})})
