@@ -27,6 +27,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from sensorium import __version__
+from sensorium.core.borrowed_weights import lending
 from sensorium.core.dry_run import try_out
 from sensorium.core.errors import ArtifactError, SensoriumError
 from sensorium.core.learned_buffers import LearnedBuffers
@@ -125,10 +126,12 @@ class Artifact:
         return folder
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
+    def load(cls, folder: str | Path, *, lm: str | Path | None = None) -> Self:
         """Load a model from ``folder``, verifying every byte first.
 
-        Only the folder's own files are read, and the cost is bounded by their size: the network is built only as large
+        ``lm``: the folder of the language model that it was trained on, which it does not hold, where it has one.
+
+        Only the folder's own files are read (and the language model's, if their SHA-256 is right), and the cost is bounded by their size: the network is built only as large
         as the weights file declares, and the weights are read once they are known to fit. Every failure is an
         ``ArtifactError``.
         """
@@ -140,7 +143,8 @@ class Artifact:
             schema = _schema(folder, contents["schema.json"])
             report = _document(folder / "report.json", contents["report.json"])
             header = _header(folder, WEIGHTS, listed[WEIGHTS][1])
-            with loading_guard(), build_budget(header.elements, len(header.tensors)):
+            lent = lending(None if lm is None else Path(lm).expanduser(), folder)
+            with lent, loading_guard(), build_budget(header.elements, len(header.tensors)):
                 model = operate(assemble(recipe.model, schema), recipe.model.surgery)
             check_fits(header, model)
             model.load_state_dict(_weights(folder, WEIGHTS, listed))

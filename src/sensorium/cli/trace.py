@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sensorium.cli import _options
 from sensorium.core.errors import DataError
 from sensorium.core.plurals import counted
 
@@ -21,6 +22,7 @@ def run(
     media: Annotated[
         Path | None, typer.Option(help="Folder that relative media paths start from [default: the table's].")
     ] = None,
+    lm: _options.Lm = None,
 ) -> None:
     """Show the value and shape of one row after every step: cell, array, tokens, fusion, prediction.
 
@@ -32,7 +34,7 @@ def run(
     rows = Table.read(table, root=media)
     if row > len(rows):
         raise DataError(f"there is no row {row}: the table has {counted(len(rows), 'row')}", file=table)
-    model = load(run)
+    model = load(run, lm=lm)
     steps = model.trace(rows.row(row - 1), media=rows.root)
     width, shape = (max(len(part) for part in parts) for parts in zip(*((s.name, s.shape) for s in steps), strict=True))
     cells = [i for i, step in enumerate(steps) if step.name.startswith(("cell ", "encode "))]

@@ -65,6 +65,10 @@ class Task(nn.Module, ABC, Generic[Out]):
     """Whether it answers for each place of the input it lies on, whose default encoder then keeps a fine grid."""
     differentiable: ClassVar[bool] = True
     """Whether gradients flow through ``explained``."""
+    named_by: ClassVar[str | None] = None
+    """The option that chooses this task where a command names no task: ``--lm FOLDER``."""
+    needs_streams: ClassVar[bool] = True
+    """False: a row without any stream is learnt and scored like others, since it is asked in words."""
     scored_shuffled: ClassVar[bool] = False
     """Whether it is also scored with the inputs of other rows, since its answers may score without regard to the row's."""
 
@@ -81,6 +85,11 @@ class Task(nn.Module, ABC, Generic[Out]):
         ``counts``: how many rows each class of its target has, where it has classes; ``targets``: its columns, fitted.
         """
         return {}, []
+
+    @classmethod
+    def completed(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """``options`` as in ``Encoder.completed``: with everything written out that weights from elsewhere determine."""
+        return dict(options)
 
     # ── before and after training ──────────────────────────────────────────────────────────────────────────────────
 

@@ -123,7 +123,7 @@ def load(checkpoint: Checkpoint, config: Mapping[str, Any]) -> nn.Module:
     chosen = family(config)
     checkpoint.check_weights()
     assert checkpoint.held  # validates the file headers
-    with _still():
+    with quiet():
         try:
             model, info = _class(chosen).from_pretrained(
                 str(Path(checkpoint.name).expanduser()),
@@ -202,7 +202,7 @@ def _arguments(chosen: Family) -> dict[str, Any]:
 
 
 @contextmanager
-def _still() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the library's reports and progress bars; loading is checked separately."""
     from transformers.utils import logging
 

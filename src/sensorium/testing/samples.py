@@ -112,7 +112,7 @@ def cells(kind: str) -> Sequence[Any]:
 
 def brief(family: str, kind: str) -> dict[str, Any]:
     """Options with which component ``kind`` of ``family`` is checked in seconds, where its defaults would take minutes."""
-    return dict(_BRIEF.get((family, kind), {}))
+    return {name: value() if callable(value) else value for name, value in _BRIEF.get((family, kind), {}).items()}
 
 
 def values(family: str, kind: str, option: str) -> Sequence[Any]:
@@ -169,6 +169,29 @@ def _captions() -> list[Any]:
         f"a {colour} {thing} here" for colour in ("red", "blue", "pink") for thing in ("dress", "ﬁt", "Hat", "连衣裙")
     ]
     return [captions[i] if i % 3 else [captions[i], captions[-i]] for i in range(12)]
+
+
+def _messages() -> list[Any]:
+    turns = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Ho"},
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "连衣裙?"}]},
+        {"role": "assistant", "content": "yes"},
+    ]
+    return [
+        "yes",
+        "no",
+        ["yes", "yeah", "yes"],
+        "a red dress",
+        json.dumps(turns),
+        turns,
+        7,
+        "no",
+        "ﬁt",
+        "yes",
+        '["a"]',
+        "no",
+    ]
 
 
 @cache
@@ -306,6 +329,7 @@ _CELLS = {
     "datetime": _dates,
     "text": _texts,
     "sentences": _captions,
+    "messages": _messages,
     "part_of_speech": lambda: [f"{text}!" for text in _texts()],
     "image": _pictures,
     "mask": _masks,
@@ -322,6 +346,9 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
     ],
     ("tasks", "survival", "happened"): lambda: ["no"],
     ("tasks", "segmentation", "focus"): lambda: ["1"],
+    ("tasks", "conversation", "lm"): lambda: [None],
+    ("tasks", "conversation", "choices"): lambda: [["yes", "no"]],
+    ("tasks", "conversation", "targets"): lambda: [["q_proj"]],
     ("modalities", "mask", "classes"): lambda: [{"thing": 1, "part": 2, "rest": 0}],
     ("modalities", "mask", "void"): lambda: ["none", "2"],
     ("modalities", "ordinal", "order"): lambda: ["5, 4, 3, 2, 1"],
@@ -335,4 +362,7 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
     ("surgery", "lora", "streams"): lambda: [["series"]],
     ("surgery", "lora", "targets"): lambda: [["query", "stages", "layers.0"]],
 }
-_BRIEF: dict[tuple[str, str], dict[str, Any]] = {("experts", "boosting"): {"iterations": 40}}
+_BRIEF: dict[tuple[str, str], dict[str, Any]] = {
+    ("experts", "boosting"): {"iterations": 40},
+    ("tasks", "conversation"): {"longest": 3, "lm": lambda: _checkpoint("llama")()[0]},
+}
