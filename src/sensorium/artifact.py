@@ -131,7 +131,8 @@ class Artifact:
 
         ``lm``: the folder of the language model that it was trained on, which it does not hold, where it has one.
 
-        Only the folder's own files are read (and the language model's, if their SHA-256 is right), and the cost is bounded by their size: the network is built only as large
+        Only the folder's own files are read, and those of its language model if their SHA-256 is right. The cost is
+        bounded by their size: the network is built only as large
         as the weights file declares, and the weights are read once they are known to fit. Every failure is an
         ``ArtifactError``.
         """

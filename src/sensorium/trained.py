@@ -391,7 +391,7 @@ class Trained:
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "auto", lm: str | Path | None = None) -> Self:
-        """Load the model in ``folder`` onto ``device``, every byte verified; ``lm``: the language model it needs, if any."""
+        """Load the model in ``folder`` onto ``device``, verified; ``lm``: the language model it needs, if any."""
         return cls(Artifact.load(folder, lm=lm), device=device)
 
 

@@ -28,8 +28,8 @@ class Messages(Modality):
     """What is said to a language model, or by it: a question, an answer, or a conversation of several turns.
 
     A cell is a text; several texts that are equally right, ``["a cat", "cat"]``; or turns,
-    ``[{"role": "user", "content": "Who is this?"}, ...]``. Never guessed: the task ``conversation`` reads its prompt and its
-    target as this kind. It is kept letter by letter, ``[N]`` bytes of UTF-8, since words are made of it by the tokeniser of
+    ``[{"role": "user", "content": "Who is this?"}, ...]``. Never guessed: the task ``conversation`` reads its prompt and
+    its target as this kind. It is kept letter by letter, ``[N]`` bytes of UTF-8: words are made of it by the tokeniser of
     the language model.
 
     Args:

@@ -47,7 +47,7 @@ class Lora(nn.Module):
 
 
 def _added(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-    own = layer.lora.down.weight.dtype  # type: ignore[union-attr]
+    own: torch.dtype = layer.lora.down.weight.dtype  # type: ignore[union-attr,assignment]
     x: Tensor = inputs[0]
     if x.dtype != own and not torch.is_autocast_enabled(x.device.type):
         x = x.to(own)  # the update of a layer in bfloat16 is learnt in single precision

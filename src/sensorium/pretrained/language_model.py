@@ -54,7 +54,7 @@ class LanguageModel:
     @property
     def rows(self) -> int:
         """The number of ids that have an embedding."""
-        return int(self.embedding.weight.shape[0])  # type: ignore[union-attr,arg-type,index]
+        return int(self.embedding.get_parameter("weight").shape[0])
 
     @property
     def width(self) -> int:
@@ -80,7 +80,7 @@ class LanguageModel:
 
 
 def digest_of(checkpoint: Checkpoint) -> str:
-    """Return SHA-256 of the files that decide what the language model ``checkpoint`` says: weights, configuration, words."""
+    """Return SHA-256 of the files that decide what the model ``checkpoint`` says: weights, configuration, words."""
     described = [path for name in _DESCRIBING if (path := checkpoint.file(name)) is not None]
     total = hashlib.sha256()
     for path in [*described, *checkpoint.parts()]:

@@ -35,6 +35,8 @@ from sensorium.pretrained.language_model import Dtype, LanguageModel, load, stan
 
 BLIND = "without media"
 FUSED = "fused"
+SCALE = 2.0
+"""What a low-rank update counts."""
 Stage = Literal["align", "instruct"]
 
 
@@ -83,7 +85,6 @@ class Conversation(Task[Asked]):
         tokens: Number of vectors of a stream that a resampler makes.
         lay: Which tokens are laid: those of each of the ``streams``, or the ``fused`` ones.
         rank: Width of the low-rank update.
-        alpha: It counts ``alpha / rank``.
         targets: Only layers whose name contains one of these words are updated; none: all linear ones of its blocks.
         system: What the system says first, in every conversation without a turn of the system.
         ask: The question of rows that have none.
@@ -122,7 +123,6 @@ class Conversation(Task[Asked]):
         tokens: int = 16,
         lay: Literal["streams", "fused"] = "streams",
         rank: int = 8,
-        alpha: float = 16.0,
         targets: list[str] | None = None,
         system: str = "",
         ask: str = "",
@@ -138,9 +138,9 @@ class Conversation(Task[Asked]):
         longest: int | None = None,
     ) -> None:
         super().__init__(goal, dim)
-        if temperature <= 0 or not 0 < top_p <= 1 or beam < 1 or rank < 1 or alpha <= 0 or tokens < 1 or length < 1:
+        if temperature <= 0 or not 0 < top_p <= 1 or beam < 1 or rank < 1 or tokens < 1 or length < 1:
             raise ConfigError(
-                "conversation: beam, rank, tokens and length are 1 or more, alpha and temperature above 0, top_p up to 1"
+                "conversation: beam, rank, tokens and length are 1 or more, temperature above 0, top_p up to 1"
             )
         if len(goal.prompts) > 1:
             raise ConfigError(f"task {goal.name!r}: one prompt column holds the question or the conversation")
@@ -153,7 +153,7 @@ class Conversation(Task[Asked]):
         self.projectors = NamedModules(
             {name: Projector(dim, model.width, projector, tokens, loudness) for name in self.streams}
         )
-        self.updates = nn.ModuleList(_updated(model, rank, alpha, targets) if stage == "instruct" else [])
+        self.updates = nn.ModuleList(_updated(model, rank, targets) if stage == "instruct" else [])
         self.sampling, self.beam, self.penalty, self.temperature = decode == "sample", beam, penalty, temperature
         self.top_p, self.seed, self.longest, self.choices = top_p, seed, longest, list(choices or [])
         most = length if model.longest is None else min(length, model.longest)
@@ -174,9 +174,9 @@ class Conversation(Task[Asked]):
         return self._held[0]
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        made = super()._apply(fn, recurse)
-        self.lm.network._apply(fn)  # it goes where the task goes
-        return made
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.lm.network._apply(fn)  # type: ignore[no-untyped-call]  # it goes where the task goes
+        return self
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -256,13 +256,13 @@ class Conversation(Task[Asked]):
             surprise = self._surprise(output, [self._ended(text) for text in texts]).tolist()
             made = [[(text, -score)] for text, score in zip(texts, surprise, strict=True)]
         elif self.choices:
-            made = self._chosen(output)
+            made = self._weighed(output)
         else:
             made = self._generated(output)
         object.__setattr__(output, "_said", (key, made))  # asked for by scores, answers and reports alike
         return made
 
-    def _chosen(self, output: Asked) -> list[list[tuple[str, float]]]:
+    def _weighed(self, output: Asked) -> list[list[tuple[str, float]]]:
         rows = len(output.question)
         total = [self._likelihood(output, [self._ended(choice)] * rows)[0] for choice in self.choices]
         scores = torch.stack(total, dim=1).log_softmax(dim=1)
@@ -391,7 +391,7 @@ def _language_model(lm: str | None, dtype: Dtype) -> LanguageModel:
     return made
 
 
-def _updated(model: LanguageModel, rank: int, alpha: float, targets: list[str] | None) -> list[Lora]:
+def _updated(model: LanguageModel, rank: int, targets: list[str] | None) -> list[Lora]:
     """Attach low-rank updates to the linear layers of ``model``, and return them in the order of the layers."""
     head = model.network.get_output_embeddings()  # type: ignore[operator]
     layers = {name: layer for name, layer in model.network.named_modules() if takes(layer) and layer is not head}
@@ -403,5 +403,5 @@ def _updated(model: LanguageModel, rank: int, alpha: float, targets: list[str] |
             fix=f"targets among: {', '.join(available)}" if available else "stage: align",
         )
     for layer in chosen:
-        attach(layer, rank, alpha, 0.0)
-    return [layer._modules["lora"] for layer in chosen]  # type: ignore[misc]
+        attach(layer, rank, SCALE * rank, 0.0)
+    return [lora for layer in chosen if isinstance(lora := layer._modules["lora"], Lora)]

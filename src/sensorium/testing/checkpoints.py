@@ -17,13 +17,15 @@ CHATML = (
     "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
 )
 """A chat template like many."""
-SPEAKING = ("llama",)
+SPEAKING = ("llama", "qwen2", "qwen3", "mistral", "gemma3_text", "gpt2", "phi")
 """Causal language models, written with their head, a tokeniser and a chat template."""
 _TEXT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 _WORDS = {"vocab_size": 60, "max_position_embeddings": 24}
 _PICTURE = {**_TEXT, "image_size": 16, "patch_size": 8}
 _SOUND = {**_TEXT, "conv_dim": [16, 16], "conv_kernel": [10, 3], "conv_stride": [5, 2], "num_conv_pos_embeddings": 8,
           "num_conv_pos_embedding_groups": 2, "num_feat_extract_layers": 2, "vocab_size": 32}  # fmt: skip
+_ENDS = {"vocab_size": 40, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+_SAYS = {**_TEXT, **_ENDS, "num_key_value_heads": 2, "max_position_embeddings": 256}
 
 TINY: dict[str, dict[str, Any]] = {
     "vit": _PICTURE,
@@ -50,8 +52,14 @@ TINY: dict[str, dict[str, Any]] = {
     "audio-spectrogram-transformer": {**_TEXT, "max_length": 64, "num_mel_bins": 32, "patch_size": 16},
     "lxmert": {**_TEXT, "vocab_size": 60, "l_layers": 1, "x_layers": 2, "r_layers": 1, "visual_feat_dim": 8,
                "num_attention_heads": 4},
-    "llama": {**_TEXT, "vocab_size": 24, "max_position_embeddings": 512, "bos_token_id": 0, "eos_token_id": 1,
-              "pad_token_id": 1},
+    "llama": _SAYS,
+    "qwen2": _SAYS,
+    "qwen3": {**_SAYS, "head_dim": 8},
+    "mistral": {**_SAYS, "sliding_window": 8},
+    "gemma3_text": {**_SAYS, "head_dim": 8, "sliding_window": 8,
+                    "layer_types": ["sliding_attention", "full_attention"]},
+    "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 256, **_ENDS},
+    "phi": _SAYS,
 }  # fmt: skip
 """A small architecture of each ``model_type``."""
 

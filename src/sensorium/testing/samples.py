@@ -364,5 +364,12 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
 }
 _BRIEF: dict[tuple[str, str], dict[str, Any]] = {
     ("experts", "boosting"): {"iterations": 40},
-    ("tasks", "conversation"): {"longest": 3, "lm": lambda: _checkpoint("llama")()[0]},
+    ("tasks", "conversation"): {
+        "longest": 2,
+        "lm": lambda: _checkpoint("llama")()[0],
+        "stage": "instruct",
+        "projector": "resampler",
+        "decode": "sample",
+        "beam": 2,
+    },
 }

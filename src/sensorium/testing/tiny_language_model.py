@@ -26,8 +26,9 @@ QUESTIONS = {
 }
 PLAIN = {"what comes after one?": "two", "what comes after two?": "three", "who says moo?": "cow"}
 """Questions of words alone."""
-WORDS = (*COLOURS, *SHAPES, *TONES, *"what colour is it which shape the tone or comes after one two three who says moo cow "
-         "? < > photo sound user assistant system answer in a word please hello yes no".split())  # fmt: skip
+_SPOKEN = "what colour is it which shape the tone or comes after one two three who says moo cow ? < > photo sound"
+_ROLES = "user assistant system answer in a word please hello yes no"
+WORDS = (*COLOURS, *SHAPES, *TONES, *_SPOKEN.split(), *_ROLES.split())
 
 
 def write(folder: Path, *, steps: int = 400, seed: int = 0, **changes: Any) -> Path:
@@ -114,7 +115,7 @@ def _text(chat: Any, draw: random.Random) -> tuple[list[int], int]:
     return [*ids, *ending], len(ending)
 
 
-def table(folder: Path, rows: int, seed: int = 0, *, holes: float = 0.0) -> Path:
+def table(folder: Path, rows: int, seed: int = 0, *, holes: float = 0.0, sound: bool = True) -> Path:
     """Write a table of questions about pictures and sounds into ``folder``: photo, sound, question, answer.
 
     Args:
@@ -122,6 +123,7 @@ def table(folder: Path, rows: int, seed: int = 0, *, holes: float = 0.0) -> Path
         rows: Number of rows, one in five of which has no media.
         seed: Of the draws.
         holes: Share of the other rows in which the medium that is not asked about is missing.
+        sound: Whether there are sounds, and questions about them.
     """
     import soundfile
     from PIL import Image
@@ -136,7 +138,7 @@ def table(folder: Path, rows: int, seed: int = 0, *, holes: float = 0.0) -> Path
             lines.append({"photo": "", "sound": "", "question": question, "answer": answer})
             continue
         colour, shape, tone = draw.choice(sorted(COLOURS)), draw.choice(SHAPES), draw.choice(sorted(TONES))
-        question = draw.choice(sorted(QUESTIONS))
+        question = draw.choice(sorted(q for q in QUESTIONS if sound or "tone" not in q))
         picture = noise.normal(128, 12, (24, 24, 3))
         high, wide = (12, 12) if shape == "square" else (5, 20)
         y, x = draw.randint(0, 24 - high), draw.randint(0, 24 - wide)
@@ -145,7 +147,7 @@ def table(folder: Path, rows: int, seed: int = 0, *, holes: float = 0.0) -> Path
         time = np.arange(1600) / 8000
         wave = 0.4 * np.sin(2 * np.pi * TONES[tone] * time * draw.uniform(0.9, 1.1)) + noise.normal(0, 0.02, len(time))
         soundfile.write(folder / f"{i}.wav", wave.astype(np.float32), 8000)
-        cells = {"photo": f"{i}.png", "sound": f"{i}.wav"}
+        cells = {"photo": f"{i}.png", "sound": f"{i}.wav" if sound else ""}
         if draw.random() < holes:
             cells["photo" if "tone" in question else "sound"] = ""
         lines.append({**cells, "question": question, "answer": QUESTIONS[question](colour, shape, tone)})

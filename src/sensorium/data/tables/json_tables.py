@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sensorium.core.errors import DataError
+from sensorium.data.tables.conversations import spread
 from sensorium.data.tables.surrogates import ESCAPED, mend
 from sensorium.data.tables.text_encoding import AddNote, is_escaped, lines, read_text, text
 
@@ -44,7 +45,7 @@ def read_jsonl(path: Path, add_note: AddNote = lambda _: None) -> dict[str, list
 
         return from_records(records(), path)
 
-    columns = read_text(path, parse, add_note, lambda: _undecodable(path))
+    columns = spread(read_text(path, parse, add_note, lambda: _undecodable(path)), path, add_note)
     return mend(columns, str(path), add_note) if has_surrogates else columns
 
 
@@ -80,7 +81,7 @@ def read_json(path: Path, add_note: AddNote = lambda _: None) -> dict[str, list[
         ) from None
     except RecursionError:
         raise DataError("JSON nested too deeply", file=path, fix=SHAPES) from None
-    columns = _from_document(document, path)
+    columns = spread(_from_document(document, path), path, add_note)
     return mend(columns, str(path), add_note) if ESCAPED.search(content) else columns
 
 
