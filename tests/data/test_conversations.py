@@ -67,7 +67,10 @@ def test_messages_with_parts(tmp_path: Path) -> None:
                 {
                     "role": "user",
                     "content": [
-                        {"type": "input_audio", "input_audio": {"data": base64.b64encode(b"RIFF").decode(), "format": "wav"}},
+                        {
+                            "type": "input_audio",
+                            "input_audio": {"data": base64.b64encode(b"RIFF").decode(), "format": "wav"},
+                        },
                         {"type": "text", "text": "Like"},
                         {"type": "image_url", "image_url": {"url": url}},
                         {"type": "image", "image": "x.png"},

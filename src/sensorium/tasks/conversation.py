@@ -79,6 +79,13 @@ class Conversation(Task[Asked]):
     Args:
         lm: Folder of a language model as ``save_pretrained`` of transformers writes it; None: a small one with random
             weights stands in. Fit adds the digest of its files, ``FOLDER@SHA-256``; another language model is refused.
+        decode: ``beam`` search, or ``sample`` at random.
+        beam: Width of the beam search, or number of samples; 1: greedy decoding.
+        penalty: Length penalty of the beam search: 0 favours short answers, 1 compares mean log probabilities.
+        temperature: Of sampling: below 1 probable tokens become more probable.
+        top_p: Of sampling: only the most probable tokens that together have this probability are drawn.
+        seed: Of sampling. The same row gets the same answer, in any batch.
+        longest: Maximum number of tokens of an answer; by default that of the longest training answer.
         dtype: Of its weights; ``auto``: as they are saved.
         stage: What is trained: ``align`` the projectors and encoders, ``instruct`` also a low-rank update.
         projector: ``linear``, ``mlp``, or ``resampler``, which makes as many vectors of a stream as ``tokens``.
@@ -91,13 +98,6 @@ class Conversation(Task[Asked]):
         earlier: Whether earlier turns of the assistant are learnt too.
         length: Maximum number of tokens of a conversation. Longer texts are cut, media never.
         choices: The only answers there are; each gets a probability.
-        decode: ``beam`` search, or ``sample`` at random.
-        beam: Width of the beam search, or number of samples; 1: greedy decoding.
-        penalty: Length penalty of the beam search: 0 favours short answers, 1 compares mean log probabilities.
-        temperature: Of sampling: below 1 probable tokens become more probable.
-        top_p: Of sampling: only the most probable tokens that together have this probability are drawn.
-        seed: Of sampling. The same row gets the same answer, in any batch.
-        longest: Maximum number of tokens of an answer; by default that of the longest training answer.
     """
 
     predicts: ClassVar[tuple[str, ...]] = ("messages",)
@@ -117,6 +117,13 @@ class Conversation(Task[Asked]):
         dim: int,
         *,
         lm: str | None = None,
+        decode: Literal["beam", "sample"] = "beam",
+        beam: int = 1,
+        penalty: float = 1.0,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        longest: int | None = None,
         dtype: Dtype = "auto",
         stage: Stage = "align",
         projector: Kind = "mlp",
@@ -129,13 +136,6 @@ class Conversation(Task[Asked]):
         earlier: bool = True,
         length: int = 1024,
         choices: list[str] | None = None,
-        decode: Literal["beam", "sample"] = "beam",
-        beam: int = 1,
-        penalty: float = 1.0,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        seed: int = 0,
-        longest: int | None = None,
     ) -> None:
         super().__init__(goal, dim)
         if temperature <= 0 or not 0 < top_p <= 1 or beam < 1 or rank < 1 or tokens < 1 or length < 1:

@@ -348,6 +348,7 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
     ("tasks", "segmentation", "focus"): lambda: ["1"],
     ("tasks", "conversation", "lm"): lambda: [None],
     ("tasks", "conversation", "choices"): lambda: [["yes", "no"]],
+    ("tasks", "conversation", "length"): lambda: list(range(40, 24, -2)),
     ("tasks", "conversation", "targets"): lambda: [["q_proj"]],
     ("modalities", "mask", "classes"): lambda: [{"thing": 1, "part": 2, "rest": 0}],
     ("modalities", "mask", "void"): lambda: ["none", "2"],
@@ -365,7 +366,8 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
 _BRIEF: dict[tuple[str, str], dict[str, Any]] = {
     ("experts", "boosting"): {"iterations": 40},
     ("tasks", "conversation"): {
-        "longest": 2,
+        "longest": 4,
+        "tokens": 2,
         "lm": lambda: _checkpoint("llama")()[0],
         "stage": "instruct",
         "projector": "resampler",

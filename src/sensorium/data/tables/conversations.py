@@ -89,7 +89,8 @@ def _placed(
 ) -> tuple[list[Message], dict[str, Any]]:
     """The turns of a conversation with a place for each medium, and the media by column."""
     waiting = {
-        kind: [ref for key in keys if row.get(key) is not None for ref in _listed(row[key])] for kind, keys in _KINDS.items()
+        kind: [ref for key in keys if row.get(key) is not None for ref in _listed(row[key])]
+        for kind, keys in _KINDS.items()
     }
     count = dict.fromkeys(_KINDS, 0)
     media: dict[str, Any] = {}
