@@ -21,15 +21,16 @@ from sensorium.core.errors import ArtifactError, ConfigError
 from sensorium.core.forward import Forward
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Row
+from sensorium.core.messages import Message, pack, read
 from sensorium.core.registry import build
 from sensorium.evaluation.controls import OTHER_ROWS
-from sensorium.heads.chat_rows import texts_of
-from sensorium.language.messages import Message, pack, read
 from sensorium.nn import causal_lm
 from sensorium.objectives.supervised import Supervised
+from sensorium.pretrained.chat_rows import texts_of
 from sensorium.pretrained.chat_tokeniser import ChatTokeniser
 from sensorium.pretrained.checkpoint import Checkpoint
 from sensorium.pretrained.language_model import load
+from sensorium.streaming.chat_session import Chat
 from sensorium.testing import checkpoints, tiny_language_model
 from sensorium.testing.checkpoints import SPEAKING, tiny
 
@@ -102,8 +103,8 @@ def test_padding_on_either_side_gives_the_same_logits(kind: str) -> None:
     for side in ("left", "right"):
         answers = task._answers(column(ANSWERS))
         counts = {"photo": COUNTS}
-        rows = task.rows.lay(texts_of(output.question), counts, answers, torch.device("cpu"), side=side)
-        vectors = task._vectors(output, rows)
+        rows = task.speech.rows.lay(texts_of(output.question), counts, answers, torch.device("cpu"), side=side)
+        vectors = task.speech.vectors(output, rows)
         found.append(causal_lm.logits_at(task.lm.network, vectors, rows.laid))
     assert torch.equal(found[0][1], found[1][1])
     torch.testing.assert_close(found[0][0], found[1][0], atol=2e-5, rtol=0)
@@ -115,8 +116,8 @@ def test_the_cache_changes_nothing(kind: str) -> None:
     task, part = made(kind), media(COUNTS)
     with torch.no_grad():
         output = asked(task, QUESTIONS, {"photo": part})
-        rows = task._laid(output, None)
-        vectors = task._vectors(output, rows)
+        rows = task.speech.laid(output, None)
+        vectors = task.speech.vectors(output, rows)
         step = causal_lm.LmStep(task.lm.network, task.lm.words.ends)
         cache = step.start(vectors, rows.laid)
         tokens = torch.full((3,), task.lm.rows)
@@ -153,7 +154,7 @@ def test_the_token_that_pads_is_learnt_where_it_ends() -> None:
     settings = Checkpoint(str(tiny("llama"))).json("tokenizer_config.json")
     assert settings["pad_token"] == settings["eos_token"]
     output = asked(task, QUESTIONS, {"photo": media(COUNTS)})
-    rows = task._laid(output, task._answers(column(ANSWERS)))
+    rows = task.speech.laid(output, task._answers(column(ANSWERS)))
     learnt = [rows.laid.ids[i][rows.laid.learnt[i]].tolist() for i in range(3)]
     assert learnt == [[*task.lm.words.answer(text), task.lm.words.end] for text in ANSWERS]
 
@@ -191,14 +192,14 @@ def test_a_long_question_is_cut_and_media_never_are() -> None:
     long, part = " ".join(["w1"] * 200), media([5])
     task = made("llama", length=40)
     output = asked(task, [long], {"photo": part})
-    rows = task._laid(output, task._answers(column(["w5"])))
+    rows = task.speech.laid(output, task._answers(column(["w5"])))
     assert int(rows.laid.mask.sum()) == 40
     assert int((rows.laid.ids >= task.lm.rows).sum()) == 5
     batch = Batch({}, {}, torch.ones(1), {"question": column([long])})
     assert task.answers(output, batch)[0]["cut"] > 150
     small = made("llama", length=12)
     with pytest.raises(ConfigError, match="5 tokens of media, which are never cut"):
-        small._laid(asked(small, ["w1"], {"photo": part}), small._answers(column(["w5"])))
+        small.speech.laid(asked(small, ["w1"], {"photo": part}), small._answers(column(["w5"])))
 
 
 def test_media_lie_where_the_question_names_them() -> None:
@@ -207,7 +208,7 @@ def test_media_lie_where_the_question_names_them() -> None:
     first = task.lm.rows
 
     def order(question: Any, parts: Mapping[str, Encoded] = parts) -> list[int]:
-        ids = task._laid(asked(task, [question], parts), None).laid
+        ids = task.speech.laid(asked(task, [question], parts), None).laid
         return [i - first if i >= first else -1 for i in ids.ids[0][ids.mask[0]].tolist()]
 
     def runs(found: list[int]) -> list[int]:
@@ -233,7 +234,7 @@ def test_all_turns_of_the_assistant_are_learnt_or_the_last() -> None:
     ]
     for earlier, wanted in ((True, ["w2", "w3", "<|end|>", "w5", "<|end|>"]), (False, ["w5", "<|end|>"])):
         task = made("llama", earlier=earlier)
-        rows = task._laid(asked(task, [turns], {"photo": media([0])}), task._answers(column(["w5"])))
+        rows = task.speech.laid(asked(task, [turns], {"photo": media([0])}), task._answers(column(["w5"])))
         ids = rows.laid.ids[0][rows.laid.learnt[0]].tolist()
         assert [task.lm.words._marked.id_to_token(i) for i in ids] == wanted
 
@@ -430,3 +431,33 @@ def test_senses_inform_the_answers(tmp_path: Path) -> None:
     assert sighted > scores.controls["without media"].metrics["exact_match"] + 0.3
     assert sighted > scores.controls[OTHER_ROWS].metrics["exact_match"] + 0.3
     assert model.predict([{"question": "who says moo?"}])[0].value == "cow", "what it knew it still knows"
+
+
+@pytest.mark.parametrize("decoding", [{}, {"decode": "sample", "temperature": 1.5, "seed": 3}])
+def test_pieces_are_those_of_the_whole_answer(decoding: dict[str, Any]) -> None:
+    task = made("qwen2", **{"longest": 12, **decoding})
+    output = asked(task, ["w1 w2"], {"photo": media([3])})
+    whole = task.said(output)[0][0][0]
+    assert "".join(task.spoken(output)) == whole
+
+
+def test_a_chat_on_the_command_line(run: Path, world: Path, cli: Any) -> None:
+    picture = next(iter((world / "rows").glob("*.png")))
+    code, out, err = cli("chat", run, "--image", picture, "--lm", world / "tiny", "what colour is it?")
+    assert code == 0, err
+    row = {"photo": str(picture), "question": "what colour is it?"}
+    assert out.strip() == sm.load(run).predict([row])[0].value
+    code, _, err = cli("chat", run, "--show", "phto=x.png", "hello")
+    assert code == 2
+    assert "did you mean photo" in err
+
+
+def test_a_chat_has_turns(run: Path) -> None:
+    chat = Chat(sm.load(run).predictor)
+    first = "".join(chat.ask("what colour is it?"))
+    "".join(chat.ask("which shape is it?"))
+    assert [turn["role"] for turn in chat.turns] == ["user", "assistant", "user", "assistant"]
+    assert chat.turns[1]["content"] == first
+    chat.show({"photo": "x.png"})
+    with pytest.raises(ConfigError, match="takes 1 inputs of kind image"):
+        chat.column("image")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Any, ClassVar, Generic, TypeVar
@@ -144,6 +144,15 @@ class Task(nn.Module, ABC, Generic[Out]):
     def looks_at(self) -> tuple[str, ...]:
         """The streams whose prepared data it reads (a forecast: the last value); ``forward`` gets it among ``prompts``."""
         return ()
+
+    @property
+    def converses(self) -> bool:
+        """Whether its answers are words that come one after the other (``spoken``), to a question in its prompt column."""
+        return False
+
+    def spoken(self, output: Out) -> Iterator[str]:
+        """The answer to the single row of ``output``, piece by piece as it is generated."""
+        raise TypeError(f"{type(self).__name__} does not answer piece by piece")
 
     # ── the road ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Ids, Layout
+from sensorium.core.messages import Message, pack, read, unpack
 from sensorium.core.modality import Array, Guess, Modality, is_blank
 from sensorium.core.registry import component
 from sensorium.core.scalars import plain
-from sensorium.language.messages import Message, pack, read, unpack
 
 if TYPE_CHECKING:
     import torch

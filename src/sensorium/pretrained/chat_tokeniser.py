@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sensorium.core.errors import ConfigError, MissingExtraError, reason
-from sensorium.language.messages import Message
+from sensorium.core.messages import Message
 from sensorium.language.tokeniser_limits import check_growth
 from sensorium.pretrained.checkpoint import Checkpoint
 
@@ -118,7 +118,7 @@ class ChatTokeniser:
         return list(self._typed.encode(text, add_special_tokens=False).ids)
 
     def answer(self, text: str) -> list[int]:
-        """Return the ids of an answer, without its end."""
+        """Return the ids of the answer ``text``, without its end."""
         return self.typed(text if self.template is not None else f" {text}")
 
     def marked(self, text: str) -> list[int]:

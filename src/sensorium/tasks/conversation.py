@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sensorium.core.answer import Answer
-from sensorium.core.batch import Batch, Encoded, Field, Tensors
-from sensorium.core.borrowed_weights import lent_folder, remember
+from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
 from sensorium.core.module_dict import NamedModules
@@ -23,38 +20,17 @@ from sensorium.core.registry import component
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
 from sensorium.core.task import Task
-from sensorium.heads.chat_rows import ChatRows, Rows, filled, replies, reply, texts_of
 from sensorium.heads.sentence_scorer import SentenceScorer
 from sensorium.heads.sentence_views import sentence_views
-from sensorium.nn.causal_lm import LmStep, embedded, logits_at
-from sensorium.nn.decoding import Generated, Vocabulary, beam_search, sample
-from sensorium.nn.lora import Lora, attach, takes
 from sensorium.nn.projector import Kind, Projector
-from sensorium.pretrained.build_budget import outside_budget
-from sensorium.pretrained.language_model import Dtype, LanguageModel, load, stand_in
+from sensorium.pretrained.chat_rows import ChatRows, filled, replies, reply, texts_of
+from sensorium.pretrained.language_model import Dtype, LanguageModel
+from sensorium.pretrained.lent_language_model import borrowed, parted, updated
+from sensorium.pretrained.speech import Asked, Decoding, Said, Speech
 
 BLIND = "without media"
 FUSED = "fused"
-SCALE = 2.0
-"""What a low-rank update counts."""
 Stage = Literal["align", "instruct"]
-
-
-@dataclass(frozen=True)
-class Asked(Tensors):
-    """What each row is asked, and the media that it shows.
-
-    Args:
-        question: Bytes ``[B, P]``, 0 where padded or not asked.
-        media: By stream, vectors ``[B, N, H]`` as words of the language model.
-        real: By stream, which of them are real ``[B, N]``.
-        constant: Bytes of an answer ``[B, L]``, padded with 0; only of a baseline or a rival.
-    """
-
-    question: Tensor
-    media: tuple[Tensor, ...]
-    real: tuple[Tensor, ...]
-    constant: Tensor | None = None
 
 
 @component
@@ -145,7 +121,7 @@ class Conversation(Task[Asked]):
         if len(goal.prompts) > 1:
             raise ConfigError(f"task {goal.name!r}: one prompt column holds the question or the conversation")
         # Not a submodule: what is not trained is neither saved, sent between processes nor seen by an optimiser.
-        self._held: tuple[LanguageModel] = (_language_model(lm, dtype),)
+        self._held: tuple[LanguageModel] = (borrowed(lm, dtype),)
         model = self._held[0]
         self.streams = tuple(goal.streams) if lay == "streams" and goal.streams else (FUSED,)
         self.fused_only = not (lay == "streams" and goal.streams)
@@ -153,11 +129,11 @@ class Conversation(Task[Asked]):
         self.projectors = NamedModules(
             {name: Projector(dim, model.width, projector, tokens, loudness) for name in self.streams}
         )
-        self.updates = nn.ModuleList(_updated(model, rank, targets) if stage == "instruct" else [])
-        self.sampling, self.beam, self.penalty, self.temperature = decode == "sample", beam, penalty, temperature
-        self.top_p, self.seed, self.longest, self.choices = top_p, seed, longest, list(choices or [])
+        self.updates = nn.ModuleList(updated(model, rank, targets) if stage == "instruct" else [])
+        self.longest, self.choices = longest, list(choices or [])
         most = length if model.longest is None else min(length, model.longest)
-        self.rows = ChatRows(model.words, self.streams, model.rows, system=system, ask=ask, earlier=earlier, longest=most)
+        rows = ChatRows(model.words, self.streams, model.rows, system=system, ask=ask, earlier=earlier, longest=most)
+        self.speech = Speech(model, rows, Decoding(decode == "sample", beam, penalty, temperature, top_p, seed))
         self.limit: Tensor
         self.frequency: Tensor
         self.register_buffer("limit", torch.tensor(16))
@@ -165,8 +141,8 @@ class Conversation(Task[Asked]):
 
     @classmethod
     def completed(cls, options: Mapping[str, Any]) -> dict[str, Any]:
-        name, _ = _parted(options.get("lm"))
-        return {**options, "lm": f"{name}@{_language_model(options.get('lm'), options.get('dtype', 'auto')).digest}"}
+        name, _ = parted(options.get("lm"))
+        return {**options, "lm": f"{name}@{borrowed(options.get('lm'), options.get('dtype', 'auto')).digest}"}
 
     @property
     def lm(self) -> LanguageModel:
@@ -177,6 +153,11 @@ class Conversation(Task[Asked]):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.lm.network._apply(fn)  # type: ignore[no-untyped-call]  # it goes where the task goes
         return self
+
+    @property
+    def _most(self) -> int:
+        """The most tokens of an answer."""
+        return int(self.limit) if self.longest is None else self.longest
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -211,30 +192,12 @@ class Conversation(Task[Asked]):
         question = fused.present.new_zeros((len(fused.present), 0), dtype=torch.long) if asked is None else filled(asked)
         return Asked(question, tuple(vectors for vectors, _ in made), tuple(mask for _, mask in made))
 
-    def _laid(self, output: Asked, answers: list[list[int]] | None, room: int = 0) -> Rows:
-        counts = {name: real.sum(dim=1).tolist() for name, real in zip(self.streams, output.real, strict=True)}
-        device = output.question.device
-        return self.rows.lay(texts_of(output.question), counts, answers, device, room=room)
-
-    def _vectors(self, output: Asked, rows: Rows) -> Tensor:
-        media = {self.lm.rows + i: pair for i, pair in enumerate(zip(output.media, output.real, strict=True))}
-        return embedded(self.lm.embedding, self.lm.rows, rows.laid, media)
-
-    def _likelihood(self, output: Asked, answers: list[list[int]]) -> tuple[Tensor, Tensor]:
-        """The summed log-likelihood of what is learnt in each row ``[B]``, and the number of its tokens ``[B]``."""
-        rows = self._laid(output, answers)
-        logits, wanted = logits_at(self.lm.network, self._vectors(output, rows), rows.laid)
-        row = rows.laid.learnt.nonzero()[:, 0]
-        each = -F.cross_entropy(logits, wanted, reduction="none")
-        total = each.new_zeros(len(answers)).index_add(0, row, each)
-        return total, rows.laid.learnt.sum(dim=1)
-
     def _surprise(self, output: Asked, answers: list[list[int]]) -> Tensor:
         """The mean negative log-likelihood of the tokens of an answer ``[B]``."""
         if output.constant is not None:
             means = [-self.frequency.log()[torch.tensor(answer)].mean() for answer in answers]
             return torch.stack(means) if means else self.frequency.new_zeros(0)
-        total, count = self._likelihood(output, answers)
+        total, count = self.speech.likelihood(output, answers)
         return -total / count
 
     def loss(self, output: Asked, target: Field) -> Tensor:
@@ -243,74 +206,40 @@ class Conversation(Task[Asked]):
     # ── answers ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @torch.no_grad()
-    def said(self, output: Asked) -> list[list[tuple[str, float]]]:
+    def said(self, output: Asked) -> list[Said]:
         """Return the answers to each row, best first, with the mean log probability of their tokens; of ``choices`` with
         the logarithm of their probability."""
-        key = (self.sampling, self.beam, self.penalty, self.temperature, self.top_p, self.seed, self.longest)
+        key = (self.speech.decoding, self._most)
         known = output.__dict__.get("_said")
         if known is not None and known[0] == key:
-            found: list[list[tuple[str, float]]] = known[1]
+            found: list[Said] = known[1]
             return found
         if output.constant is not None:
             texts = [reply(data) for data in texts_of(output.constant)]
             surprise = self._surprise(output, [self._ended(text) for text in texts]).tolist()
             made = [[(text, -score)] for text, score in zip(texts, surprise, strict=True)]
         elif self.choices:
-            made = self._weighed(output)
+            made = self.speech.weighed(output, self.choices)
         else:
-            made = self._generated(output)
+            made = self.speech.generated(output, self._most)
         object.__setattr__(output, "_said", (key, made))  # asked for by scores, answers and reports alike
         return made
 
-    def _weighed(self, output: Asked) -> list[list[tuple[str, float]]]:
-        rows = len(output.question)
-        total = [self._likelihood(output, [self._ended(choice)] * rows)[0] for choice in self.choices]
-        scores = torch.stack(total, dim=1).log_softmax(dim=1)
-        return [sorted(zip(self.choices, row, strict=True), key=lambda pair: -pair[1]) for row in scores.tolist()]
+    @property
+    def converses(self) -> bool:
+        return not self.choices
 
-    def _generated(self, output: Asked) -> list[list[tuple[str, float]]]:
-        step = LmStep(self.lm.network, self.lm.words.ends)
-        most = int(self.limit) if self.longest is None else self.longest
-        rows = self._laid(output, None, room=most + 1)
-        cache = step.start(self._vectors(output, rows), rows.laid)
-        vocabulary = Vocabulary(self.lm.rows, self.lm.words.end)
-        count, device = len(output.question), output.question.device
-        if self.sampling:
-            made = sample(
-                step,
-                cache,
-                count,
-                vocabulary,
-                longest=most,
-                draws=self.beam,
-                temperature=self.temperature,
-                top_p=self.top_p,
-                seed=self.seed,
-                device=device,
-            )
-        else:
-            made = beam_search(
-                step, cache, count, vocabulary, longest=most, width=self.beam, penalty=self.penalty, device=device
-            )
-        return self._texts(made)
-
-    def _texts(self, made: Generated) -> list[list[tuple[str, float]]]:
-        mean = made.log_probability / (made.length + 1)
-        rows = []
-        for tokens, lengths, scores in zip(made.tokens.tolist(), made.length.tolist(), mean.tolist(), strict=True):
-            texts: dict[str, float] = {}
-            for ids, length, score in zip(tokens, lengths, scores, strict=True):
-                if math.isfinite(score):
-                    texts.setdefault(self.lm.words.decode(ids[:length]), score)
-            rows.append(list(texts.items()) or [("", 0.0)])
-        return rows
+    @torch.no_grad()
+    def spoken(self, output: Asked) -> Iterator[str]:
+        yield from self.speech.spoken(output, self._most)
 
     def sentences(self, output: Asked) -> list[tuple[str, float]]:
         """Return the answer and the confidence of each row of ``output``."""
         return [(texts[0][0], math.exp(texts[0][1])) for texts in self.said(output)]
 
     def answers(self, output: Asked, batch: Batch) -> list[Answer]:
-        cut = [0] * batch.rows if output.constant is not None else self._laid(output, None, room=int(self.limit) + 1).cut
+        said = output.constant is not None
+        cut = [0] * batch.rows if said else self.speech.laid(output, None, room=self._most + 1).cut
         made: list[Answer] = []
         for texts, lost in zip(self.said(output), cut, strict=True):
             text, score = texts[0]
@@ -365,43 +294,3 @@ class Conversation(Task[Asked]):
     def constant(self, baseline: str, rows: int) -> Asked:
         data = torch.tensor([list(baseline.encode())]).expand(rows, -1)
         return Asked(data.new_zeros((rows, 0)), (), (), data)
-
-
-def _parted(lm: str | None) -> tuple[str, str | None]:
-    """The folder and the digest in ``FOLDER@SHA-256``; an empty folder is the stand-in."""
-    found = re.fullmatch(r"(.*)@([0-9a-f]{64})", lm or "", re.DOTALL)
-    return (lm or "", None) if found is None else (found[1], found[2])
-
-
-def _language_model(lm: str | None, dtype: Dtype) -> LanguageModel:
-    """The language model in the folder ``lm``, which has the digest after ``@`` if there is one."""
-    name, digest = _parted(lm)
-    if not name:
-        made = outside_budget(stand_in)
-    else:
-        folder = lent_folder(name, digest, "--lm")
-        made = outside_budget(lambda: load(folder, dtype))
-        remember(made.digest, folder)
-    if digest is not None and made.digest != digest:
-        raise ConfigError(
-            f"was trained on another language model than {made.name!r}: its SHA-256 begins with {made.digest[:12]}, not "
-            f"with {digest[:12]}",
-            fix="name the folder of the same model, unchanged: --lm FOLDER",
-        )
-    return made
-
-
-def _updated(model: LanguageModel, rank: int, targets: list[str] | None) -> list[Lora]:
-    """Attach low-rank updates to the linear layers of ``model``, and return them in the order of the layers."""
-    head = model.network.get_output_embeddings()  # type: ignore[operator]
-    layers = {name: layer for name, layer in model.network.named_modules() if takes(layer) and layer is not head}
-    chosen = [layer for name, layer in layers.items() if targets is None or any(t in name for t in targets)]
-    if not chosen:
-        available = sorted({name.rpartition(".")[2] for name in layers})
-        raise ConfigError(
-            f"stage instruct: {model.name!r} has no such linear layer",
-            fix=f"targets among: {', '.join(available)}" if available else "stage: align",
-        )
-    for layer in chosen:
-        attach(layer, rank, SCALE * rank, 0.0)
-    return [lora for layer in chosen if isinstance(lora := layer._modules["lora"], Lora)]

@@ -96,7 +96,7 @@ def write(folder: Path, *, steps: int = 400, seed: int = 0, **changes: Any) -> P
 
 def _text(chat: Any, draw: random.Random) -> tuple[list[int], int]:
     """Token ids of a text of this world, and how many of them are the answer and its end."""
-    from sensorium.language.messages import Message
+    from sensorium.core.messages import Message
 
     if draw.random() < 0.2:
         question, answer = draw.choice(sorted(PLAIN.items()))

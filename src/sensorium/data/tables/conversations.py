@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sensorium.core.errors import DataError
+from sensorium.core.messages import Message, conversation
 from sensorium.data.tables.text_encoding import AddNote
-from sensorium.language.messages import Message, conversation
 
 QUESTION, ANSWER = "question", "answer"
 _TURNS = ("conversations", "messages")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sensorium.core.batch import Field
 from sensorium.core.errors import ConfigError
-from sensorium.language.messages import Message, unpack
+from sensorium.core.messages import Message, unpack
 from sensorium.nn.causal_lm import Laid, Side, lay
 from sensorium.pretrained.chat_tokeniser import ChatTokeniser, Piece
 
@@ -30,7 +30,7 @@ def texts_of(data: Tensor) -> list[bytes]:
 
 
 def filled(field: Field) -> Tensor:
-    """Return the bytes ``[B, N]`` of a column, 0 where padded or absent."""
+    """Return the bytes ``[B, N]`` of the column ``field``, 0 where padded or absent."""
     real = field.present[:, None] if field.mask is None else field.mask & field.present[:, None]
     return field.data.long().masked_fill(~real, 0)
 

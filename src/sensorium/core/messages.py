@@ -69,7 +69,7 @@ def _text(content: Any) -> str | None:
 
 
 def read(cell: Any) -> str | list[str] | list[Message] | None:
-    """Return what a cell holds: a text, several texts that are equally right, or the turns of a conversation; None where
+    """Return what ``cell`` holds: a text, several texts that are equally right, or the turns of a conversation; None where
     it is neither. Lists may be written as JSON."""
     if isinstance(cell, str) and cell.lstrip()[:1] == "[" and cell.rstrip()[-1:] == "]":
         try:

@@ -1,0 +1,74 @@
+"""A conversation with a model that answers in words: its turns, its media, and the answer as it is generated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sensorium.core.errors import ConfigError, DataError, nearest
+from sensorium.core.forward import Forward
+from sensorium.core.schema import Opener, Problem
+from sensorium.data.files.media_access import LocalFiles
+from sensorium.predictor import Predictor
+
+
+class Chat:
+    """One conversation with a trained model.
+
+    Args:
+        predictor: The model; one of its tasks answers piece by piece and is asked in a prompt column.
+        media: Opens media cells; by default any file of this machine.
+    """
+
+    def __init__(self, predictor: Predictor, media: Opener | None = None) -> None:
+        self.predictor = predictor
+        self.media = media or LocalFiles(Path.cwd(), anywhere=True)
+        tasks = {name: task for name, task in predictor.model.tasks.items() if task.converses and task.goal.prompts}
+        if not tasks:
+            raise ConfigError(
+                "this model does not converse: none of its tasks answers a question in words of its own",
+                fix="sensorium fit TABLE --lm FOLDER --target ANSWER --prompt QUESTION",
+            )
+        self.name, self.task = next(iter(tasks.items()))
+        self.prompt = next(iter(self.task.goal.prompts))
+        self.turns: list[dict[str, str]] = []
+        self.cells: dict[str, Any] = {}
+
+    def column(self, kind: str) -> str:
+        """Return the first input column of ``kind`` that shows nothing yet: ``image``, ``audio``."""
+        found = [column.name for column in self.predictor.schema.inputs if column.spec["kind"] == kind]
+        free = [name for name in found if name not in self.cells]
+        if not free:
+            raise ConfigError(f"this model takes {len(found)} inputs of kind {kind}" if found else f"it takes no {kind}")
+        return free[0]
+
+    def show(self, cells: Mapping[str, Any]) -> None:
+        """Show media, and anything else of a row: ``cells`` by column, as in a table."""
+        names = [column.name for column in self.predictor.schema.inputs]
+        for name, cell in cells.items():
+            if name not in names:
+                raise ConfigError(f"no input column named {name!r}{nearest(name, names)}")
+            self.cells[name] = cell
+
+    def ask(self, text: str) -> Iterator[str]:
+        """Say ``text`` and yield the answer piece by piece; afterwards both are turns of the conversation.
+
+        Raises:
+            DataError: A medium cannot be used.
+        """
+        turns = [*self.turns, {"role": "user", "content": text}]
+        problems: list[Problem] = []
+        row = {**self.cells, self.prompt: turns}
+        sample = self.predictor.schema.encode(row, media=self.media, problems=problems)
+        if problems:
+            raise DataError(problems[0].problem, column=problems[0].column)
+        said = ""
+        with torch.no_grad():
+            output = Forward(self.predictor.model, self.predictor.batch([sample])).outputs[self.name]
+            for piece in self.task.spoken(output):
+                said += piece
+                yield piece
+        self.turns = [*turns, {"role": "assistant", "content": said}]
