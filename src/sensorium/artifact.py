@@ -92,12 +92,27 @@ class Artifact:
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         return digest.hexdigest()
 
-    def merged(self) -> Artifact:
-        """The same model with its low-rank updates added to the weights: nothing of them is left to carry or compute."""
+    def merged(self, lm: Path | None = None) -> Artifact:
+        """The same model with its low-rank updates added to the weights: nothing of them is left to carry or compute.
+
+        ``lm``: the folder that a language model is written to with its own; None: that one keeps its updates.
+        """
         model = deepcopy(self.model)
         merge(model)
         kept = [spec for spec in self.recipe.model.surgery if split(spec)[0] != "lora"]
         spec = self.recipe.model.model_copy(update={"surgery": kept})
+        folded = {name: task.plain.fold(lm) for name, task in model.tasks.items()} if lm is not None else {}
+        if lm is not None and any(folded.values()):
+            tasks: dict[str, Any] = {
+                name: {**(one if isinstance(one, dict) else {"kind": one}), **folded[name]}
+                for name, one in spec.tasks.items()
+            }
+            spec = spec.model_copy(update={"tasks": tasks})
+            with lending(lm, lm.parent):
+                whole = operate(assemble(spec, self.schema), kept)
+            known = model.state_dict()
+            whole.load_state_dict({name: known[name] for name in whole.state_dict()})
+            model = whole.eval()
         return Artifact(self.recipe.model_copy(update={"model": spec}), self.schema, model, self.report, self.learnt)
 
     def save(self, folder: str | Path) -> Path:

@@ -461,3 +461,41 @@ def test_a_chat_has_turns(run: Path) -> None:
     chat.show({"photo": "x.png"})
     with pytest.raises(ConfigError, match="takes 1 inputs of kind image"):
         chat.column("image")
+
+
+def test_merged_updates_answer_the_same(run: Path, world: Path, cli: Any, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    before = sm.load(run)
+    with torch.no_grad():
+        for name, parameter in before.model.named_parameters():
+            if ".updates." in name:
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    before.save(tmp_path / "stirred")
+    code, out, err = cli("merge", tmp_path / "stirred", "--out", tmp_path / "whole", "--lm", world / "tiny")
+    assert code == 0, err
+    after = sm.load(tmp_path / "whole")
+    assert not [name for name in after.model.state_dict() if ".updates." in name]
+    table = world / "rows" / "table.csv"
+    for one, other in zip(before.predict(table), after.predict(table), strict=True):
+        assert one.value == other.value
+        assert one.targets["answer"]["score"] == pytest.approx(other.targets["answer"]["score"], abs=1e-4)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "whole" / "lm")
+    assert plain.config.vocab_size == load(world / "tiny").rows
+
+
+def test_what_was_forgotten_is_scored(run: Path, world: Path) -> None:
+    model = sm.load(run)
+    metrics = model.evaluate(world / "rows" / "table.csv").targets["answer"].metrics
+    task: Any = model.model.tasks["answer"]
+    rows = sm.Table.read(world / "rows" / "table.csv")
+    texts = [row["question"] for row in rows.rows() if row["answer"]]
+    network, words = load(world / "tiny").network, task.lm.words
+    total = count = 0.0
+    for text in texts:
+        ids = torch.tensor([words.typed(text)])
+        with torch.no_grad():
+            total += float(network(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
+        count += ids.shape[1] - 1
+    assert metrics["text_perplexity_before"] == pytest.approx(float(torch.tensor(total / count).exp()), rel=1e-3)
+    assert metrics["text_perplexity"] != metrics["text_perplexity_before"]

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
@@ -153,6 +154,11 @@ class Task(nn.Module, ABC, Generic[Out]):
     def spoken(self, output: Out) -> Iterator[str]:
         """The answer to the single row of ``output``, piece by piece as it is generated."""
         raise TypeError(f"{type(self).__name__} does not answer piece by piece")
+
+    def fold(self, folder: Path) -> dict[str, Any]:
+        """Write weights from elsewhere, with what was learnt beside them added, to ``folder``; return the options that
+        change with them. Empty where there is nothing to add."""
+        return {}
 
     # ── the road ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from sensorium.core.errors import ConfigError, MissingExtraError, SensoriumError
 from sensorium.core.safe_files import open_regular
+from sensorium.nn.lora import merge
 from sensorium.pretrained.architectures import quiet
 from sensorium.pretrained.chat_tokeniser import ChatTokeniser
 from sensorium.pretrained.checkpoint import Checkpoint
@@ -38,12 +41,14 @@ class LanguageModel:
         words: Its tokeniser and chat template.
         digest: SHA-256 of its files.
         name: The last part of its folder's name.
+        folder: Where it was read; None: it stands in.
     """
 
     network: nn.Module
     words: ChatTokeniser
     digest: str
     name: str
+    folder: Path | None = None
 
     @property
     def embedding(self) -> nn.Module:
@@ -77,6 +82,20 @@ class LanguageModel:
         """Return the root mean square of word embeddings as the network receives them."""
         ids = torch.linspace(0, self.rows - 1, min(self.rows, _SAMPLE)).round().long()
         return float(self.received(ids).float().square().mean().sqrt())
+
+
+def save_merged(model: LanguageModel, folder: Path) -> str:
+    """Write ``model`` with its low-rank updates added to ``folder``, as transformers reads it; return its digest."""
+    if model.folder is None:
+        raise ConfigError("the model was trained on a stand-in, which has no folder", fix="train with --lm FOLDER")
+    network: Any = deepcopy(model.network)
+    merge(network)
+    with quiet():
+        network.save_pretrained(folder)
+    for name in (*_DESCRIBING, "special_tokens_map.json"):
+        if name != "config.json" and (model.folder / name).is_file():
+            shutil.copyfile(model.folder / name, folder / name)
+    return digest_of(Checkpoint(str(folder)))
 
 
 def digest_of(checkpoint: Checkpoint) -> str:
@@ -123,7 +142,7 @@ def load(folder: Path, dtype: Dtype = "auto") -> LanguageModel:
     assert checkpoint.held  # validates the file headers
     words = ChatTokeniser.of(checkpoint)
     network = _network(checkpoint, config, dtype)
-    made = LanguageModel(network, words, digest_of(checkpoint), folder.name)
+    made = LanguageModel(network, words, digest_of(checkpoint), folder.name, folder)
     if words.size > made.rows:
         raise ConfigError(
             f"language model {folder.name!r}: its tokeniser has {words.size} words, its network {made.rows}",

@@ -67,12 +67,12 @@ class Speech:
         return self.rows.lay(texts_of(output.question), counts, answers, output.question.device, room=room)
 
     def vectors(self, output: Asked, rows: Rows) -> Tensor:
-        """Return what the language model receives of ``rows`` ``[B, T, H]``."""
+        """Return what the language model receives of ``rows``, with the media of ``output``: ``[B, T, H]``."""
         media = {self.model.rows + i: pair for i, pair in enumerate(zip(output.media, output.real, strict=True))}
         return embedded(self.model.embedding, self.model.rows, rows.laid, media)
 
     def likelihood(self, output: Asked, answers: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Return the summed log-likelihood of what is learnt in each row ``[B]``, and the number of its tokens ``[B]``.
+        """Return the summed log-likelihood of what is learnt in each row of ``output`` ``[B]``, and the number of tokens.
 
         ``answers``: the token ids of each row's answer, with its end.
         """
@@ -84,7 +84,8 @@ class Speech:
         return total, rows.laid.learnt.sum(dim=1)
 
     def weighed(self, output: Asked, choices: Sequence[str]) -> list[Said]:
-        """Return ``choices`` for each row, the most probable first, with the logarithms of probabilities that sum to 1."""
+        """Return ``choices`` for each row of ``output``, the most probable first, with logarithms of probabilities that sum
+        to 1."""
         count, words = len(output.question), self.model.words
         total = [self.likelihood(output, [[*words.answer(c), words.end]] * count)[0] for c in choices]
         scores = torch.stack(total, dim=1).log_softmax(dim=1)
@@ -97,7 +98,8 @@ class Speech:
         return step, cache, Vocabulary(self.model.rows, self.model.words.end)
 
     def generated(self, output: Asked, most: int) -> list[Said]:
-        """Return the answers to each row, of at most ``most`` tokens, with the mean log probability of their tokens."""
+        """Return the answers to each row of ``output``, of at most ``most`` tokens, with the mean log probability of their
+        tokens."""
         step, cache, vocabulary = self._start(output, most)
         count, device, how = len(output.question), output.question.device, self.decoding
         if how.sampled:
@@ -131,7 +133,8 @@ class Speech:
         return rows
 
     def spoken(self, output: Asked, most: int) -> Iterator[str]:
-        """Yield the answer to a single row piece by piece, as it is generated: greedily, or sampled."""
+        """Yield the answer to the single row of ``output``, of at most ``most`` tokens, piece by piece as it is generated:
+        greedily, or sampled."""
         step, cache, vocabulary = self._start(output, most)
         how = self.decoding
         drawing = (how.temperature, how.top_p, how.seed, how.width) if how.sampled else None

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -20,11 +21,13 @@ from sensorium.core.registry import component
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
 from sensorium.core.task import Task
+from sensorium.heads.forgetting_scorer import ForgettingScorer
 from sensorium.heads.sentence_scorer import SentenceScorer
 from sensorium.heads.sentence_views import sentence_views
+from sensorium.nn.lora import Lora
 from sensorium.nn.projector import Kind, Projector
 from sensorium.pretrained.chat_rows import ChatRows, filled, replies, reply, texts_of
-from sensorium.pretrained.language_model import Dtype, LanguageModel
+from sensorium.pretrained.language_model import Dtype, LanguageModel, save_merged
 from sensorium.pretrained.lent_language_model import borrowed, parted, updated
 from sensorium.pretrained.speech import Asked, Decoding, Said, Speech
 
@@ -46,7 +49,8 @@ class Conversation(Task[Asked]):
 
     Answers hold the text, its ``score`` (mean log probability of its tokens), the ``confidence`` (the same as a
     probability) and ``alternatives``. Scores are exact matches, the F1 of words and ROUGE-L, each beside those of the same
-    question without media, with those of another row, and of the best constant answer.
+    question without media, with those of another row, and of the best constant answer. In the stage ``instruct`` also the
+    perplexity of the questions as plain texts, now and before training: what was forgotten.
 
     Output: ``Asked``, question and media. Target: bytes ``[B, N]``, several right answers in a list: the most frequent one
     is learnt. Loss: the mean negative log-likelihood of a token of the answer. Sources: Liu et al. 2023,
@@ -264,8 +268,30 @@ class Conversation(Task[Asked]):
             for texts, present in zip(right, target.present.tolist(), strict=True)
         ]
 
+    def text_surprise(self, output: Asked) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the summed surprise of the questions of ``output`` as plain texts, now and without the update, and the
+        number of their tokens."""
+        rows = self.speech.rows
+        texts = ["\n".join(m.text for m in rows.turns(data) if m.role == "user") for data in texts_of(output.question)]
+        after, count = self.speech.surprise(texts)
+        updates = [update for update in self.updates if isinstance(update, Lora)]
+        scales = [update.scale for update in updates]
+        try:
+            for update in updates:
+                update.scale = 0.0
+            before, _ = self.speech.surprise(texts)
+        finally:
+            for update, scale in zip(updates, scales, strict=True):
+                update.scale = scale
+        return after, before, count
+
     def scorer(self) -> Scorer[Asked]:
-        return SentenceScorer(self, self.metrics)
+        return ForgettingScorer(self, self.metrics) if len(self.updates) else SentenceScorer(self, self.metrics)
+
+    def fold(self, folder: Path) -> dict[str, Any]:
+        if not len(self.updates):
+            return {}
+        return {"stage": "align", "lm": f"{folder.name}@{save_merged(self.lm, folder)}"}
 
     def views(self, scorer: Scorer[Asked]) -> list[View]:
         return sentence_views(scorer) if isinstance(scorer, SentenceScorer) and scorer.rows else []
