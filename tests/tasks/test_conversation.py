@@ -472,7 +472,7 @@ def test_merged_updates_answer_the_same(run: Path, world: Path, cli: Any, tmp_pa
             if ".updates." in name:
                 parameter.add_(0.05 * torch.randn_like(parameter))
     before.save(tmp_path / "stirred")
-    code, out, err = cli("merge", tmp_path / "stirred", "--out", tmp_path / "whole", "--lm", world / "tiny")
+    code, _, err = cli("merge", tmp_path / "stirred", "--out", tmp_path / "whole", "--lm", world / "tiny")
     assert code == 0, err
     after = sm.load(tmp_path / "whole")
     assert not [name for name in after.model.state_dict() if ".updates." in name]
