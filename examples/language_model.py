@@ -8,16 +8,16 @@ from sensorium.testing import tiny_language_model
 
 with TemporaryDirectory() as folder:
     # It reads texts in which words stand where a picture will lie: "red square red what colour is it? red".
-    lm = tiny_language_model.write(Path(folder) / "tiny", steps=120)
-    train = tiny_language_model.table(Path(folder) / "train", 160, 1, sound=False)
-    test = tiny_language_model.table(Path(folder) / "test", 100, 2, sound=False)
+    lm = tiny_language_model.write(Path(folder) / "tiny", steps=80)
+    train = tiny_language_model.table(Path(folder) / "train", 120, 1, sound=False)
+    test = tiny_language_model.table(Path(folder) / "test", 60, 2, sound=False)
     model = sm.fit(
         train,
         target="answer",
         task="conversation",
         options={"prompt": "question", "lm": str(lm)},
         ignore=["sound"],
-        overrides=["model.size=tiny", "training.epochs=8", "training.lr=0.01", "training.batch_size=16", "training.refit=none"],
+        overrides=["model.size=tiny", "training.epochs=6", "training.lr=0.01", "training.batch_size=16"],
         quiet=True,
     )
     scores = model.evaluate(test).targets["answer"]

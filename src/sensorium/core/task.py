@@ -151,8 +151,17 @@ class Task(nn.Module, ABC, Generic[Out]):
         """Whether its answers are words that come one after the other (``spoken``), to a question in its prompt column."""
         return False
 
-    def spoken(self, output: Out) -> Iterator[str]:
-        """The answer to the single row of ``output``, piece by piece as it is generated."""
+    def spoken(
+        self, output: Out, *, most: int | None = None, drawing: tuple[float, float, int] | None = None, greedy: bool = False
+    ) -> Iterator[str | bool]:
+        """The answer to the single row of ``output``, piece by piece as it is generated; last, whether it ended by itself.
+
+        Args:
+            output: The output of one row.
+            most: Maximum number of tokens; None: as the task has it.
+            drawing: Temperature, share of probability and seed of sampling; None: as the task has it.
+            greedy: Whether the most probable token is taken, whatever the task has.
+        """
         raise TypeError(f"{type(self).__name__} does not answer piece by piece")
 
     def fold(self, folder: Path) -> dict[str, Any]:

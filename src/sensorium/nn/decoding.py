@@ -243,8 +243,9 @@ def one_by_one(
     drawing: tuple[float, float, int, int] | None = None,
     device: torch.device | str = "cpu",
 ) -> Iterator[int]:
-    """Yield the tokens of one row as they are found, without the end: those of a ``beam_search`` of width 1, or the first
-    draw of ``sample``.
+    """Yield the tokens of one row as they are found, the end last unless ``longest`` is reached before.
+
+    They are those of a ``beam_search`` of width 1, or of the first draw of ``sample``.
 
     Args:
         step: The step function.
@@ -263,9 +264,9 @@ def one_by_one(
         else:
             temperature, top_p, seed, draws = drawing
             word = drawn(each / temperature, top_p, _chances(seed, longest, draws)[t, :1].to(device))
+        yield int(word)
         if int(word) == vocabulary.end:
             return
-        yield int(word)
 
 
 def _chances(seed: int, longest: int, draws: int) -> Tensor:

@@ -132,21 +132,24 @@ class Speech:
             rows.append(list(texts.items()) or [("", 0.0)])
         return rows
 
-    def spoken(self, output: Asked, most: int) -> Iterator[str]:
+    def spoken(self, output: Asked, most: int, how: Decoding) -> Iterator[str | bool]:
         """Yield the answer to the single row of ``output``, of at most ``most`` tokens, piece by piece as it is generated:
-        greedily, or sampled."""
+        greedily, or sampled, as ``how`` says; last, whether it ended by itself."""
         step, cache, vocabulary = self._start(output, most)
-        how = self.decoding
         drawing = (how.temperature, how.top_p, how.seed, how.width) if how.sampled else None
         ids: list[int] = []
         before = ""
         for token in one_by_one(step, cache, vocabulary, longest=most, drawing=drawing, device=output.question.device):
+            if token == vocabulary.end:
+                yield True
+                return
             ids.append(token)
             text = self.model.words.decode(ids)
             if text.startswith(before) and not text.endswith("\ufffd"):  # a letter may be several tokens
                 if text[len(before) :]:
                     yield text[len(before) :]
                 before = text
+        yield False
 
     @torch.no_grad()
     def surprise(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -4,15 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from sensorium.core.errors import ConfigError, DataError, nearest
 from sensorium.core.forward import Forward
-from sensorium.core.schema import Opener, Problem
+from sensorium.core.schema import Opener, Problem, Sample
+from sensorium.core.task import Task
 from sensorium.data.files.media_access import LocalFiles
+from sensorium.model import Model
 from sensorium.predictor import Predictor
+
+
+class Wish(NamedTuple):
+    """How an answer is to be generated.
+
+    Args:
+        most: Maximum number of tokens; None: as the task has it.
+        temperature: 0: the most probable token each time; None: as the task has it; else of sampling.
+        top_p: Share of probability that is sampled from.
+        seed: Of sampling.
+    """
+
+    most: int | None = None
+    temperature: float | None = None
+    top_p: float = 1.0
+    seed: int = 0
+
+
+AS_TRAINED = Wish()
+"""As the task has it."""
+
+
+def conversing(model: Model) -> tuple[str, Task[Any]] | None:
+    """Return the task of ``model`` that answers questions piece by piece, with its name; None if it has none."""
+    tasks = ((name, task) for name, task in model.tasks.items() if task.converses and task.goal.prompts)
+    return next(tasks, None)
+
+
+@torch.no_grad()
+def spoken(predictor: Predictor, sample: Sample, task: str, wish: Wish = AS_TRAINED) -> Iterator[str | bool]:
+    """Yield the answer of ``task`` of a model to the row ``sample``, piece by piece, and last whether it ended by itself.
+
+    Args:
+        predictor: The model.
+        sample: The row, encoded.
+        task: The name of a task that converses.
+        wish: How it is generated.
+    """
+    output = Forward(predictor.model, predictor.batch([sample])).outputs[task]
+    drawing = (wish.temperature, wish.top_p, wish.seed) if wish.temperature else None
+    yield from predictor.model.tasks[task].spoken(output, most=wish.most, drawing=drawing, greedy=wish.temperature == 0)
 
 
 class Chat:
@@ -26,14 +69,14 @@ class Chat:
     def __init__(self, predictor: Predictor, media: Opener | None = None) -> None:
         self.predictor = predictor
         self.media = media or LocalFiles(Path.cwd(), anywhere=True)
-        tasks = {name: task for name, task in predictor.model.tasks.items() if task.converses and task.goal.prompts}
-        if not tasks:
+        found = conversing(predictor.model)
+        if found is None:
             raise ConfigError(
                 "this model does not converse: none of its tasks answers a question in words of its own",
                 fix="sensorium fit TABLE --lm FOLDER --target ANSWER --prompt QUESTION",
             )
-        self.name, self.task = next(iter(tasks.items()))
-        self.prompt = next(iter(self.task.goal.prompts))
+        self.name, task = found
+        self.prompt = next(iter(task.goal.prompts))
         self.turns: list[dict[str, str]] = []
         self.cells: dict[str, Any] = {}
 
@@ -66,9 +109,8 @@ class Chat:
         if problems:
             raise DataError(problems[0].problem, column=problems[0].column)
         said = ""
-        with torch.no_grad():
-            output = Forward(self.predictor.model, self.predictor.batch([sample])).outputs[self.name]
-            for piece in self.task.spoken(output):
+        for piece in spoken(self.predictor, sample, self.name):
+            if isinstance(piece, str):
                 said += piece
                 yield piece
         self.turns = [*turns, {"role": "assistant", "content": said}]

@@ -234,8 +234,21 @@ class Conversation(Task[Asked]):
         return not self.choices
 
     @torch.no_grad()
-    def spoken(self, output: Asked) -> Iterator[str]:
-        yield from self.speech.spoken(output, self._most)
+    def spoken(
+        self,
+        output: Asked,
+        *,
+        most: int | None = None,
+        drawing: tuple[float, float, int] | None = None,
+        greedy: bool = False,
+    ) -> Iterator[str | bool]:
+        how = self.speech.decoding
+        if greedy:
+            how = how._replace(sampled=False)
+        elif drawing is not None:
+            temperature, top_p, seed = drawing
+            how = how._replace(sampled=True, width=1, temperature=temperature, top_p=top_p, seed=seed)
+        yield from self.speech.spoken(output, most or self._most, how)
 
     def sentences(self, output: Asked) -> list[tuple[str, float]]:
         """Return the answer and the confidence of each row of ``output``."""
