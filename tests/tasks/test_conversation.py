@@ -310,6 +310,10 @@ def test_code_pickles_adapters_and_quantised_weights_are_refused(tmp_path: Path)
         load(adapter)
     with pytest.raises(ConfigError, match="there is no folder"):
         load(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="too large"):
+        load(copied("layers", num_hidden_layers=10**9))
+    with pytest.raises(ConfigError, match=r"larger network|cannot be loaded"):
+        load(copied("wide", num_hidden_layers=4000, intermediate_size=10**7))
 
 
 @pytest.fixture(scope="module")

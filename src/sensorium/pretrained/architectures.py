@@ -94,12 +94,12 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = {k: v for k, v in config.items() if k not in _LEFT_OUT and not k.startswith("_") and v is not None}
     family(kept)
     for name, value in kept.items():
-        _check_size(name, value)
+        check_size(name, value)
     return kept
 
 
-def _check_size(name: str, value: Any) -> None:
-    """Refuse unrealistic sizes, since some configuration classes allocate lists of that length."""
+def check_size(name: str, value: Any) -> None:
+    """Refuse an unrealistic ``value`` of the setting ``name``, since some configuration classes allocate lists of that length."""
     most = _MOST_LAYERS if "layers" in name or "depths" in name else _MOST
     many = value if isinstance(value, list) else [value]
     if len(many) > _MOST_LAYERS or any(isinstance(n, (int, float)) and not abs(n) <= most for n in many):

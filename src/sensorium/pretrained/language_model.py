@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from sensorium.core.errors import ConfigError, MissingExtraError, SensoriumError
 from sensorium.core.safe_files import open_regular
 from sensorium.nn.lora import merge
-from sensorium.pretrained.architectures import quiet
+from sensorium.pretrained.architectures import check_size, quiet
+from sensorium.pretrained.build_budget import build_budget
 from sensorium.pretrained.chat_tokeniser import ChatTokeniser
 from sensorium.pretrained.checkpoint import Checkpoint
 from sensorium.pretrained.safetensors_header import check_finite
@@ -164,7 +165,10 @@ def _network(checkpoint: Checkpoint, config: dict[str, Any], dtype: Dtype) -> nn
             fix="code in a folder is not run: only models that transformers itself has are read",
         )
     kept = {k: v for k, v in config.items() if k not in (*_LEFT_OUT, "model_type") and not k.startswith("_")}
-    with quiet(), torch.random.fork_rng(devices=[]):
+    for name, value in kept.items():
+        check_size(name, value)
+    # No larger than its weights, whatever its config.json says.
+    with quiet(), torch.random.fork_rng(devices=[]), build_budget(*checkpoint.held):
         try:
             plan = AutoConfig.for_model(kind, **kept)
             plan.dtype = config.get("dtype", config.get("torch_dtype"))
