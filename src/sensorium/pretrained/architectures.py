@@ -99,7 +99,7 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_size(name: str, value: Any) -> None:
-    """Refuse an unrealistic ``value`` of the setting ``name``, since some configuration classes allocate lists of that length."""
+    """Refuse an unrealistic ``value`` of the setting ``name``: some configuration classes allocate lists of that length."""
     most = _MOST_LAYERS if "layers" in name or "depths" in name else _MOST
     many = value if isinstance(value, list) else [value]
     if len(many) > _MOST_LAYERS or any(isinstance(n, (int, float)) and not abs(n) <= most for n in many):

@@ -211,8 +211,8 @@ class Conversation(Task[Asked]):
 
     @torch.no_grad()
     def said(self, output: Asked) -> list[Said]:
-        """Return the answers to each row, best first, with the mean log probability of their tokens; of ``choices`` with
-        the logarithm of their probability."""
+        """Return the answers to each row of ``output``, best first, with the mean log probability of their tokens; of
+        ``choices`` with the logarithm of their probability."""
         key = (self.speech.decoding, self._most)
         known = output.__dict__.get("_said")
         if known is not None and known[0] == key:
