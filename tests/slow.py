@@ -21,6 +21,8 @@ SLOW = (
     "tests/test_plugins.py::test_two_processes_train_and_score_them",
     "tests/test_stopped.py::test_interrupt_ends_all_prediction_processes",
     # whole trainings
+    "tests/tasks/test_conversation.py::test_senses_inform_the_answers",
+    "tests/test_components.py::test_every_option_is_live[tasks/conversation]",
     "tests/test_examples.py::test_example_runs",
     "tests/test_examples.py::test_demo_tells_its_story",
     "tests/test_machine_left_out.py",

@@ -14,7 +14,7 @@ import typer
 import yaml
 
 from sensorium import testing
-from sensorium.cli import app
+from sensorium.cli import _options, app
 from sensorium.core import registry
 from sensorium.core.recipe import Recipe, Windows
 
@@ -115,8 +115,9 @@ def test_commands_exist() -> None:
     for page, words in result:
         assert words[1] in group.commands, f"{page}: no command in {' '.join(words)!r}"
         known = {flag for parameter in group.commands[words[1]].params for flag in parameter.opts}
-        if "--task" in words:  # the options of a task stand beside those of the command
-            kind = words[words.index("--task") + 1]
+        implied = _options.named_task(None, [w for w in words if w == "--lm"]) if words[1] == "fit" else None
+        if "--task" in words or implied:  # the options of a task stand beside those of the command
+            kind = implied or words[words.index("--task") + 1]
             own = registry.options("tasks", kind).model_fields if kind in registry.kinds("tasks") else {}
             found_task = registry.find("tasks", kind) if kind in registry.kinds("tasks") else None
             named = () if found_task is None else (*found_task.parts, *found_task.prompted, *_windows(found_task))

@@ -27,6 +27,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from sensorium import __version__
+from sensorium.core.borrowed_weights import lending
 from sensorium.core.dry_run import try_out
 from sensorium.core.errors import ArtifactError, SensoriumError
 from sensorium.core.learned_buffers import LearnedBuffers
@@ -91,12 +92,27 @@ class Artifact:
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         return digest.hexdigest()
 
-    def merged(self) -> Artifact:
-        """The same model with its low-rank updates added to the weights: nothing of them is left to carry or compute."""
+    def merged(self, lm: Path | None = None) -> Artifact:
+        """The same model with its low-rank updates added to the weights: nothing of them is left to carry or compute.
+
+        ``lm``: the folder that a language model is written to with its own; None: that one keeps its updates.
+        """
         model = deepcopy(self.model)
         merge(model)
         kept = [spec for spec in self.recipe.model.surgery if split(spec)[0] != "lora"]
         spec = self.recipe.model.model_copy(update={"surgery": kept})
+        folded = {name: task.plain.fold(lm) for name, task in model.tasks.items()} if lm is not None else {}
+        if lm is not None and any(folded.values()):
+            tasks: dict[str, Any] = {
+                name: {**(one if isinstance(one, dict) else {"kind": one}), **folded[name]}
+                for name, one in spec.tasks.items()
+            }
+            spec = spec.model_copy(update={"tasks": tasks})
+            with lending(lm, lm.parent):
+                whole = operate(assemble(spec, self.schema), kept)
+            known = model.state_dict()
+            whole.load_state_dict({name: known[name] for name in whole.state_dict()})
+            model = whole.eval()
         return Artifact(self.recipe.model_copy(update={"model": spec}), self.schema, model, self.report, self.learnt)
 
     def save(self, folder: str | Path) -> Path:
@@ -125,10 +141,13 @@ class Artifact:
         return folder
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
+    def load(cls, folder: str | Path, *, lm: str | Path | None = None) -> Self:
         """Load a model from ``folder``, verifying every byte first.
 
-        Only the folder's own files are read, and the cost is bounded by their size: the network is built only as large
+        ``lm``: the folder of the language model that it was trained on, which it does not hold, where it has one.
+
+        Only the folder's own files are read, and those of its language model if their SHA-256 is right. The cost is
+        bounded by their size: the network is built only as large
         as the weights file declares, and the weights are read once they are known to fit. Every failure is an
         ``ArtifactError``.
         """
@@ -140,7 +159,8 @@ class Artifact:
             schema = _schema(folder, contents["schema.json"])
             report = _document(folder / "report.json", contents["report.json"])
             header = _header(folder, WEIGHTS, listed[WEIGHTS][1])
-            with loading_guard(), build_budget(header.elements, len(header.tensors)):
+            lent = lending(None if lm is None else Path(lm).expanduser(), folder)
+            with lent, loading_guard(), build_budget(header.elements, len(header.tensors)):
                 model = operate(assemble(recipe.model, schema), recipe.model.surgery)
             check_fits(header, model)
             model.load_state_dict(_weights(folder, WEIGHTS, listed))

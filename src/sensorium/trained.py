@@ -388,11 +388,11 @@ class Trained:
         return self.artifact.save(folder)
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: str = "auto") -> Self:
-        """Load the model saved in ``folder`` onto ``device``. Every byte is verified; nothing in it can run."""
-        return cls(Artifact.load(folder), device=device)
+    def load(cls, folder: str | Path, *, device: str = "auto", lm: str | Path | None = None) -> Self:
+        """Load the model in ``folder`` onto ``device``, verified; ``lm``: the language model it needs, if any."""
+        return cls(Artifact.load(folder, lm=lm), device=device)
 
 
-def load(folder: str | Path, *, device: str = "auto") -> Trained:
-    """Load a trained model from its ``folder`` onto ``device``."""
-    return Trained.load(folder, device=device)
+def load(folder: str | Path, *, device: str = "auto", lm: str | Path | None = None) -> Trained:
+    """Load a trained model from its ``folder`` onto ``device``; ``lm``: the folder of its language model, if it has one."""
+    return Trained.load(folder, device=device, lm=lm)

@@ -46,6 +46,10 @@ Media = Annotated[Path | None, typer.Option(help="Folder that relative media pat
 RecipeFile = Annotated[Path | None, typer.Option(help="A YAML recipe; docs/recipe.md lists every key.")]
 Cache = Annotated[Path | None, typer.Option(help="Folder for decoded media [default: the user's cache].")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Maximum number of epochs [default: chosen by the data].")]
+Lm = Annotated[
+    Path | None,
+    typer.Option("--lm", help="Folder of the language model that it was trained on [default: where the model names it]."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output, which is an error otherwise.")]
 Streams = Annotated[
     list[str] | None,
@@ -263,6 +267,16 @@ def duration_seconds(text: str) -> float:
     if not 0 < value < float("inf"):
         raise ConfigError(f"{text!r} is not a duration", fix="write 90s, 10m or 1h")
     return value
+
+
+def named_task(task: str | None, overrides: Sequence[str]) -> str | None:
+    """Return the kind of task: ``task``, or the one that an option among ``overrides`` belongs to (``--lm FOLDER``)."""
+    flags = {word[2:].partition("=")[0].replace("-", "_") for word in overrides if word.startswith("--")}
+    if task is not None or not flags:
+        return task
+    from sensorium.core import registry
+
+    return next((kind for kind in registry.kinds("tasks") if registry.find("tasks", kind).named_by in flags), None)
 
 
 def task_options(

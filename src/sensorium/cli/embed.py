@@ -33,6 +33,7 @@ def run(
         list[str] | None, typer.Option(help="A column of the table to write beside the vectors: id; may be repeated.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows per batch.")] = 64,
+    lm: _options.Lm = None,
     overwrite: _options.Overwrite = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings.")] = False,
 ) -> None:
@@ -66,7 +67,7 @@ def run(
     from sensorium.reporting.prediction_files import KeptColumns
     from sensorium.trained import load
 
-    model = load(run)
+    model = load(run, lm=lm)
     stream = _options.column_name(stream)
     settle_threads(model.recipe)
     rows = model.windows(Table.read(table, root=media))

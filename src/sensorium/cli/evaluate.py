@@ -32,6 +32,7 @@ def run(
     media: Annotated[
         Path | None, typer.Option(help="Folder that relative media paths start from [default: the table's].")
     ] = None,
+    lm: _options.Lm = None,
     overwrite: _options.Overwrite = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and the result.")] = False,
 ) -> None:
@@ -49,7 +50,7 @@ def run(
         if path is not None:
             prepare_output(path, option, overwrite=overwrite, reads=[table])
     with Console(quiet) as console:
-        evaluation = load(run).evaluate(
+        evaluation = load(run, lm=lm).evaluate(
             table,
             media=media,
             report=report,

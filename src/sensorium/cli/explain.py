@@ -33,6 +33,7 @@ def run(
         typer.Option(help="The attribution method, see `sensorium kinds explainers` [default: the most faithful]."),
     ] = None,
     train: Annotated[str | None, typer.Option(help="The training table, to list the most similar rows.")] = None,
+    lm: _options.Lm = None,
     overwrite: _options.Overwrite = False,
 ) -> None:
     """Explain predictions: the contribution of each modality, and of its pixels, frequencies, words, time steps or cells.
@@ -48,7 +49,7 @@ def run(
     for path, option in ((out, "--out"), (json_, "--json")):
         if path is not None:
             prepare_output(path, option, overwrite=overwrite, reads=[table, train])
-    explanation = load(run).explain(
+    explanation = load(run, lm=lm).explain(
         table,
         row=row,
         sample=sample,

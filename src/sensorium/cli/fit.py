@@ -70,6 +70,7 @@ def run(
     To choose another task than the target suggests: sensorium fit train.csv --target label --task svm --kernel linear
     """
     train, overrides = _options.table_and_overrides(train, overrides)
+    task = _options.named_task(task, overrides)
     overrides, options, targets = _options.task_options(task, overrides, target)
     from sensorium.training.fit import fit
     from sensorium.training.launch import first

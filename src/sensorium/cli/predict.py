@@ -36,6 +36,7 @@ def run(
     processes: Annotated[
         int, typer.Option(min=1, help="Number of processes for a folder of shards, each with its own model.")
     ] = 1,
+    lm: _options.Lm = None,
     overwrite: _options.Overwrite = False,
     raw_cells: Annotated[
         bool,
@@ -79,7 +80,7 @@ def run(
     from sensorium.reporting.prediction_files import KeptColumns, write, write_csv
     from sensorium.trained import load
 
-    model = load(run)
+    model = load(run, lm=lm)
     settle_threads(model.recipe)
     rows = model.windows(Table.read(table, root=media))
     for name in keep or []:

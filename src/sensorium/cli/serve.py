@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from sensorium.cli import _options
 from sensorium.core.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def run(
         int | None, typer.Option(min=1, help="CPU threads per batch [OMP_NUM_THREADS, else as in training].")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto uses a GPU if there is one.")] = "auto",
+    lm: _options.Lm = None,
 ) -> None:
     """Serve models over HTTP: predictions, explanations, embeddings, a web page to try them, and live streams.
 
@@ -115,7 +117,7 @@ def run(
     with contextlib.ExitStack() as stack:
         # Before the models are loaded, which takes time: a port in use is reported at once.
         sockets = [stack.enter_context(opened) for opened in bind(host, port)]
-        models = _load(runs, device)
+        models = _load(runs, device, lm)
         if threads is None:
             settle_threads(*(model.artifact.recipe for model in models.values()))
         app = create(
@@ -146,8 +148,8 @@ def run(
         create_server(app).run(sockets)
 
 
-def _load(runs: list[str], device: str) -> dict[str, Predictor]:
-    """Load the models by name: the text before ``=``, else the name of the folder."""
+def _load(runs: list[str], device: str, lm: Path | None) -> dict[str, Predictor]:
+    """Load the models by name: the text before ``=``, else the name of the folder; ``lm``: their language model, if any."""
     from sensorium.artifact import Artifact
     from sensorium.data.files.media_access import UPLOADS_ONLY
     from sensorium.predictor import Predictor
@@ -159,5 +161,5 @@ def _load(runs: list[str], device: str) -> dict[str, Predictor]:
         name = name if mark else path.resolve().name
         if name in models:
             raise ConfigError(f"two models are named {name!r}", fix="give one of them another name: name=folder")
-        models[name] = Predictor(Artifact.load(path), device=device, media=UPLOADS_ONLY)
+        models[name] = Predictor(Artifact.load(path, lm=lm), device=device, media=UPLOADS_ONLY)
     return models

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sensorium.cli import _options
 from sensorium.core.errors import DataError
 from sensorium.core.plurals import counted
 
@@ -21,6 +22,7 @@ def run(
     media: Annotated[
         Path | None, typer.Option(help="Folder that relative media paths start from [default: the table's].")
     ] = None,
+    lm: _options.Lm = None,
 ) -> None:
     """Show the value and shape of one row after every step: cell, array, tokens, fusion, prediction.
 
@@ -29,7 +31,7 @@ def run(
     from sensorium.data.tables.table import Table
     from sensorium.trained import load
 
-    model = load(run)
+    model = load(run, lm=lm)
     rows = model.windows(Table.read(table, root=media))
     if row > len(rows):
         raise DataError(f"there is no row {row}: the table has {counted(len(rows), 'row')}", file=table)

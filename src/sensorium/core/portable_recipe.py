@@ -8,7 +8,7 @@ from typing import Any
 
 from sensorium.core.recipe import Recipe
 
-PATHS = frozenset({"train", "valid", "media", "checkpoint", "vectors", "load", "base"})
+PATHS = frozenset({"train", "valid", "media", "checkpoint", "vectors", "load", "base", "lm"})
 """The keys of recipes and options that may name a file or a folder."""
 
 

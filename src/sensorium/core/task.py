@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -77,6 +78,10 @@ class Task(nn.Module, ABC, Generic[Out]):
     """Whether its answers are spans ``[start, end, label]`` along the input that its target lies on."""
     differentiable: ClassVar[bool] = True
     """Whether gradients flow through ``explained``."""
+    named_by: ClassVar[str | None] = None
+    """The option that chooses this task where a command names no task: ``--lm FOLDER``."""
+    needs_streams: ClassVar[bool] = True
+    """False: a row without any stream is learnt and scored like others, since it is asked in words."""
     scored_shuffled: ClassVar[bool] = False
     """Whether it is also scored with the inputs of other rows, since its answers may score without regard to the row's."""
 
@@ -93,6 +98,11 @@ class Task(nn.Module, ABC, Generic[Out]):
         ``counts``: how many rows each class of its target has, where it has classes; ``targets``: its columns, fitted.
         """
         return {}, []
+
+    @classmethod
+    def completed(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """``options`` as in ``Encoder.completed``: with everything written out that weights from elsewhere determine."""
+        return dict(options)
 
     @classmethod
     def suggested_objectives(
@@ -185,6 +195,29 @@ class Task(nn.Module, ABC, Generic[Out]):
     def looks_at(self) -> tuple[str, ...]:
         """The streams whose prepared data it reads (a forecast: the last value); ``forward`` gets it among ``prompts``."""
         return ()
+
+    @property
+    def converses(self) -> bool:
+        """Whether its answers are words that come one after the other (``spoken``), to a question in its prompt column."""
+        return False
+
+    def spoken(
+        self, output: Out, *, most: int | None = None, drawing: tuple[float, float, int] | None = None, greedy: bool = False
+    ) -> Iterator[str | bool]:
+        """The answer to the single row of ``output``, piece by piece as it is generated; last, whether it ended by itself.
+
+        Args:
+            output: The output of one row.
+            most: Maximum number of tokens; None: as the task has it.
+            drawing: Temperature, share of probability and seed of sampling; None: as the task has it.
+            greedy: Whether the most probable token is taken, whatever the task has.
+        """
+        raise TypeError(f"{type(self).__name__} does not answer piece by piece")
+
+    def fold(self, folder: Path) -> dict[str, Any]:
+        """Write weights from elsewhere, with what was learnt beside them added, to ``folder``; return the options that
+        change with them. Empty where there is nothing to add."""
+        return {}
 
     # ── the road ───────────────────────────────────────────────────────────────────────────────────────────────────
 

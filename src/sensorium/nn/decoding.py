@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, Self, TypeVar
 
@@ -212,8 +213,7 @@ def sample(
         seed: Seed of the draws.
         device: Where the tokens are.
     """
-    generator = torch.Generator().manual_seed(seed)
-    chance = torch.rand((longest + 1, draws), generator=generator, dtype=torch.float64).to(device)
+    chance = _chances(seed, longest, draws).to(device)
     cache = cache.widened(draws)
     tokens = torch.full((rows, draws, longest), vocabulary.begin, device=device)
     word = torch.full((rows * draws,), vocabulary.begin, device=device)
@@ -235,6 +235,48 @@ def sample(
         tokens[:, :, t] = chosen
         word = chosen.flatten()
     return Generated(tokens, length, total, total)
+
+
+@torch.no_grad()
+def one_by_one(
+    step: Step[C],
+    cache: C,
+    vocabulary: Vocabulary,
+    *,
+    longest: int,
+    drawing: tuple[float, float, int, int] | None = None,
+    device: torch.device | str = "cpu",
+) -> Iterator[int]:
+    """Yield the tokens of one row as they are found, the end last unless ``longest`` is reached before.
+
+    They are those of a ``beam_search`` of width 1, or of the first draw of ``sample``.
+
+    Args:
+        step: The step function.
+        cache: What it knows before the first token, of one sequence.
+        vocabulary: The special tokens.
+        longest: Maximum number of tokens, without the end.
+        drawing: Temperature, ``top_p``, seed and number of draws of ``sample``; None: the most probable token.
+        device: Where the tokens are.
+    """
+    word = torch.full((1,), vocabulary.begin, device=device)
+    for t in range(longest):
+        logits, cache = step(word, cache)
+        each = log_probabilities(logits, vocabulary, length=t, last=False)
+        if drawing is None:
+            word = each.argmax(dim=1)
+        else:
+            temperature, top_p, seed, draws = drawing
+            word = drawn(each / temperature, top_p, _chances(seed, longest, draws)[t, :1].to(device))
+        yield int(word)
+        if int(word) == vocabulary.end:
+            return
+
+
+def _chances(seed: int, longest: int, draws: int) -> Tensor:
+    """The random numbers of each step and draw ``[longest + 1, draws]``."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand((longest + 1, draws), generator=generator, dtype=torch.float64)
 
 
 def drawn(logits: Tensor, top_p: float, chance: Tensor) -> Tensor:

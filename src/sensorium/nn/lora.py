@@ -47,8 +47,12 @@ class Lora(nn.Module):
 
 
 def _added(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-    lora: Tensor = layer.lora(inputs[0])  # type: ignore[operator]
-    return output + lora
+    own: torch.dtype = layer.lora.down.weight.dtype  # type: ignore[union-attr,assignment]
+    x: Tensor = inputs[0]
+    if x.dtype != own and not torch.is_autocast_enabled(x.device.type):
+        x = x.to(own)  # the update of a layer in bfloat16 is learnt in single precision
+    lora: Tensor = layer.lora(x)  # type: ignore[operator]
+    return output + lora.to(output.dtype)
 
 
 def takes(layer: nn.Module) -> bool:

@@ -63,8 +63,11 @@ class Supervised(Objective):
             target = run.target(name)
             if target is None:
                 continue
-            weight = run.batch.weight * target.present * run.fused.present
-            loss = weighted_mean(run.model.tasks[name].loss(output, target), weight)
+            task = run.model.tasks[name]
+            weight = run.batch.weight * target.present
+            if task.plain.needs_streams:
+                weight = weight * run.fused.present
+            loss = weighted_mean(task.loss(output, target), weight)
             terms[name + suffix] = scale * self._weighed(name, loss, weight)
         return terms
 

@@ -94,12 +94,12 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = {k: v for k, v in config.items() if k not in _LEFT_OUT and not k.startswith("_") and v is not None}
     family(kept)
     for name, value in kept.items():
-        _check_size(name, value)
+        check_size(name, value)
     return kept
 
 
-def _check_size(name: str, value: Any) -> None:
-    """Refuse unrealistic sizes, since some configuration classes allocate lists of that length."""
+def check_size(name: str, value: Any) -> None:
+    """Refuse an unrealistic ``value`` of the setting ``name``: some configuration classes allocate lists of that length."""
     most = _MOST_LAYERS if "layers" in name or "depths" in name else _MOST
     many = value if isinstance(value, list) else [value]
     if len(many) > _MOST_LAYERS or any(isinstance(n, (int, float)) and not abs(n) <= most for n in many):
@@ -123,7 +123,7 @@ def load(checkpoint: Checkpoint, config: Mapping[str, Any]) -> nn.Module:
     chosen = family(config)
     checkpoint.check_weights()
     assert checkpoint.held  # validates the file headers
-    with _still():
+    with quiet():
         try:
             model, info = _class(chosen).from_pretrained(
                 str(Path(checkpoint.name).expanduser()),
@@ -202,7 +202,7 @@ def _arguments(chosen: Family) -> dict[str, Any]:
 
 
 @contextmanager
-def _still() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the library's reports and progress bars; loading is checked separately."""
     from transformers.utils import logging
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,18 @@ def build_budget(elements: int, tensors: int) -> Iterator[None]:
     finally:
         for hook in taken:
             hook.remove()
+
+
+T = TypeVar("T")
+
+
+def outside_budget(make: Callable[[], T]) -> T:
+    """Return ``make()`` without the limit of a ``build_budget`` and without a ``loading_guard`` around it.
+
+    For weights that have limits of their own: a language model that the user lends. Both hold in one thread only.
+    """
+    with ThreadPoolExecutor(1) as other:
+        return other.submit(make).result()
 
 
 class _Count:

@@ -75,6 +75,15 @@ class Checkpoint:
             raise ConfigError("checkpoint: is not a JSON object", file=path)
         return data
 
+    def text(self, name: str) -> str | None:
+        """Return the text of the file ``name``; None if there is no file."""
+        path = self.file(name)
+        try:
+            return None if path is None else read_regular(path, _TEXT_LIMIT, links=True).decode("utf-8")
+        except (OSError, ValueError) as error:
+            problem = getattr(error, "strerror", None) or error
+            raise ConfigError(f"checkpoint: is not readable text: {problem}", file=path) from None
+
     @cached_property
     def config(self) -> dict[str, Any]:
         """The contents of ``config.json``."""
@@ -126,7 +135,7 @@ class Checkpoint:
             fix="where you trust it: transformers' from_pretrained(...).save_pretrained(folder) writes model.safetensors",
         )
 
-    def _parts(self) -> list[Path]:
+    def parts(self) -> list[Path]:
         """Return the paths of the weight files, which must lie in the same folder."""
         self.check_weights()
         index = self.json("model.safetensors.index.json").get("weight_map")
@@ -147,7 +156,7 @@ class Checkpoint:
     def held(self) -> tuple[int, int]:
         """The total number of elements and of tensors of the weights, from the file headers."""
         elements = tensors = 0
-        for path in self._parts():
+        for path in self.parts():
             try:
                 with os.fdopen(open_regular(path, links=True), "rb") as file:
                     size = os.fstat(file.fileno()).st_size
@@ -165,7 +174,7 @@ class Checkpoint:
 
         weights: dict[str, Any] = {}
         assert self.held
-        for path in self._parts():
+        for path in self.parts():
             try:
                 weights.update(load_file(path))
                 check_finite(weights)

@@ -18,6 +18,7 @@ from sensorium import __version__
 from sensorium.core.errors import ConfigError
 from sensorium.predictor import Predictor
 from sensorium.serve.api_key import ApiKey
+from sensorium.serve.chat_completions import add_chat_routes
 from sensorium.serve.host_guard import AllowedHosts, HostGuard, parse_origins
 from sensorium.serve.http_errors import RequestError, json_response
 from sensorium.serve.limits import Limits
@@ -108,6 +109,7 @@ def create(
     _add_prediction_routes(app, services)
     _add_information_routes(app, services, metrics)
     StreamEndpoint(services, bounds, api_key, metrics).add_to(app)
+    add_chat_routes(app, services)
     _add_page(app)
     return app
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from threading import Event
 from typing import Any, Literal, TypeVar, get_args
 
 from sensorium.core.errors import AnswerError, ConfigError, nearest
@@ -23,6 +24,7 @@ from sensorium.serve.http_errors import RETRY_AFTER, RequestError
 from sensorium.serve.limits import Limits
 from sensorium.serve.memory import release_memory
 from sensorium.serve.request_budget import DecodingCost, RequestBudget
+from sensorium.streaming.chat_session import Wish, spoken
 from sensorium.streaming.stream_session import KINDS
 
 T = TypeVar("T")
@@ -146,6 +148,43 @@ class ModelService:
             rows, lenient, lambda samples: self.predictor.vectors(samples, stream).tolist() if samples else []
         )
         return vectors
+
+    async def speak(self, row: Record, task: str, wish: Wish) -> AsyncIterator[str | bool]:
+        """Yield the answer of ``task`` to ``row`` piece by piece, generated as ``wish`` says, and in the end whether it
+        ended by itself. Whoever stops listening stops the generation."""
+        loop, pieces = asyncio.get_running_loop(), asyncio.Queue[Any]()
+        stopped = Event()
+
+        def put(item: Any) -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody listens
+                loop.call_soon_threadsafe(pieces.put_nowait, item)
+
+        def generate(sample: Sample) -> None:
+            try:
+                put(_last(spoken(self.predictor, sample, task, wish), put, stopped))
+            except Exception as error:  # raised again where the pieces are read
+                put(error)
+
+        with self._reserve(1):
+            async with self._timeout():
+                decoded: Future[Decoded] = Future()
+                decoding = DecodingJob(self.encode, [row], False, self._decoding_time)
+                self._decode(decoding, decoded, decoded.set_result, beside=True)
+                samples, _ = await asyncio.wrap_future(decoded)
+            self._explaining.submit(generate, samples[0])
+            try:
+                while True:
+                    async with self._timeout():
+                        item = await pieces.get()
+                    if isinstance(item, ConfigError):
+                        raise RequestError(422, item.problem, fix=item.fix)
+                    if isinstance(item, Exception):
+                        raise item
+                    yield item
+                    if isinstance(item, bool):
+                        return
+            finally:
+                stopped.set()
 
     def close(self) -> None:
         """Finish the requests in progress, then stop the threads."""
@@ -301,6 +340,17 @@ class ModelService:
     def is_ignored(self, name: str) -> bool:
         """Return whether ``name`` is a column of the training table that is not an input: its target, for example."""
         return name in self.schema.columns and name not in self.columns
+
+
+def _last(pieces: Iterator[str | bool], put: Callable[[Any], None], stopped: Event) -> bool:
+    """Hand on the texts of ``pieces`` to ``put`` until it is ``stopped``; return what stands last."""
+    for piece in pieces:
+        if isinstance(piece, bool):
+            return piece
+        put(piece)
+        if stopped.is_set():
+            break
+    return False
 
 
 def _decoded(work: Work) -> Decoded | RequestError:

@@ -6,16 +6,26 @@ import atexit
 import json
 import shutil
 import warnings
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+CHATML = (
+    "{% for m in messages %}<|start|>{{ m['role'] }}\n{{ m['content'] }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+"""A chat template like many."""
+SPEAKING = ("llama", "qwen2", "qwen3", "mistral", "gemma3_text", "gpt2", "phi")
+"""Causal language models, written with their head, a tokeniser and a chat template."""
 _TEXT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 _WORDS = {"vocab_size": 60, "max_position_embeddings": 24}
 _PICTURE = {**_TEXT, "image_size": 16, "patch_size": 8}
 _SOUND = {**_TEXT, "conv_dim": [16, 16], "conv_kernel": [10, 3], "conv_stride": [5, 2], "num_conv_pos_embeddings": 8,
           "num_conv_pos_embedding_groups": 2, "num_feat_extract_layers": 2, "vocab_size": 32}  # fmt: skip
+_ENDS = {"vocab_size": 40, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+_SAYS = {**_TEXT, **_ENDS, "num_key_value_heads": 2, "max_position_embeddings": 256}
 
 TINY: dict[str, dict[str, Any]] = {
     "vit": _PICTURE,
@@ -42,6 +52,14 @@ TINY: dict[str, dict[str, Any]] = {
     "audio-spectrogram-transformer": {**_TEXT, "max_length": 64, "num_mel_bins": 32, "patch_size": 16},
     "lxmert": {**_TEXT, "vocab_size": 60, "l_layers": 1, "x_layers": 2, "r_layers": 1, "visual_feat_dim": 8,
                "num_attention_heads": 4},
+    "llama": _SAYS,
+    "qwen2": _SAYS,
+    "qwen3": {**_SAYS, "head_dim": 8},
+    "mistral": {**_SAYS, "sliding_window": 8},
+    "gemma3_text": {**_SAYS, "head_dim": 8, "sliding_window": 8,
+                    "layer_types": ["sliding_attention", "full_attention"]},
+    "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 256, **_ENDS},
+    "phi": _SAYS,
 }  # fmt: skip
 """A small architecture of each ``model_type``."""
 
@@ -49,7 +67,7 @@ TINY: dict[str, dict[str, Any]] = {
 def write(folder: Path, kind: str, **changes: Any) -> Path:
     """A checkpoint of ``kind`` in ``folder``; ``changes`` go to its configuration."""
     import torch
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -57,14 +75,33 @@ def write(folder: Path, kind: str, **changes: Any) -> Path:
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(7)
-        model = AutoModel.from_config(config)
+        model = (AutoModelForCausalLM if kind in SPEAKING else AutoModel).from_config(config)
         with torch.no_grad():  # away from the zeros and ones of a fresh network, which would hide what is not loaded
             for parameter in model.parameters():
                 parameter.add_(0.02 * torch.randn_like(parameter))
         model.save_pretrained(folder)
+    if kind in SPEAKING:
+        write_word_tokeniser(folder, [f"w{i}" for i in range(int(config.vocab_size) - 4)])
     if TINY[kind].get("vocab_size") == 60:
         write_tokeniser(folder, pad=int(getattr(config, "pad_token_id", 0) or 0))
     return folder
+
+
+def write_word_tokeniser(folder: Path, words: Sequence[str], template: str | None = CHATML) -> None:
+    """Write a tokeniser of whole ``words`` into ``folder``, with the chat ``template`` of a language model; the token that
+    pads is the one that ends."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    special = ["<|start|>", "<|end|>"]
+    vocabulary = {word: i for i, word in enumerate([*special, "[unk]", "\n", *words])}
+    made = Tokenizer(models.WordLevel(vocabulary, unk_token="[unk]"))
+    made.normalizer = normalizers.Lowercase()
+    made.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n|[a-z0-9]+|[^\sa-z0-9]"), "removed", invert=True)
+    made.decoder = decoders.WordPiece(prefix="##", cleanup=False)
+    made.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in special])
+    made.save(str(folder / "tokenizer.json"))
+    settings = {"bos_token": None, "eos_token": "<|end|>", "pad_token": "<|end|>", "chat_template": template}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
 
 
 def write_tokeniser(folder: Path, pad: int = 0) -> None:

@@ -112,7 +112,7 @@ def cells(kind: str) -> Sequence[Any]:
 
 def brief(family: str, kind: str) -> dict[str, Any]:
     """Options with which component ``kind`` of ``family`` is checked in seconds, where its defaults would take minutes."""
-    return dict(_BRIEF.get((family, kind), {}))
+    return {name: value() if callable(value) else value for name, value in _BRIEF.get((family, kind), {}).items()}
 
 
 def values(family: str, kind: str, option: str) -> Sequence[Any]:
@@ -174,6 +174,29 @@ def _captions() -> list[Any]:
 def _transcripts() -> list[Any]:
     words = ["one", "two!", "three", "One", "zwei-drei"]
     return [" ".join(words[(i * k) % 4 if i else 4] for k in range(1, 2 + i % 3)) for i in range(12)]
+
+
+def _messages() -> list[Any]:
+    turns = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Ho"},
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "连衣裙?"}]},
+        {"role": "assistant", "content": "yes"},
+    ]
+    return [
+        "yes",
+        "no",
+        ["yes", "yeah", "yes"],
+        "a red dress",
+        json.dumps(turns),
+        turns,
+        7,
+        "no",
+        "ﬁt",
+        "yes",
+        '["a"]',
+        "no",
+    ]
 
 
 @cache
@@ -337,6 +360,7 @@ _CELLS = {
     "sentences": _captions,
     "transcript": _transcripts,
     "line": _pictures,
+    "messages": _messages,
     "part_of_speech": lambda: [f"{text}!" for text in _texts()],
     "image": _pictures,
     "mask": _masks,
@@ -367,6 +391,10 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
     ("modalities", "image", "limit"): lambda: [16],
     ("tasks", "detection", "focus"): lambda: ["dog"],
     ("modalities", "boxes", "names"): lambda: [["cat", "dog"]],
+    ("tasks", "conversation", "lm"): lambda: [None],
+    ("tasks", "conversation", "choices"): lambda: [["yes", "no"]],
+    ("tasks", "conversation", "length"): lambda: list(range(40, 24, -2)),
+    ("tasks", "conversation", "targets"): lambda: [["q_proj"]],
     ("modalities", "mask", "classes"): lambda: [{"thing": 1, "part": 2, "rest": 0}],
     ("modalities", "mask", "void"): lambda: ["none", "2"],
     ("modalities", "ordinal", "order"): lambda: ["5, 4, 3, 2, 1"],
@@ -385,4 +413,13 @@ _BRIEF: dict[tuple[str, str], dict[str, Any]] = {
     ("tasks", "answering"): {"beam": 2, "depth": 1, "longest": 6},
     ("tasks", "captioning"): {"beam": 2, "depth": 1, "longest": 6},
     ("tasks", "transcription"): {"hidden": 8, "depth": 1, "beam": 3, "ngram": 2},
+    ("tasks", "conversation"): {
+        "longest": 4,
+        "tokens": 2,
+        "lm": lambda: _checkpoint("llama")()[0],
+        "stage": "instruct",
+        "projector": "resampler",
+        "decode": "sample",
+        "beam": 2,
+    },
 }

@@ -242,7 +242,14 @@ def goal_of(kind: str) -> tuple[Goal, Batch]:
     rows = target.present.shape[0]
     if modality.lies_on:
         return _goal_on_a_grid(modality, target)
-    return Goal.of(modality, TASK), Batch({}, {TASK: target}, torch.ones(rows))
+    prompted = find("tasks", kind).prompted
+    if not prompted:
+        return Goal.of(modality, TASK), Batch({}, {TASK: target}, torch.ones(rows))
+    asked = {f"{TASK}_prompt_{name}": _prompt(form) for name, form in prompted.items()}
+    readers, fields = {name: one for name, (one, _) in asked.items()}, {name: one for name, (_, one) in asked.items()}
+    fields = {name: one.hide(torch.arange(rows) != 1) for name, one in fields.items()}  # a row that is not asked
+    goal = Goal(TASK, {TASK: modality}, readers, {"one": Row((0,)), "two": Row((0,))})
+    return goal, Batch({}, {TASK: target}, torch.ones(rows), fields)
 
 
 def _goal_on_a_grid(modality: Modality, target: Field) -> tuple[Goal, Batch]:

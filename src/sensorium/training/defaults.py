@@ -95,7 +95,7 @@ def resolve(
         counts = [count for name in task.targets for count in (classes or {}).get(name, ()) if count]
         columns = [schema.columns[name].reader for name in task.targets]
         suited, why = task_class.recommended(registry.split(task.spec)[1], rows, counts, columns)
-        sized |= suited
+        sized = _completed("tasks", sized | suited)
         notes += [f"{task.name}: {reason}" for reason in why]
         prompts = {"prompt": list(task.prompts)} if task.prompts else {}
         tasks[task.name] = {**sized, "target": _target_names(task.targets), **prompts}

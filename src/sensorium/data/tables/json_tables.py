@@ -10,6 +10,7 @@ from typing import Any, TextIO
 from sensorium.core.errors import DataError
 from sensorium.data.tables.coco import coco_columns, is_coco
 from sensorium.data.tables.coco_keypoints import is_coco_keypoints, read_coco_keypoints
+from sensorium.data.tables.conversations import spread
 from sensorium.data.tables.surrogates import ESCAPED, mend
 from sensorium.data.tables.text_encoding import AddNote, is_escaped, lines, read_text, text
 
@@ -46,7 +47,7 @@ def read_jsonl(path: Path, add_note: AddNote = lambda _: None) -> dict[str, list
 
         return from_records(records(), path)
 
-    columns = read_text(path, parse, add_note, lambda: _undecodable(path))
+    columns = spread(read_text(path, parse, add_note, lambda: _undecodable(path)), path, add_note)
     return mend(columns, str(path), add_note) if has_surrogates else columns
 
 
@@ -82,7 +83,7 @@ def read_json(path: Path, add_note: AddNote = lambda _: None) -> dict[str, list[
         ) from None
     except RecursionError:
         raise DataError("JSON nested too deeply", file=path, fix=SHAPES) from None
-    columns = _from_document(document, path, add_note)
+    columns = spread(_from_document(document, path, add_note), path, add_note)
     return mend(columns, str(path), add_note) if ESCAPED.search(content) else columns
 
 

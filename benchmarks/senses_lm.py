@@ -1,0 +1,192 @@
+"""``python -m benchmarks.senses_lm DATA [--seeds 1]``: a small language model is given eyes and ears.
+
+Questions about pictures (``easy_vqa``), spoken digits (``av_digits``) and words alone, in one table. The language model
+(Llama, 4 layers of width 128) is first trained on texts in which words stand where media will lie, made of the training
+questions: "red circle what color is the shape? red". Then projectors and encoders learn (``align``) or also a low-rank
+update (``instruct``). Prints one JSON line a run: exact matches on 300 held-out questions of each sense, of pictures also
+on questions balanced by answer; each beside the same questions without media; and CPU seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+import resource
+from collections import defaultdict
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import sensorium as sm
+from sensorium.core.messages import Message
+from sensorium.pretrained.chat_tokeniser import ChatTokeniser
+from sensorium.pretrained.checkpoint import Checkpoint
+from sensorium.testing.checkpoints import CHATML, write_word_tokeniser
+
+COLOURS = ["red", "green", "blue", "yellow", "teal", "black", "gray", "brown"]
+SHAPES = ["circle", "triangle", "rectangle"]
+DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+HEARD = ("which digit is said?", "what number do you hear?")
+PLAIN = {f"what comes after {a}?": b for a, b in pairwise(DIGITS)} | {"who says moo?": "cow"}
+Row = dict[str, str]
+
+
+def read(root: Path, part: str) -> list[Row]:
+    """The rows of one part: pictures, sounds, and words alone."""
+    rows = []
+    with (root / "easy_vqa" / f"{part}.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            photo = str(root / "easy_vqa" / row["image"])
+            rows.append({"photo": photo, "sound": "", "question": row["question"], "answer": row["label"]})
+    with (root / "av_digits" / f"{part}.csv").open(encoding="utf-8") as file:
+        for i, row in enumerate(csv.DictReader(file)):
+            sound = str(root / "av_digits" / row["audio"])
+            rows.append({"photo": "", "sound": sound, "question": HEARD[i % 2], "answer": DIGITS[int(row["label"])]})
+    plain = sorted(PLAIN.items())
+    words = [plain[i % len(plain)] for i in range(len(rows) // 10)]
+    return rows + [{"photo": "", "sound": "", "question": q, "answer": a} for q, a in words]
+
+
+def shown(row: Row, draw: random.Random) -> list[str]:
+    """Words for what the medium of a row may show, so that its answer is right."""
+    if row["sound"]:
+        return [row["answer"]] * draw.randint(1, 6)
+    if not row["photo"]:
+        return []
+    asked = row["question"].replace("?", "").split()
+    colour, shape = draw.choice(COLOURS), draw.choice(SHAPES)
+    named = [word for word in asked if word in COLOURS + SHAPES]
+    if row["answer"] in ("yes", "no"):
+        word = named[0]
+        there = (row["answer"] == "yes") != bool({"not", "no"} & set(asked))
+        if word in COLOURS:
+            colour = word if there else draw.choice([c for c in COLOURS if c != word])
+        else:
+            shape = word if there else draw.choice([s for s in SHAPES if s != word])
+    else:
+        for word in (*named, row["answer"]):
+            colour, shape = (word, shape) if word in COLOURS else (colour, word)
+    words = [colour, shape] * draw.randint(2, 6)
+    draw.shuffle(words)
+    return words
+
+
+def language_model(folder: Path, rows: list[Row], seed: int, steps: int) -> None:
+    """Train a small language model on texts of ``rows`` and write it to ``folder``."""
+    folder.mkdir(parents=True)
+    words = {w for row in rows for w in (row["question"] + " " + row["answer"]).replace("?", " ? ").split()}
+    every = sorted(words | {*COLOURS, *SHAPES, *DIGITS, "user", "assistant", "system"})
+    write_word_tokeniser(folder, every, CHATML)
+    config = LlamaConfig(
+        vocab_size=len(every) + 4, hidden_size=128, intermediate_size=384, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=4, max_position_embeddings=512, bos_token_id=0, eos_token_id=1, pad_token_id=1,
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config.to_dict()), encoding="utf-8")
+    chat = ChatTokeniser.of(Checkpoint(str(folder)))
+    torch.manual_seed(seed)
+    draw = random.Random(seed)
+    network = LlamaForCausalLM(config)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3)
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = 2e-3 * min(1.0, (step + 1) / 50, 2 * (steps - step) / steps)
+        batch = []
+        for row in draw.choices(rows, k=48):
+            seen = shown(row, draw)
+            said = " ".join(seen) + "\n" + row["question"] if seen else row["question"]
+            prompt = [i for piece in chat.pieces([Message("user", said)], ()) for i in piece.ids]
+            batch.append((prompt, [*chat.answer(row["answer"]), chat.end]))
+        longest = max(len(a) + len(b) for a, b in batch)
+        ids = torch.full((len(batch), longest), 1)
+        labels, mask = torch.full_like(ids, -100), torch.zeros_like(ids)
+        for i, (prompt, answer) in enumerate(batch):
+            end = len(prompt) + len(answer)
+            ids[i, :end], mask[i, :end] = torch.tensor(prompt + answer), 1
+            labels[i, len(prompt) : end] = torch.tensor(answer)
+        network(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+    network.save_pretrained(folder)
+
+
+def balanced(rows: list[Row], each: int) -> list[Row]:
+    """``each`` rows of every answer, and of yes and no to the same questions as often."""
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        kind = row["question"] if row["answer"] in ("yes", "no") else ""
+        groups[kind, row["answer"]].append(row)
+    kept = [row for (kind, _), group in groups.items() if not kind for row in group[:each]]
+    for kind in sorted({k for k, _ in groups if k}):
+        both = groups[kind, "yes"], groups[kind, "no"]
+        count = min(len(both[0]), len(both[1]), max(1, each // 4))
+        kept += [*both[0][:count], *both[1][:count]]
+    return kept
+
+
+def scored(model: Any, rows: list[Row]) -> dict[str, float]:
+    """Exact matches of ``rows``, and those without media."""
+    target = model.evaluate(rows, subsets=False).targets["answer"]
+    blind = target.controls["without media"]
+    return {
+        "rows": len(rows),
+        "exact_match": round(target.metrics["exact_match"], 3),
+        "without_media": round(blind.metrics["exact_match"], 3),
+        "gain": [round(x, 3) for x in blind.gain["exact_match"]],
+    }
+
+
+def seconds() -> float:
+    """CPU seconds of this process."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_utime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, help="folder with easy_vqa and av_digits")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=1200, help="steps of the language model's own training")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--stage", choices=("align", "instruct"), default="instruct")
+    options = parser.parse_args()
+    for seed in range(options.seeds):
+        train, held = read(options.data, "train"), read(options.data, "valid")
+        random.Random(seed).shuffle(held)
+        with TemporaryDirectory() as folder:
+            before = seconds()
+            language_model(Path(folder) / "lm", train, seed, options.steps)
+            spent = seconds() - before
+            before = seconds()
+            model = sm.fit(
+                train,
+                target="answer",
+                task="conversation",
+                options={"prompt": "question", "lm": str(Path(folder) / "lm"), "stage": options.stage, "tokens": 8,
+                         "projector": "resampler"},
+                columns={"photo": "image", "sound": "audio"},
+                overrides=[f"training.epochs={options.epochs}", "training.refit=none", "training.lr=0.002",
+                           "objectives=[{kind: supervised, subsets: 0}]", "model.dim=128", "model.fusion=concat"],
+                quiet=True,
+                seed=seed,
+            )  # fmt: skip
+            result: dict[str, Any] = {"seed": seed, "stage": options.stage, "language_model_seconds": round(spent)}
+            result["cpu_seconds"] = round(seconds() - before)
+            pictures = [row for row in held if row["photo"]]
+            parts = {
+                "pictures": pictures[:300],
+                "pictures_balanced": balanced(pictures, 24),
+                "sounds": [row for row in held if row["sound"]][:300],
+                "words": [row for row in held if not row["photo"] and not row["sound"]][:100],
+            }
+            print(json.dumps({**result, **{name: scored(model, rows) for name, rows in parts.items()}}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

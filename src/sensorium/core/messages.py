@@ -1,0 +1,104 @@
+"""What is said to a language model and by it: a text, texts that are equally right, or a conversation of several turns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "model": "assistant",
+}
+"""Who speaks, by the names that files use."""
+
+
+class Message(NamedTuple):
+    """One turn of a conversation.
+
+    Args:
+        role: ``system``, ``user`` or ``assistant``.
+        text: What is said; ``<photo>`` is the place of the stream ``photo``.
+    """
+
+    role: str
+    text: str
+
+
+def conversation(value: Any) -> list[Message] | None:
+    """Return the turns of ``value``, a list of ``{role, content}`` or of ``{from, value}``; None where it is none.
+
+    A content may be a list of parts, ``{"type": "text", "text": ...}``; of other parts the name of their type is kept as a
+    place: ``{"type": "image"}`` is ``<image>``.
+    """
+    if not isinstance(value, (list, tuple)) or not value:
+        return None
+    turns = []
+    for item in value:
+        if not isinstance(item, Mapping):
+            return None
+        role = item.get("role", item.get("from"))
+        text = _text(item.get("content", item.get("value")))
+        if role not in ROLES or text is None:
+            return None
+        turns.append(Message(ROLES[role], text))
+    return turns
+
+
+def _text(content: Any) -> str | None:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, (list, tuple)):
+        return None
+    parts = []
+    for part in content:
+        if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
+            return None
+        if part["type"] == "text":
+            if not isinstance(part.get("text"), str):
+                return None
+            parts.append(part["text"])
+        else:
+            parts.append(f"<{part['type']}>")
+    return "\n".join(parts)
+
+
+def read(cell: Any) -> str | list[str] | list[Message] | None:
+    """Return what ``cell`` holds: a text, several texts that are equally right, or the turns of a conversation; None where
+    it is neither. Lists may be written as JSON."""
+    if isinstance(cell, str) and cell.lstrip()[:1] == "[" and cell.rstrip()[-1:] == "]":
+        try:
+            listed = json.loads(cell)
+        except (ValueError, RecursionError):
+            return cell
+        found = read(listed) if isinstance(listed, list) else None
+        return cell if found is None else found
+    if isinstance(cell, bool) or not isinstance(cell, (str, int, float, list, tuple)):
+        return None
+    if isinstance(cell, (str, int, float)):
+        return str(cell)
+    if cell and all(isinstance(item, str) for item in cell):
+        return list(cell)
+    return conversation(cell)
+
+
+def pack(value: str | list[str] | list[Message]) -> bytes:
+    """Return ``value`` as UTF-8 JSON, in which no byte is 0."""
+    plain: Any = value
+    if isinstance(value, list) and value and isinstance(value[0], Message):
+        plain = [{"role": m.role, "content": m.text} for m in value if isinstance(m, Message)]
+    return json.dumps(plain, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def unpack(data: bytes) -> str | list[str] | list[Message]:
+    """Return what ``pack`` made ``data`` of; an empty text where it is damaged."""
+    try:
+        value = read(json.loads(data.decode("utf-8"))) if data[:1] == b"[" else json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return ""
+    return value if isinstance(value, (str, list)) else ""

@@ -1,0 +1,167 @@
+"""A causal language model that reads words and vectors of other streams in one sequence, with its own cache."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+Side = Literal["left", "right"]
+
+
+@dataclass(frozen=True)
+class Laid:
+    """Sequences of some rows, padded on one side.
+
+    Args:
+        ids: ``[B, T]``. From the size of the vocabulary on they are places of vectors, and never looked up.
+        mask: Which are real ``[B, T]``.
+        learnt: Which are learnt ``[B, T]``; by place, since the token that pads may be the one that ends.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    learnt: Tensor
+
+    @property
+    def places(self) -> Tensor:
+        """The position of each token in its row ``[B, T]``; 0 where padded."""
+        return (self.mask.long().cumsum(dim=1) - 1).clamp(min=0)
+
+
+def lay(rows: Sequence[Sequence[int]], learnt: Sequence[Sequence[bool]], device: torch.device, side: Side = "left") -> Laid:
+    """Return the sequences ``rows`` of token ids, padded on one ``side``, on ``device``; ``learnt`` as in ``Laid``."""
+    longest = max(map(len, rows), default=0)
+    ids = torch.zeros((len(rows), longest), dtype=torch.long)
+    mask, known = torch.zeros_like(ids, dtype=torch.bool), torch.zeros_like(ids, dtype=torch.bool)
+    for i, (row, own) in enumerate(zip(rows, learnt, strict=True)):
+        at = slice(longest - len(row), longest) if side == "left" else slice(0, len(row))
+        ids[i, at], mask[i, at], known[i, at] = torch.tensor(row, dtype=torch.long), True, torch.tensor(own)
+    return Laid(ids.to(device), mask.to(device), known.to(device))
+
+
+def embedded(embedding: nn.Module, rows: int, laid: Laid, media: Mapping[int, tuple[Tensor, Tensor]]) -> Tensor:
+    """Return what the language model receives ``[B, T, H]``: word embeddings, and ``media`` where they are laid.
+
+    Args:
+        embedding: The layer of words.
+        rows: The number of words, and the id of the first place that is none.
+        laid: The sequences.
+        media: By id, vectors ``[B, N, H]`` and which are real ``[B, N]``; the id stands as often in a row as it has real
+            ones, or not at all.
+    """
+    vectors: Tensor = embedding(laid.ids.masked_fill(laid.ids >= rows, 0))
+    for place, (tokens, real) in media.items():
+        here = laid.ids == place
+        wanted = real & here.any(dim=1, keepdim=True)
+        vectors = vectors.index_put(here.nonzero(as_tuple=True), tokens[wanted].to(vectors.dtype))
+        # A batch of words alone has gradients too: of zero.
+        vectors = vectors + (tokens.flatten()[:1] * 0).to(vectors.dtype).sum()
+    return vectors
+
+
+def takes_places(network: nn.Module) -> bool:
+    """Whether ``network`` takes positions: those that have none encode distances alone."""
+    return "position_ids" in inspect.signature(network.forward).parameters
+
+
+def logits_at(network: nn.Module, vectors: Tensor, laid: Laid) -> tuple[Tensor, Tensor]:
+    """Return the logits before each learnt token ``[n, V]`` float32 and those tokens ``[n]``, row by row.
+
+    Args:
+        network: The language model.
+        vectors: ``[B, T, H]``.
+        laid: The sequences; the first token of a row is not learnt.
+    """
+    columns = laid.learnt.any(dim=0).nonzero().squeeze(1)
+    columns = columns[columns > 0]
+    places = {"position_ids": laid.places} if takes_places(network) else {}
+    out: Any = network(
+        inputs_embeds=vectors, attention_mask=laid.mask.long(), use_cache=False, logits_to_keep=columns - 1, **places
+    )
+    learnt = laid.learnt[:, columns]
+    return out.logits[learnt].float(), laid.ids[:, columns][learnt]
+
+
+@dataclass(frozen=True)
+class LmCache:
+    """What a language model remembers of the sequences so far.
+
+    Args:
+        held: Keys and values, as transformers holds them; changed in place.
+        mask: The real tokens ``[R, T]``.
+        place: The position of the next token ``[R]``.
+        ahead: The logits of the first token ``[R, V]``, until they are asked for.
+    """
+
+    held: Any
+    mask: Tensor
+    place: Tensor
+    ahead: Tensor | None = None
+
+    def widened(self, width: int) -> LmCache:
+        """Return the cache with each sequence repeated ``width`` times, copies of one side by side."""
+        if width == 1:
+            return self
+        self.held.batch_repeat_interleave(width)
+        ahead = None if self.ahead is None else self.ahead.repeat_interleave(width, dim=0)
+        mask, place = self.mask.repeat_interleave(width, dim=0), self.place.repeat_interleave(width)
+        return LmCache(self.held, mask, place, ahead)
+
+    def reordered(self, order: Tensor) -> LmCache:
+        """Return the cache of the sequences ``order`` ``[R]``."""
+        if bool((order == torch.arange(len(order), device=order.device)).all()):
+            return self
+        self.held.reorder_cache(order)
+        return replace(self, mask=self.mask[order], place=self.place[order])
+
+
+class LmStep:
+    """One step of a language model, for ``nn.decoding``; ids from the vocabulary's size on are the token before the first.
+
+    Args:
+        network: The language model.
+        ends: Tokens that end a text; their probabilities are added up on the first of them.
+    """
+
+    def __init__(self, network: nn.Module, ends: Sequence[int]) -> None:
+        self.network, self.ends = network, tuple(ends)
+        self._places = takes_places(network)
+        # Named anew in transformers 5.24.
+        self._cache = "cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values"
+
+    def start(self, vectors: Tensor, laid: Laid) -> LmCache:
+        """Return the cache after the sequences ``laid``, padded on the left, whose ``vectors`` are ``[B, T, H]``."""
+        places = {"position_ids": laid.places} if self._places else {}
+        out: Any = self.network(
+            inputs_embeds=vectors, attention_mask=laid.mask.long(), use_cache=True, logits_to_keep=1, **places
+        )
+        return LmCache(out[self._cache], laid.mask, laid.mask.long().sum(dim=1), self._ended(out.logits[:, -1]))
+
+    def __call__(self, tokens: Tensor, cache: LmCache) -> tuple[Tensor, LmCache]:
+        """Return the logits of the next token ``[R, V + 1]`` after ``tokens`` ``[R]``, and the cache with them."""
+        if cache.ahead is not None:
+            return cache.ahead, replace(cache, ahead=None)
+        mask = torch.cat([cache.mask, torch.ones_like(cache.mask[:, :1])], dim=1)
+        places = {"position_ids": cache.place[:, None]} if self._places else {}
+        # A sequence that is over goes on with its end token, and nobody looks at it.
+        rows = int(self.network.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+        words = torch.where(tokens >= rows, self.ends[0], tokens)
+        held = {self._cache: cache.held}
+        out: Any = self.network(input_ids=words[:, None], attention_mask=mask.long(), use_cache=True, **held, **places)
+        return self._ended(out.logits[:, -1]), LmCache(out[self._cache], mask, cache.place + 1)
+
+    def _ended(self, logits: Tensor) -> Tensor:
+        """Logits of which the first end token stands for all, and one more that is never the next."""
+        logits = logits.float()
+        if len(self.ends) > 1:
+            several = list(self.ends)
+            total = logits[:, several].logsumexp(dim=1)
+            logits = logits.clone()
+            logits[:, several] = -torch.inf
+            logits[:, self.ends[0]] = total
+        return torch.nn.functional.pad(logits, (0, 1), value=-torch.inf)

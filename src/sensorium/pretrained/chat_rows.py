@@ -1,0 +1,174 @@
+"""Rows of a table as conversations with a language model: what is asked, where media lie, what is learnt."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sensorium.core.batch import Field
+from sensorium.core.errors import ConfigError
+from sensorium.core.messages import Message, unpack
+from sensorium.nn.causal_lm import Laid, Side, lay
+from sensorium.pretrained.chat_tokeniser import ChatTokeniser, Piece
+
+
+class Rows(NamedTuple):
+    """Sequences of a batch, and of each row how many tokens of its texts were cut."""
+
+    laid: Laid
+    cut: list[int]
+
+
+def texts_of(data: Tensor) -> list[bytes]:
+    """Return the bytes of each row of ``data`` ``[B, N]``, which 0 pads."""
+    return [bytes(i & 255 for i in row if i) for row in data.detach().cpu().tolist()]
+
+
+def filled(field: Field) -> Tensor:
+    """Return the bytes ``[B, N]`` of the column ``field``, 0 where padded or absent."""
+    real = field.present[:, None] if field.mask is None else field.mask & field.present[:, None]
+    return field.data.long().masked_fill(~real, 0)
+
+
+@lru_cache(maxsize=65536)
+def reply(data: bytes) -> str:
+    """Return the text of an answer packed in ``data``; of several that are equally right the most frequent; of a
+    conversation what its last turn says."""
+    value = unpack(data) if data else ""
+    if isinstance(value, str):
+        return value
+    texts = [item.text if isinstance(item, Message) else item for item in value]
+    if value and isinstance(value[0], Message):
+        return texts[-1]
+    return Counter(texts).most_common(1)[0][0] if texts else ""
+
+
+def replies(data: bytes) -> list[str]:
+    """Return all texts that are right by ``data``."""
+    value = unpack(data) if data else ""
+    if isinstance(value, str) or (value and isinstance(value[0], Message)):
+        return [reply(data)]
+    return [item for item in value if isinstance(item, str)] or [""]
+
+
+class ChatRows:
+    """Makes sequences of rows.
+
+    Args:
+        words: Tokeniser and template of the language model.
+        streams: The streams that are laid, in order.
+        vocabulary: The number of ids of the language model; that of stream ``i`` is ``vocabulary + i``.
+        system: What the system says before each conversation that has no system's turn; empty: nothing.
+        ask: The question of rows that have none.
+        earlier: Whether earlier turns of the assistant are learnt.
+        longest: Maximum number of tokens of a sequence.
+    """
+
+    def __init__(
+        self,
+        words: ChatTokeniser,
+        streams: Sequence[str],
+        vocabulary: int,
+        *,
+        system: str,
+        ask: str,
+        earlier: bool,
+        longest: int,
+    ) -> None:
+        self.words, self.streams, self.vocabulary = words, tuple(streams), vocabulary
+        self.system, self.ask, self.earlier, self.longest = system, ask, earlier, longest
+        self._pieces = lru_cache(maxsize=8192)(self._made)
+
+    def turns(self, data: bytes) -> list[Message]:
+        """Return the turns of a question packed in ``data``, up to the last that is not the assistant's."""
+        value = unpack(data) if data else ""
+        if isinstance(value, str):
+            turns = [Message("user", value or self.ask)]
+        else:
+            turns = [item for item in value if isinstance(item, Message)]
+            turns = turns or [Message("user", "\n".join(item for item in value if isinstance(item, str)))]
+        while turns and turns[-1].role == "assistant":
+            turns.pop()
+        turns = turns or [Message("user", self.ask)]
+        if self.system and turns[0].role != "system":
+            turns = [Message("system", self.system), *turns]
+        return turns
+
+    def _made(self, data: bytes, present: tuple[str, ...]) -> list[Piece]:
+        # Places of streams that this row does not have are left out.
+        away = [f"<{name}>" for name in self.streams if name not in present]
+        turns = self.turns(data)
+        for place in away:
+            turns = [m._replace(text=m.text.replace(place, "", 1)) if m.role == "user" else m for m in turns]
+        turns = [m._replace(text=m.text.strip("\n")) if away else m for m in turns]
+        return self.words.pieces(turns, present)
+
+    def lay(
+        self,
+        questions: Sequence[bytes],
+        counts: Mapping[str, Sequence[int]],
+        answers: Sequence[Sequence[int]] | None,
+        device: torch.device,
+        *,
+        room: int = 0,
+        side: Side = "left",
+    ) -> Rows:
+        """Return the sequences of rows.
+
+        Args:
+            questions: What is asked, packed; empty: nothing.
+            counts: By stream, how many vectors each row has.
+            answers: The token ids of each answer, with its end; None: it is still to be generated.
+            device: Where the sequences go.
+            room: So many tokens are left for what is generated.
+            side: Where shorter ones are padded.
+        """
+        every, known, cut = [], [], []
+        for i, data in enumerate(questions):
+            present = tuple(name for name in self.streams if counts[name][i] > 0)
+            pieces = self._pieces(data, present)
+            answer = list(answers[i]) if answers is not None else []
+            held = {name: counts[name][i] for name in present}
+            pieces, lost = self._fitting(pieces, held, self.longest - len(answer) - room)
+            ids: list[int] = []
+            learnt: list[bool] = []
+            for piece in pieces:
+                if piece.stream is not None:
+                    ids += [self.vocabulary + self.streams.index(piece.stream)] * held[piece.stream]
+                    learnt += [False] * held[piece.stream]
+                else:
+                    ids += piece.ids
+                    learnt += piece.learnt if self.earlier and answers is not None else [False] * len(piece.ids)
+            every.append([*ids, *answer])
+            known.append([*learnt, *[True] * len(answer)])
+            cut.append(lost)
+        return Rows(lay(every, known, device, side), cut)
+
+    def _fitting(self, pieces: list[Piece], held: Mapping[str, int], most: int) -> tuple[list[Piece], int]:
+        """Return ``pieces`` of at most ``most`` tokens, the longest texts cut at their ends, and how much was cut."""
+        media = sum(held.values())
+        over = media + sum(len(piece.ids) for piece in pieces) - most
+        if over <= 0:
+            return pieces, 0
+        lengths = [len(piece.ids) if piece.typed else 0 for piece in pieces]
+        if sum(lengths) < over:
+            raise ConfigError(
+                f"a row has {media} tokens of media, which are never cut, and with the form of the conversation and its "
+                f"answer they take {over - sum(lengths)} more than fit into {self.longest}",
+                fix="--projector resampler makes fewer of them, or a larger --length",
+            )
+        lost = over
+        kept = list(pieces)
+        while over > 0:
+            longest = max(range(len(kept)), key=lambda k: lengths[k])
+            rest = max((n for k, n in enumerate(lengths) if k != longest and n < lengths[longest]), default=0)
+            size = lengths[longest] - min(over, max(1, lengths[longest] - rest))
+            over -= lengths[longest] - size
+            kept[longest] = Piece(kept[longest].ids[:size], kept[longest].learnt[:size], typed=True)
+            lengths[longest] = size
+        return kept, lost

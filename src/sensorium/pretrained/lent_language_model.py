@@ -1,0 +1,58 @@
+"""The language model that a task borrows: found by name and digest, and updated at low rank."""
+
+from __future__ import annotations
+
+import re
+
+from sensorium.core.borrowed_weights import lent_folder, remember
+from sensorium.core.errors import ConfigError
+from sensorium.nn.lora import Lora, attach, takes
+from sensorium.pretrained.build_budget import outside_budget
+from sensorium.pretrained.language_model import Dtype, LanguageModel, load, stand_in
+
+SCALE = 2.0
+"""What a low-rank update counts."""
+
+
+def parted(lm: str | None) -> tuple[str, str | None]:
+    """Return the folder and the digest in ``lm``, ``FOLDER@SHA-256``; an empty folder is the stand-in."""
+    found = re.fullmatch(r"(.*)@([0-9a-f]{64})", lm or "", re.DOTALL)
+    return (lm or "", None) if found is None else (found[1], found[2])
+
+
+def borrowed(lm: str | None, dtype: Dtype) -> LanguageModel:
+    """Return the language model in the folder ``lm``, with weights of ``dtype``; refuse one that has not the digest after
+    ``@``, if there is one."""
+    name, digest = parted(lm)
+    if not name:
+        made = outside_budget(stand_in)
+    else:
+        folder = lent_folder(name, digest, "--lm")
+        made = outside_budget(lambda: load(folder, dtype))
+        remember(made.digest, folder)
+    if digest is not None and made.digest != digest:
+        raise ConfigError(
+            f"was trained on another language model than {made.name!r}: its SHA-256 begins with {made.digest[:12]}, not "
+            f"with {digest[:12]}",
+            fix="name the folder of the same model, unchanged: --lm FOLDER",
+        )
+    return made
+
+
+def updated(model: LanguageModel, rank: int, targets: list[str] | None) -> list[Lora]:
+    """Attach low-rank updates of ``rank`` to linear layers of ``model``, and return them in the order of the layers.
+
+    ``targets``: only layers whose name contains one of these words; None: all but the output layer.
+    """
+    head = model.network.get_output_embeddings()  # type: ignore[operator]
+    layers = {name: layer for name, layer in model.network.named_modules() if takes(layer) and layer is not head}
+    chosen = [layer for name, layer in layers.items() if targets is None or any(t in name for t in targets)]
+    if not chosen:
+        available = sorted({name.rpartition(".")[2] for name in layers})
+        raise ConfigError(
+            f"stage instruct: {model.name!r} has no such linear layer",
+            fix=f"targets among: {', '.join(available)}" if available else "stage: align",
+        )
+    for layer in chosen:
+        attach(layer, rank, SCALE * rank, 0.0)
+    return [lora for layer in chosen if isinstance(lora := layer._modules["lora"], Lora)]

@@ -1,0 +1,166 @@
+"""What a language model says of what a row is asked and shows: likelihoods of given answers, and answers word by word."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sensorium.core.batch import Tensors
+from sensorium.nn.causal_lm import LmCache, LmStep, embedded, lay, logits_at
+from sensorium.nn.decoding import Generated, Vocabulary, beam_search, one_by_one, sample
+from sensorium.pretrained.chat_rows import ChatRows, Rows, texts_of
+from sensorium.pretrained.language_model import LanguageModel
+
+Said = list[tuple[str, float]]
+"""Answers to one row, best first, each with the logarithm of a probability."""
+
+
+@dataclass(frozen=True)
+class Asked(Tensors):
+    """What each row is asked, and the media that it shows.
+
+    Args:
+        question: Bytes ``[B, P]``, 0 where padded or not asked.
+        media: By stream, vectors ``[B, N, H]`` as words of the language model.
+        real: By stream, which of them are real ``[B, N]``.
+        constant: Bytes of an answer ``[B, L]``, padded with 0; only of a baseline or a rival.
+    """
+
+    question: Tensor
+    media: tuple[Tensor, ...]
+    real: tuple[Tensor, ...]
+    constant: Tensor | None = None
+
+
+class Decoding(NamedTuple):
+    """How answers are generated; ``nn.decoding`` says what each means."""
+
+    sampled: bool
+    width: int
+    penalty: float
+    temperature: float
+    top_p: float
+    seed: int
+
+
+class Speech:
+    """The language model at work.
+
+    Args:
+        model: The language model.
+        rows: Makes sequences of rows.
+        decoding: How answers are generated.
+    """
+
+    def __init__(self, model: LanguageModel, rows: ChatRows, decoding: Decoding) -> None:
+        self.model, self.rows, self.decoding = model, rows, decoding
+
+    def laid(self, output: Asked, answers: Sequence[Sequence[int]] | None, room: int = 0) -> Rows:
+        """Return the sequences of ``output``; ``answers`` and ``room`` as in ``ChatRows.lay``."""
+        counts = {name: real.sum(dim=1).tolist() for name, real in zip(self.rows.streams, output.real, strict=True)}
+        return self.rows.lay(texts_of(output.question), counts, answers, output.question.device, room=room)
+
+    def vectors(self, output: Asked, rows: Rows) -> Tensor:
+        """Return what the language model receives of ``rows``, with the media of ``output``: ``[B, T, H]``."""
+        media = {self.model.rows + i: pair for i, pair in enumerate(zip(output.media, output.real, strict=True))}
+        return embedded(self.model.embedding, self.model.rows, rows.laid, media)
+
+    def likelihood(self, output: Asked, answers: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Return the summed log-likelihood of what is learnt in each row of ``output`` ``[B]``, and the number of tokens.
+
+        ``answers``: the token ids of each row's answer, with its end.
+        """
+        rows = self.laid(output, answers)
+        logits, wanted = logits_at(self.model.network, self.vectors(output, rows), rows.laid)
+        row = rows.laid.learnt.nonzero()[:, 0]
+        each = -F.cross_entropy(logits, wanted, reduction="none")
+        total = each.new_zeros(len(answers)).index_add(0, row, each)
+        return total, rows.laid.learnt.sum(dim=1)
+
+    def weighed(self, output: Asked, choices: Sequence[str]) -> list[Said]:
+        """Return ``choices`` for each row of ``output``, the most probable first, with logarithms of probabilities that sum
+        to 1."""
+        count, words = len(output.question), self.model.words
+        total = [self.likelihood(output, [[*words.answer(c), words.end]] * count)[0] for c in choices]
+        scores = torch.stack(total, dim=1).log_softmax(dim=1)
+        return [sorted(zip(choices, row, strict=True), key=lambda pair: -pair[1]) for row in scores.tolist()]
+
+    def _start(self, output: Asked, most: int) -> tuple[LmStep, LmCache, Vocabulary]:
+        step = LmStep(self.model.network, self.model.words.ends)
+        rows = self.laid(output, None, room=most + 1)
+        cache = step.start(self.vectors(output, rows), rows.laid)
+        return step, cache, Vocabulary(self.model.rows, self.model.words.end)
+
+    def generated(self, output: Asked, most: int) -> list[Said]:
+        """Return the answers to each row of ``output``, of at most ``most`` tokens, with the mean log probability of their
+        tokens."""
+        step, cache, vocabulary = self._start(output, most)
+        count, device, how = len(output.question), output.question.device, self.decoding
+        if how.sampled:
+            made = sample(
+                step,
+                cache,
+                count,
+                vocabulary,
+                longest=most,
+                draws=how.width,
+                temperature=how.temperature,
+                top_p=how.top_p,
+                seed=how.seed,
+                device=device,
+            )
+        else:
+            made = beam_search(
+                step, cache, count, vocabulary, longest=most, width=how.width, penalty=how.penalty, device=device
+            )
+        return self._texts(made)
+
+    def _texts(self, made: Generated) -> list[Said]:
+        mean = made.log_probability / (made.length + 1)
+        rows = []
+        for tokens, lengths, scores in zip(made.tokens.tolist(), made.length.tolist(), mean.tolist(), strict=True):
+            texts: dict[str, float] = {}
+            for ids, length, score in zip(tokens, lengths, scores, strict=True):
+                if math.isfinite(score):
+                    texts.setdefault(self.model.words.decode(ids[:length]), score)
+            rows.append(list(texts.items()) or [("", 0.0)])
+        return rows
+
+    def spoken(self, output: Asked, most: int, how: Decoding) -> Iterator[str | bool]:
+        """Yield the answer to the single row of ``output``, of at most ``most`` tokens, piece by piece as it is generated:
+        greedily, or sampled, as ``how`` says; last, whether it ended by itself."""
+        step, cache, vocabulary = self._start(output, most)
+        drawing = (how.temperature, how.top_p, how.seed, how.width) if how.sampled else None
+        ids: list[int] = []
+        before = ""
+        for token in one_by_one(step, cache, vocabulary, longest=most, drawing=drawing, device=output.question.device):
+            if token == vocabulary.end:
+                yield True
+                return
+            ids.append(token)
+            text = self.model.words.decode(ids)
+            if text.startswith(before) and not text.endswith("\ufffd"):  # a letter may be several tokens
+                if text[len(before) :]:
+                    yield text[len(before) :]
+                before = text
+        yield False
+
+    @torch.no_grad()
+    def surprise(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return the summed negative log-likelihood of each of ``texts`` ``[B]`` as plain text, and the number of its
+        tokens after the first ``[B]``."""
+        device = self.model.embedding.get_parameter("weight").device
+        ids = [self.model.words.typed(text)[: self.rows.longest] or [self.model.words.end] for text in texts]
+        laid = lay(ids, [[False, *[True] * (len(row) - 1)] for row in ids], device, "right")
+        count = laid.learnt.sum(dim=1)
+        if not bool(laid.learnt.any()):
+            return count.float(), count
+        logits, wanted = logits_at(self.model.network, self.model.received(laid.ids), laid)
+        each = F.cross_entropy(logits, wanted, reduction="none")
+        return each.new_zeros(len(ids)).index_add(0, laid.learnt.nonzero()[:, 0], each), count

@@ -1,0 +1,152 @@
+"""Chat completions: the client of OpenAI talks to a language model with senses."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sensorium as sm
+from sensorium.data.files.media_access import UPLOADS_ONLY
+from sensorium.predictor import Predictor
+from sensorium.serve.limits import Limits
+from sensorium.testing import tiny_language_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("chat")
+    tiny_language_model.write(folder / "tiny", steps=0)
+    tiny_language_model.table(folder / "rows", 30)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Any:
+    return sm.fit(
+        folder / "rows" / "table.csv",
+        target="answer",
+        task="conversation",
+        options={"prompt": "question", "lm": str(folder / "tiny"), "longest": 6},
+        overrides=["model.size=tiny", "training.epochs=1", "objectives=[{kind: supervised, subsets: 0}]"],
+        quiet=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def server(model: Any, make_client: Any) -> Any:
+    predictor = Predictor(model.artifact, device="cpu", media=UPLOADS_ONLY)
+    return make_client({"seeing": predictor}, merge="never", limits=Limits(file=100_000))
+
+
+@pytest.fixture(scope="module")
+def client(server: Any) -> Any:
+    openai = pytest.importorskip("openai", reason="the client of OpenAI is not installed")
+    return openai.OpenAI(base_url="http://localhost/v1", api_key="none", http_client=server, max_retries=0)
+
+
+def pictured(folder: Path, question: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Turns with a picture and a sound, and the row that they are."""
+    picture, sound = (next((folder / "rows").glob(f"*.{ending}")) for ending in ("png", "wav"))
+    url = "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
+    heard = {"data": base64.b64encode(sound.read_bytes()).decode(), "format": "wav"}
+    parts = [
+        {"type": "image_url", "image_url": {"url": url}},
+        {"type": "input_audio", "input_audio": heard},
+        {"type": "text", "text": question},
+    ]
+    row = {"photo": str(picture), "sound": str(sound), "question": f"<photo>\n<sound>\n{question}"}
+    return [{"role": "user", "content": parts}], row
+
+
+def test_an_answer_is_that_of_predict(client: Any, model: Any, folder: Path) -> None:
+    messages, row = pictured(folder, "what colour is it?")
+    done = client.chat.completions.create(model="seeing", messages=messages)
+    assert done.choices[0].message.content == model.predict([row])[0].value
+    assert done.choices[0].finish_reason in ("stop", "length")
+    assert [one.id for one in client.models.list()] == ["seeing"]
+
+
+def test_words_arrive_one_by_one(client: Any, folder: Path) -> None:
+    messages, _ = pictured(folder, "which shape is it?")
+    whole = client.chat.completions.create(model="seeing", messages=messages, max_tokens=4, temperature=0)
+    asked = {"model": "seeing", "messages": messages, "max_tokens": 4, "temperature": 0}
+    chunks = list(client.chat.completions.create(**asked, stream=True))
+    pieces = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices[0].delta.content]
+    assert "".join(pieces) == whole.choices[0].message.content
+    assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason
+    assert len(pieces) > 1 or " " not in whole.choices[0].message.content
+
+
+def test_a_seed_gives_the_same_words(client: Any) -> None:
+    turns = [
+        {"role": "system", "content": "answer in a word"},
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": "hello"},
+        {"role": "user", "content": "who says moo?"},
+    ]
+
+    def said(seed: int) -> str:
+        done = client.chat.completions.create(model="seeing", messages=turns, temperature=1.9, seed=seed, max_tokens=8)
+        return str(done.choices[0].message.content)
+
+    assert said(1) == said(1)
+    assert len({said(seed) for seed in range(5)}) > 1
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ({"messages": []}, "messages must be a list"),
+        ({"messages": [{"role": "user", "content": "a"}], "n": 2}, "n must be 1"),
+        ({"messages": [{"role": "user", "content": "a"}], "tools": []}, "'tools' is not supported"),
+        ({"messages": [{"role": "user", "content": "a"}], "max_tokens": 10**9}, "max_tokens must be"),
+        ({"messages": [{"role": "user", "content": "a"}], "temperature": "hot"}, "temperature must be"),
+        ({"messages": [{"role": "assistant", "content": "a"}]}, "last turn"),
+        ({"messages": [{"role": "robot", "content": "a"}]}, "needs a role"),
+        ({"messages": [{"role": "user", "content": [{"type": "file"}]}]}, "not supported"),
+        ({"messages": [{"role": "user", "content": "a" * 2_000_000}]}, "a text of"),
+        ({"model": "other", "messages": [{"role": "user", "content": "a"}]}, "no model named 'other'"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x/a.png"}}]}]},
+            "no address is fetched",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]}
+                ]
+            },
+            "no address is fetched",
+        ),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 300_000}}],
+                    }
+                ]
+            },
+            "a file of more than",
+        ),
+    ],
+)
+def test_bad_requests_are_told_why(server: Any, body: dict[str, Any], problem: str) -> None:
+    answer = server.post("/v1/chat/completions", json=body)
+    assert 400 <= answer.status_code < 500
+    assert problem in answer.json()["error"]["problem"]
+
+
+def test_a_damaged_picture_is_refused(server: Any) -> None:
+    url = "data:image/png;base64," + base64.b64encode(b"no picture").decode()
+    content = [{"type": "image_url", "image_url": {"url": url}}]
+    answer = server.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": content}]})
+    assert answer.status_code == 422
+    assert answer.json()["error"]["column"] == "photo"
+
+
+def test_a_model_that_does_not_converse_has_no_chat(make_client: Any) -> None:
+    assert make_client().post("/v1/chat/completions", json={}).status_code == 404

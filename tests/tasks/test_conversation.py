@@ -1,0 +1,507 @@
+"""A language model that is given senses: what tripped others, on tiny models of several families."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import sensorium as sm
+from sensorium.cli import app
+from sensorium.core.batch import Batch, Encoded, Field
+from sensorium.core.errors import ArtifactError, ConfigError
+from sensorium.core.forward import Forward
+from sensorium.core.goal import Goal
+from sensorium.core.layout import Row
+from sensorium.core.messages import Message, pack, read
+from sensorium.core.registry import build
+from sensorium.evaluation.controls import OTHER_ROWS
+from sensorium.nn import causal_lm
+from sensorium.objectives.supervised import Supervised
+from sensorium.pretrained.chat_rows import texts_of
+from sensorium.pretrained.chat_tokeniser import ChatTokeniser
+from sensorium.pretrained.checkpoint import Checkpoint
+from sensorium.pretrained.language_model import load
+from sensorium.streaming.chat_session import Chat
+from sensorium.testing import checkpoints, tiny_language_model
+from sensorium.testing.checkpoints import SPEAKING, tiny
+
+DIM = 8
+STORIES = Path("/work/shared/models/stories260K")
+QUICK = ["model.size=tiny", "training.epochs=2", "objectives=[{kind: supervised, subsets: 0}]"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet() -> None:
+    torch.set_num_threads(1)
+
+
+def column(cells: Sequence[Any]) -> Field:
+    reader = build("modalities", "messages")
+    return reader.prepare(reader.collate([None if cell is None else reader.encode(cell) for cell in cells]))
+
+
+def made(kind: str, streams: Sequence[str] = ("photo",), **options: Any) -> Any:
+    """The task on a tiny language model of ``kind``, in evaluation mode, with weights that are not zero."""
+    reader = build("modalities", "messages")
+    goal = Goal("answer", {"answer": reader}, {"question": reader}, {name: Row((0,)) for name in streams})
+    torch.manual_seed(0)
+    task = build("tasks", {"kind": "conversation", "lm": str(tiny(kind)), "longest": 4, **options}, goal, DIM)
+    with torch.no_grad():
+        for parameter in task.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return task.eval()
+
+
+def media(counts: Sequence[int], seed: int = 0) -> Encoded:
+    """A stream of which each row has so many tokens; 0: it is absent."""
+    generator = torch.Generator().manual_seed(seed)
+    real = torch.arange(max([*counts, 1])) < torch.tensor(counts)[:, None]
+    tokens = torch.randn(*real.shape, DIM, generator=generator) * real[..., None]
+    return Encoded(tokens, real, tokens.mean(dim=1), real.any(dim=1))
+
+
+def asked(task: Any, questions: Sequence[Any], parts: Mapping[str, Encoded]) -> Any:
+    return task(next(iter(parts.values())), parts, {"question": column(questions)})
+
+
+QUESTIONS = ["w1 w2 w3", "w4", "w1 w9 w8 w7 w6 w5 w4 w3 w2"]
+COUNTS = [3, 0, 5]
+ANSWERS = ["w5", "w6 w7 w8", "w9 w1"]
+
+
+@pytest.mark.parametrize("kind", SPEAKING)
+def test_a_row_says_the_same_alone(kind: str) -> None:
+    """Padding changes nothing, windows and positions included: neither what is learnt nor what is said."""
+    task, part = made(kind, beam=2), media(COUNTS)
+    with torch.no_grad():
+        together = asked(task, QUESTIONS, {"photo": part})
+        losses = task.loss(together, column(ANSWERS))
+        said = task.said(together)
+        for i in range(3):
+            one = part.map(lambda t, i=i: t[i : i + 1])
+            one = replace(one, tokens=one.tokens[:, : max(COUNTS[i], 1)], mask=one.mask[:, : max(COUNTS[i], 1)])
+            alone = asked(task, QUESTIONS[i : i + 1], {"photo": one})
+            assert task.loss(alone, column(ANSWERS[i : i + 1]))[0] == pytest.approx(float(losses[i]), abs=1e-4)
+            ((first, score), *_), ((same, other), *_) = said[i], task.said(alone)[0]
+            assert (first, score) == (same, pytest.approx(other, abs=1e-4))
+
+
+@pytest.mark.parametrize("kind", SPEAKING)
+def test_padding_on_either_side_gives_the_same_logits(kind: str) -> None:
+    task, part = made(kind), media(COUNTS)
+    output = asked(task, QUESTIONS, {"photo": part})
+    found = []
+    for side in ("left", "right"):
+        answers = task._answers(column(ANSWERS))
+        counts = {"photo": COUNTS}
+        rows = task.speech.rows.lay(texts_of(output.question), counts, answers, torch.device("cpu"), side=side)
+        vectors = task.speech.vectors(output, rows)
+        found.append(causal_lm.logits_at(task.lm.network, vectors, rows.laid))
+    assert torch.equal(found[0][1], found[1][1])
+    torch.testing.assert_close(found[0][0], found[1][0], atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", SPEAKING)
+def test_the_cache_changes_nothing(kind: str) -> None:
+    """Greedy words one at a time, with the cache, are those of reading everything anew before each."""
+    task, part = made(kind), media(COUNTS)
+    with torch.no_grad():
+        output = asked(task, QUESTIONS, {"photo": part})
+        rows = task.speech.laid(output, None)
+        vectors = task.speech.vectors(output, rows)
+        step = causal_lm.LmStep(task.lm.network, task.lm.words.ends)
+        cache = step.start(vectors, rows.laid)
+        tokens = torch.full((3,), task.lm.rows)
+        laid = rows.laid
+        for _ in range(4):
+            logits, cache = step(tokens, cache)
+            tokens = logits.argmax(dim=1)
+            whole = task.lm.network(
+                inputs_embeds=vectors, attention_mask=laid.mask.long(), position_ids=laid.places, use_cache=False
+            ).logits[:, -1]
+            torch.testing.assert_close(logits[:, :-1], whole.float(), atol=2e-5, rtol=0)
+            vectors = torch.cat([vectors, task.lm.received(tokens)[:, None]], dim=1)
+            more = torch.ones(3, 1, dtype=torch.bool)
+            laid = causal_lm.Laid(
+                torch.cat([laid.ids, tokens[:, None]], 1),
+                torch.cat([laid.mask, more], 1),
+                torch.cat([laid.learnt, more], 1),
+            )
+
+
+@pytest.mark.parametrize("kind", SPEAKING)
+def test_media_are_as_loud_as_words_are_where_they_arrive(kind: str) -> None:
+    """Gemma multiplies the embeddings of its table by the root of the width."""
+    task = made(kind)
+    fresh = build("tasks", {"kind": "conversation", "lm": str(tiny(kind))}, task.goal, DIM)
+    output = asked(fresh, QUESTIONS, {"photo": media(COUNTS)})
+    loud = output.media[0][output.real[0]].detach().square().mean().sqrt()
+    received = task.lm.network.get_input_embeddings()(torch.arange(task.lm.rows)).square().mean().sqrt()
+    assert float(loud) == pytest.approx(float(received), rel=0.02)
+
+
+def test_the_token_that_pads_is_learnt_where_it_ends() -> None:
+    task = made("llama")
+    settings = Checkpoint(str(tiny("llama"))).json("tokenizer_config.json")
+    assert settings["pad_token"] == settings["eos_token"]
+    output = asked(task, QUESTIONS, {"photo": media(COUNTS)})
+    rows = task.speech.laid(output, task._answers(column(ANSWERS)))
+    learnt = [rows.laid.ids[i][rows.laid.learnt[i]].tolist() for i in range(3)]
+    assert learnt == [[*task.lm.words.answer(text), task.lm.words.end] for text in ANSWERS]
+
+
+def test_special_words_that_a_user_types_are_letters() -> None:
+    words = ChatTokeniser.of(Checkpoint(str(tiny("llama"))))
+    end = words.end
+    pieces = words.pieces([Message("user", "w1 <|end|> w2 <|start|>system")], ())
+    typed = [i for piece in pieces if piece.typed for i in piece.ids]
+    assert end not in typed
+    assert 0 not in typed
+    assert words.marked("<|end|>") == [end]
+
+
+def test_words_alone_in_a_batch_have_gradients() -> None:
+    task = made("qwen3", ("photo", "sound")).train()
+    output = asked(task, QUESTIONS, {"photo": media([0, 0, 0]), "sound": media([0, 0, 0])})
+    loss = task.loss(output, column(ANSWERS)).sum()
+    loss.backward()
+    assert all(p.grad is not None and not p.grad.any() for p in task.parameters())
+
+
+def test_a_model_in_bfloat16_takes_media_and_updates_in_single_precision() -> None:
+    task = made("llama", dtype="bfloat16", stage="instruct").train()
+    assert next(task.lm.network.parameters()).dtype == torch.bfloat16
+    output = asked(task, QUESTIONS, {"photo": media(COUNTS)})
+    loss = task.loss(output, column(ANSWERS))
+    assert loss.dtype == torch.float32
+    loss.sum().backward()
+    assert all(p.dtype == torch.float32 and p.grad is not None and p.grad.isfinite().all() for p in task.parameters())
+    assert any(name.startswith("updates.") and p.grad.any() for name, p in task.named_parameters())
+
+
+def test_a_long_question_is_cut_and_media_never_are() -> None:
+    long, part = " ".join(["w1"] * 200), media([5])
+    task = made("llama", length=40)
+    output = asked(task, [long], {"photo": part})
+    rows = task.speech.laid(output, task._answers(column(["w5"])))
+    assert int(rows.laid.mask.sum()) == 40
+    assert int((rows.laid.ids >= task.lm.rows).sum()) == 5
+    batch = Batch({}, {}, torch.ones(1), {"question": column([long])})
+    assert task.answers(output, batch)[0]["cut"] > 150
+    small = made("llama", length=12)
+    with pytest.raises(ConfigError, match="5 tokens of media, which are never cut"):
+        small.speech.laid(asked(small, ["w1"], {"photo": part}), small._answers(column(["w5"])))
+
+
+def test_media_lie_where_the_question_names_them() -> None:
+    task = made("llama", ("photo", "sound"))
+    parts = {"photo": media([2]), "sound": media([3], seed=1)}
+    first = task.lm.rows
+
+    def order(question: Any, parts: Mapping[str, Encoded] = parts) -> list[int]:
+        ids = task.speech.laid(asked(task, [question], parts), None).laid
+        return [i - first if i >= first else -1 for i in ids.ids[0][ids.mask[0]].tolist()]
+
+    def runs(found: list[int]) -> list[int]:
+        return [a for a, b in zip(found, [None, *found], strict=False) if a != b]
+
+    assert runs(order("w1 <sound> w2 <photo> w3")) == [-1, 1, -1, 0, -1]
+    assert runs(order("w1")) == [-1, 0, 1, -1], "before the question, in the order of the columns"
+    assert runs(order("w1 <sound> w2")) == [-1, 0, -1, 1, -1]
+    turns = [{"role": "user", "content": "w1"}, {"role": "assistant", "content": "<photo>"},
+             {"role": "user", "content": "w2 <photo>"}]  # fmt: skip
+    assert runs(order(turns)) == [-1, 1, -1, 0, -1], "an assistant shows nothing"
+    gone = {"photo": media([0]), "sound": parts["sound"]}
+    assert runs(order("w1 <photo> w2", gone)) == [-1, 1, -1], "the place of what is missing is left out"
+    assert order("w1 <photo> w2", gone).count(-1) == order("w1  w2", gone).count(-1)
+
+
+def test_all_turns_of_the_assistant_are_learnt_or_the_last() -> None:
+    turns = [
+        {"role": "system", "content": "w9"},
+        {"role": "user", "content": "w1"},
+        {"role": "assistant", "content": "w2 w3"},
+        {"role": "user", "content": "w4"},
+    ]
+    for earlier, wanted in ((True, ["w2", "w3", "<|end|>", "w5", "<|end|>"]), (False, ["w5", "<|end|>"])):
+        task = made("llama", earlier=earlier)
+        rows = task.speech.laid(asked(task, [turns], {"photo": media([0])}), task._answers(column(["w5"])))
+        ids = rows.laid.ids[0][rows.laid.learnt[0]].tolist()
+        assert [task.lm.words._marked.id_to_token(i) for i in ids] == wanted
+
+
+def test_forms_of_conversations_are_the_same() -> None:
+    llava = [{"from": "human", "value": "<image>\nw1"}, {"from": "gpt", "value": "w2"}]
+    openai = [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "w1"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "w2"}]},
+    ]
+    wanted = [Message("user", "<image>\nw1"), Message("assistant", "w2")]
+    assert read(llava) == read(openai) == read(json.dumps(llava)) == wanted
+    assert pack(wanted) == pack(read(json.loads(pack(wanted))))  # type: ignore[arg-type]
+    assert read('["a", "b"]') == ["a", "b"]
+    assert read("[1, 2") == "[1, 2"
+
+
+def test_a_template_without_a_system_gets_its_words_with_the_question(tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny("llama"), tmp_path / "lm")
+    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}" + checkpoints.CHATML
+    dropping = checkpoints.CHATML.replace("for m in messages", "for m in messages if m['role'] != 'system'")
+    turns = [Message("system", "w9"), Message("user", "w1 <photo>")]
+    for template in (refusing, dropping):
+        checkpoints.write_word_tokeniser(folder, [f"w{i}" for i in range(36)], template)
+        pieces = ChatTokeniser.of(Checkpoint(str(folder))).pieces(turns, ("photo",))
+        words = ChatTokeniser.of(Checkpoint(str(folder)))
+        said = [
+            words.decode(piece.ids) if piece.stream is None else piece.stream
+            for piece in pieces
+            if piece.typed or piece.stream
+        ]
+        assert [text for text in said if text] == ["w9", "w1", "photo"]
+
+
+def test_one_of_several_answers_with_probabilities() -> None:
+    task = made("llama", choices=["w5", "w6 w7", "w8"])
+    output = asked(task, QUESTIONS, {"photo": media(COUNTS)})
+    batch = Batch({}, {}, torch.ones(3), {"question": column(QUESTIONS)})
+    for i, answer in enumerate(task.answers(output, batch)):
+        assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert answer["value"] == max(answer["probabilities"], key=answer["probabilities"].get)
+        losses = [
+            float(task.loss(output, column([c] * 3)).detach()[i]) * n for c, n in (("w5", 2), ("w6 w7", 3), ("w8", 2))
+        ]
+        assert answer["value"] == ["w5", "w6 w7", "w8"][losses.index(min(losses))]
+    assert task.labels == ("w5", "w6 w7", "w8")
+
+
+def test_code_pickles_adapters_and_quantised_weights_are_refused(tmp_path: Path) -> None:
+    def copied(name: str, **changes: Any) -> Path:
+        folder = shutil.copytree(tiny("llama"), tmp_path / name)
+        settings = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(settings | changes))
+        return folder
+
+    bad = copied("code", model_type="mine", auto_map={"AutoModelForCausalLM": "evil.Model"})
+    (bad / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(ConfigError, match="no causal language model of type 'mine'"):
+        load(bad)
+    mapped = copied("mapped", auto_map={"AutoModelForCausalLM": "evil.Model"})
+    (mapped / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    assert load(mapped).width == 16, "the model that transformers has is taken"
+    assert not (tmp_path / "ran").exists()
+    pickled = copied("pickled")
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    with pytest.raises(ConfigError, match="could run code"):
+        load(pickled)
+    with pytest.raises(ConfigError, match="quantised"):
+        load(copied("quantised", quantization_config={"quant_method": "bitsandbytes"}))
+    adapter = copied("adapter")
+    (adapter / "adapter_config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="is an adapter"):
+        load(adapter)
+    with pytest.raises(ConfigError, match="there is no folder"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="too large"):
+        load(copied("layers", num_hidden_layers=10**9))
+    with pytest.raises(ConfigError, match=r"larger network|cannot be loaded"):
+        load(copied("wide", num_hidden_layers=4000, intermediate_size=10**7))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a table of questions and a language model with random weights, ``tiny``."""
+    folder = tmp_path_factory.mktemp("world")
+    tiny_language_model.write(folder / "tiny", steps=0)
+    tiny_language_model.table(folder / "rows", 40, holes=0.1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(world: Path) -> Path:
+    command = ["fit", str(world / "rows" / "table.csv"), "--lm", "tiny", "--target", "answer", "--prompt", "question",
+               "--stage", "instruct", "--out", "run", "-q", *QUICK]  # fmt: skip
+    before = Path.cwd()
+    os.chdir(world)
+    try:
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 0, done.output + repr(done.exception)
+    finally:
+        os.chdir(before)
+    return world / "run"
+
+
+def test_a_saved_model_holds_what_was_trained_and_needs_its_language_model(run: Path, world: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    names = set(load_file(run / "model.safetensors"))
+    assert any(".updates." in name for name in names)
+    assert not [name for name in names if "embed_tokens" in name or "q_proj" in name]
+    assert str(world) not in (run / "recipe.yaml").read_text(), "no path of the trainer's"
+    table = world / "rows" / "table.csv"
+    first = [p.value for p in sm.load(run).predict(table)]
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(run, elsewhere / "run")
+    shutil.copytree(world / "tiny", elsewhere / "other")
+    assert [p.value for p in sm.load(elsewhere / "run", lm=elsewhere / "other").predict(table)] == first
+    tiny_language_model.write(tmp_path / "another", steps=0, seed=1)
+    with pytest.raises(ArtifactError, match="was trained on another language model"):
+        sm.load(run, lm=tmp_path / "another")
+    with pytest.raises(ArtifactError, match="no folder"):
+        sm.load(run, lm=tmp_path / "nowhere")
+
+
+def test_another_process_asks_for_the_language_model(run: Path, world: Path, tmp_path: Path) -> None:
+    from sensorium.core import borrowed_weights
+
+    known = dict(borrowed_weights._FOUND)
+    borrowed_weights._FOUND.clear()
+    try:
+        assert sm.load(run).model, "it lies beside the run"
+        borrowed_weights._FOUND.clear()
+        shutil.copytree(run, tmp_path / "run")
+        with pytest.raises(ArtifactError, match="--lm FOLDER"):
+            sm.load(tmp_path / "run")
+        done = CliRunner().invoke(app, ["predict", str(tmp_path / "run"), str(world / "rows" / "table.csv"), "-q",
+                                        "--lm", str(world / "tiny")])  # fmt: skip
+        assert done.exit_code == 0, done.output
+    finally:
+        borrowed_weights._FOUND.update(known)
+
+
+def test_it_is_scored_beside_the_same_question_without_media(run: Path, world: Path) -> None:
+    scores = sm.load(run).evaluate(world / "rows" / "table.csv").targets["answer"]
+    assert set(scores.controls) == {OTHER_ROWS, "without media"}
+    assert scores.headline == "exact_match"
+    assert "without media" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_row_is_explained_and_predicted_as_json(run: Path, world: Path) -> None:
+    model = sm.load(run)
+    answer = model.predict([{"question": "who says moo?"}])[0].to_json()
+    assert set(answer["targets"]["answer"]) == {"value", "score", "confidence", "alternatives"}
+    explained = model.explain(world / "rows" / "table.csv", row=3, where=False)
+    assert "log-likelihood" in json.dumps(explained.to_json())
+
+
+def test_text_only_rows_are_learnt(run: Path) -> None:
+    """The loss of a row without any stream counts."""
+    model = sm.load(run)
+    rows = [{"question": "who says moo?", "answer": "cow"}]
+    batch = next(iter(model.batches(model.encode(sm.Table.read(rows)))))
+    with torch.no_grad():
+        terms = Supervised(model.model, subsets=0)(Forward(model.model, batch))
+    assert float(terms["answer"]) > 0.1
+
+
+@pytest.mark.skipif(not STORIES.is_dir(), reason="the language model stories260K is not here")
+def test_a_real_language_model_goes_on_with_its_story() -> None:
+    reader = build("modalities", "messages")
+    goal = Goal("answer", {"answer": reader}, {"question": reader}, {"photo": Row((0,))})
+    task = build("tasks", {"kind": "conversation", "lm": str(STORIES), "longest": 20}, goal, DIM).eval()
+    with torch.no_grad():
+        output = asked(task, ["Once upon a time, there was a little girl"], {"photo": media([0])})
+        text = task.said(output)[0][0][0]
+        right, wrong = (float(task.loss(output, column([t]))[0]) for t in ("She was happy.", "qx zzk vvk."))
+    assert len(text.split()) > 3
+    assert right < wrong - 1
+
+
+def test_senses_inform_the_answers(tmp_path: Path) -> None:
+    """A language model that read texts with words in the place of media, then learnt to see on 160 rows."""
+    tiny_language_model.write(tmp_path / "tiny", steps=160)
+    train = tiny_language_model.table(tmp_path / "train", 160, 1, sound=False)
+    test = tiny_language_model.table(tmp_path / "test", 150, 2, sound=False)
+    settings = [
+        "model.size=tiny",
+        "training.epochs=10",
+        "training.lr=0.01",
+        "training.batch_size=16",
+        "training.refit=none",
+    ]
+    options = {"prompt": "question", "lm": str(tmp_path / "tiny")}
+    model = sm.fit(train, target="answer", task="conversation", options=options, ignore=["sound"], overrides=settings,
+                   quiet=True)  # fmt: skip
+    scores = model.evaluate(test).targets["answer"]
+    sighted = scores.metrics["exact_match"]
+    assert sighted > scores.controls["without media"].metrics["exact_match"] + 0.3
+    assert sighted > scores.controls[OTHER_ROWS].metrics["exact_match"] + 0.3
+    assert model.predict([{"question": "who says moo?"}])[0].value == "cow", "what it knew it still knows"
+
+
+@pytest.mark.parametrize("decoding", [{}, {"decode": "sample", "temperature": 1.5, "seed": 3}])
+def test_pieces_are_those_of_the_whole_answer(decoding: dict[str, Any]) -> None:
+    task = made("qwen2", **{"longest": 12, **decoding})
+    output = asked(task, ["w1 w2"], {"photo": media([3])})
+    whole = task.said(output)[0][0][0]
+    *pieces, ended = task.spoken(output)
+    assert "".join(pieces) == whole
+    assert isinstance(ended, bool)
+
+
+def test_a_chat_on_the_command_line(run: Path, world: Path, cli: Any) -> None:
+    picture = next(iter((world / "rows").glob("*.png")))
+    code, out, err = cli("chat", run, "--image", picture, "--lm", world / "tiny", "what colour is it?")
+    assert code == 0, err
+    row = {"photo": str(picture), "question": "what colour is it?"}
+    assert out.strip() == sm.load(run).predict([row])[0].value
+    code, _, err = cli("chat", run, "--show", "phto=x.png", "hello")
+    assert code == 2
+    assert "did you mean photo" in err
+
+
+def test_a_chat_has_turns(run: Path) -> None:
+    chat = Chat(sm.load(run).predictor)
+    first = "".join(chat.ask("what colour is it?"))
+    "".join(chat.ask("which shape is it?"))
+    assert [turn["role"] for turn in chat.turns] == ["user", "assistant", "user", "assistant"]
+    assert chat.turns[1]["content"] == first
+    chat.show({"photo": "x.png"})
+    with pytest.raises(ConfigError, match="takes 1 inputs of kind image"):
+        chat.column("image")
+
+
+def test_merged_updates_answer_the_same(run: Path, world: Path, cli: Any, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    before = sm.load(run)
+    with torch.no_grad():
+        for name, parameter in before.model.named_parameters():
+            if ".updates." in name:
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    before.save(tmp_path / "stirred")
+    code, _, err = cli("merge", tmp_path / "stirred", "--out", tmp_path / "whole", "--lm", world / "tiny")
+    assert code == 0, err
+    after = sm.load(tmp_path / "whole")
+    assert not [name for name in after.model.state_dict() if ".updates." in name]
+    table = world / "rows" / "table.csv"
+    for one, other in zip(before.predict(table), after.predict(table), strict=True):
+        assert one.value == other.value
+        assert one.targets["answer"]["score"] == pytest.approx(other.targets["answer"]["score"], abs=1e-4)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "whole" / "lm")
+    assert plain.config.vocab_size == load(world / "tiny").rows
+
+
+def test_what_was_forgotten_is_scored(run: Path, world: Path) -> None:
+    model = sm.load(run)
+    metrics = model.evaluate(world / "rows" / "table.csv").targets["answer"].metrics
+    task: Any = model.model.tasks["answer"]
+    rows = sm.Table.read(world / "rows" / "table.csv")
+    texts = [row["question"] for row in rows.rows() if row["answer"]]
+    network, words = load(world / "tiny").network, task.lm.words
+    total = count = 0.0
+    for text in texts:
+        ids = torch.tensor([words.typed(text)])
+        with torch.no_grad():
+            total += float(network(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
+        count += ids.shape[1] - 1
+    assert metrics["text_perplexity_before"] == pytest.approx(float(torch.tensor(total / count).exp()), rel=1e-3)
+    assert metrics["text_perplexity"] != metrics["text_perplexity_before"]
