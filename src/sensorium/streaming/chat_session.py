@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import torch
 
+from sensorium.core.cell_content import Opener
 from sensorium.core.errors import ConfigError, DataError, nearest
 from sensorium.core.forward import Forward
-from sensorium.core.cell_content import Opener, Problem, Sample
+from sensorium.core.schema import Problem, Sample
 from sensorium.core.task import Task
 from sensorium.data.files.media_access import LocalFiles
 from sensorium.model import Model

@@ -14,7 +14,7 @@ from torch import Tensor
 from sensorium.core.expert import Expert, Observed, Response
 from sensorium.core.registry import build, find
 from sensorium.nn.linear_solvers import loss
-from sensorium.testing import samples
+from sensorium.testing import option_values
 from sensorium.testing.general import assert_same, check_description
 
 STREAMS = ("words", "table", "sound")
@@ -95,7 +95,7 @@ def _check_response(kind: str, response: Response) -> None:
     rows, held = observed(response), observed(response, HELD, seed=1)
 
     def fitted() -> Expert:
-        expert: Expert = build("experts", {"kind": kind, **samples.brief("experts", kind)}, response, STREAMS)
+        expert: Expert = build("experts", {"kind": kind, **option_values.brief("experts", kind)}, response, STREAMS)
         expert.fit(rows, 3)
         return expert.eval()
 
@@ -122,7 +122,7 @@ def _check_response(kind: str, response: Response) -> None:
         assert learnt < most * floor, f"{where}: a loss of {learnt:.3f} is no better than the {floor:.3f} of the prior"
         again = fitted()(features, present)
         assert torch.equal(again, out), f"{where}: the same rows and seed give other answers"
-        twin: Expert = build("experts", {"kind": kind, **samples.brief("experts", kind)}, response, STREAMS)
+        twin: Expert = build("experts", {"kind": kind, **option_values.brief("experts", kind)}, response, STREAMS)
         twin.load_state_dict(_saved(expert))
         assert torch.equal(twin.eval()(features, present), out), f"{where}: what is saved answers otherwise"
 

@@ -20,7 +20,7 @@ from sensorium.core.modality import Modality
 from sensorium.core.registry import build, find, kinds, options, resolve
 from sensorium.core.task import Task
 from sensorium.data.files.attachment_files import with_data_urls
-from sensorium.testing import experts, explainers, features, modalities, objectives, samples, surgery, tasks
+from sensorium.testing import experts, explainers, features, modalities, objectives, option_values, samples, surgery, tasks
 from sensorium.testing.encoders import ROWS, accepts
 from sensorium.testing.fusions import DIM, PRESENT, SIZES
 from sensorium.testing.general import same
@@ -32,7 +32,7 @@ def check_options(family: str, kind: str, cells: Sequence[Any] | None = None) ->
     """Check that another value of each option changes the component ``kind`` of ``family``. ``cells``: samples for a
     modality of a plug-in."""
     looks = [once(look) for look in signatures(family, kind, cells)]
-    default = resolve(family, {"kind": kind, **samples.brief(family, kind)})
+    default = resolve(family, {"kind": kind, **option_values.brief(family, kind)})
     before = [look(default) for look in looks]
     fields = options(family, kind).model_fields
     for name, field in fields.items():
@@ -54,7 +54,7 @@ def check_options(family: str, kind: str, cells: Sequence[Any] | None = None) ->
 def _others(family: str, kind: str, name: str, annotation: Any, default: Any) -> Iterator[Any]:
     """Other values of one option of one component: those kept for it, then those of its type."""
     nested = isinstance(default, dict) and "kind" in default
-    yield from samples.values(family, kind, name)
+    yield from option_values.values(family, kind, name)
     yield from kinds(family) if nested else alternatives(annotation, default)
 
 

@@ -15,6 +15,7 @@ from sensorium.core.layout import Grid, Ids, Layout, Row
 from sensorium.core.plurals import counted
 from sensorium.core.recipe import ModelSpec, Recipe, Size, Spec
 from sensorium.core.schema import Schema
+from sensorium.training import schedule
 from sensorium.training.fine_defaults import fine_encoder, fine_rate, read_finely
 from sensorium.training.optimiser import DEFAULT_LR, resolve_rates
 from sensorium.training.surgery_scope import frozen_streams
@@ -63,7 +64,7 @@ def resolve(
     notes: list[str] = []
     size: Size = recipe.model.size
     if size == "auto":
-        size = _size(rows)
+        size = schedule.model_size(rows)
         notes.append(f"model size {size} for {counted(rows, 'row')}")
     preset = SIZES[size]
     dim = recipe.model.dim or preset["dim"]
@@ -118,8 +119,8 @@ def resolve(
 
     training = recipe.training
     processes = training.devices * training.nodes
-    batch = training.batch_size or max(1, _batch_size(rows) // processes)
-    epochs = training.epochs or _epochs(rows, batch * processes)
+    batch = training.batch_size or max(1, schedule.batch_size(rows) // processes)
+    epochs = training.epochs or schedule.epochs(rows, batch * processes)
     lr = training.lr or fine_rate(task_specs, training.optimizer) or DEFAULT_LR[training.optimizer]
     rates, rate_notes = resolve_rates(training, lr, encoders, fusion, surgery)
     notes += rate_notes
@@ -131,7 +132,7 @@ def resolve(
         # Steps of a small model are too short to parallelise: a second thread costs more time than it saves.
         "threads": training.threads
         or (1 if size in ("tiny", "small") else max(1, (os.cpu_count() or 1) // training.devices)),
-        "patience": training.patience or _patience(epochs, schema, bool(experts)),
+        "patience": training.patience or schedule.patience(epochs, schema, bool(experts)),
     }
     if training.epochs is None and network:
         notes.append(f"at most {epochs} epochs of batches of {batch}, best epoch kept")
@@ -282,29 +283,6 @@ def with_encoder_columns(recipe: Recipe, schema: Schema) -> tuple[Schema, list[s
             specs[column.name]["augment"] = "none"
             notes.append(f"{stream}: its encoder is frozen and runs once a row, so the column is not augmented")
     return (Schema.declare({c.name: specs[c.name] for c in schema.columns.values()}) if notes else schema), notes
-
-
-def _size(rows: int) -> Size:
-    return "small" if rows < 20_000 else "base"
-
-
-def _batch_size(rows: int) -> int:
-    """Small tables need many steps, large ones low gradient noise."""
-    return 16 if rows < 300 else 32 if rows < 5_000 else 64 if rows < 50_000 else 128
-
-
-def _epochs(rows: int, batch: int) -> int:
-    """About 2,400 steps for small tables, more with the rows; 4 to 60 passes, up to 150 over a few hundred rows."""
-    # Digit pictures, 20 passes and 60 (one seed): convnet 0.978 and 0.982, vit 0.936 and 0.971. The best epoch is kept.
-    steps = 2_400 * max(1.0, min(rows, 5_000) / 2_000) * max(1.0, math.sqrt(rows / 5_000))
-    most = 150 if rows <= 300 else 60
-    return max(4, min(most, round(steps * batch / max(rows, 1))))
-
-
-def _patience(epochs: int, schema: Schema, experts: bool) -> int:
-    """A third of the epochs, at least 8; 8 to 12 for text and tables with experts, where the network overfits early."""
-    early = experts and all(isinstance(schema.layout(stream), Ids | Row) for stream in schema.streams)
-    return max(8, min(12, epochs // 6) if early else epochs // 3)
 
 
 def _encoder(layout: Layout, rows: int) -> Spec:
