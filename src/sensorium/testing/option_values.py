@@ -68,6 +68,7 @@ _BRIEF: dict[tuple[str, str], dict[str, Any]] = {
     ("experts", "boosting"): {"iterations": 40},
     ("tasks", "answering"): {"beam": 2, "depth": 1, "longest": 6},
     ("tasks", "captioning"): {"beam": 2, "depth": 1, "longest": 6},
+    ("tasks", "translation"): {"beam": 2, "depth": 1, "longest": 6},
     ("tasks", "transcription"): {"hidden": 8, "depth": 1, "beam": 3, "ngram": 2},
     ("tasks", "conversation"): {
         "longest": 4,
