@@ -9,8 +9,8 @@ from sensorium.data.synthetic_patients import make
 RECIPE = Path(__file__).parents[1] / "recipes" / "disease_risk.yaml"
 
 with TemporaryDirectory() as folder:
-    tables = make(folder, rows=300, holes=0.08)
-    quick = ["model.size=tiny", "training.epochs=10", "training.lr=0.003", "model.experts=[linear]"]
+    tables = make(folder, rows=240, holes=0.08)
+    quick = ["model.size=tiny", "training.epochs=8", "training.lr=0.003", "model.experts=[linear]"]
     model = sm.fit(tables["train"], recipe=RECIPE, overrides=quick, quiet=True)
     scores = model.evaluate(tables["test"]).targets["risk"]
     print("concordance (0.5 is chance), with these streams")

@@ -9,7 +9,7 @@ from sensorium.data.synthetic_loans import make
 RECIPE = Path(__file__).parents[1] / "recipes" / "loan_risk.yaml"
 
 with TemporaryDirectory() as folder:
-    tables = make(folder, rows=320, holes=0.08)
+    tables = make(folder, rows=240, holes=0.08)
     quick = ["model.size=tiny", "training.epochs=8", "training.lr=0.005", "model.experts=[]"]
     model = sm.fit(tables["train"], recipe=RECIPE, overrides=quick, quiet=True)
     scores = model.evaluate(tables["test"]).targets

@@ -11,8 +11,8 @@ ACTION = {"cook": "fan on", "wash": "fan off", "rest": "blinds down", "away": "l
 RECIPE = Path(__file__).parents[1] / "recipes" / "smart_home.yaml"
 
 with TemporaryDirectory() as folder:
-    tables = make(folder, rows=240, holes=0.08)
-    quick = ["model.size=tiny", "training.epochs=12", "training.lr=0.005", "model.experts=[]"]
+    tables = make(folder, rows=168, holes=0.08)
+    quick = ["model.size=tiny", "training.epochs=10", "training.lr=0.005", "model.experts=[]"]
     model = sm.fit(tables["train"], recipe=RECIPE, overrides=quick, quiet=True)
     scores = model.evaluate(tables["test"]).targets["activity"]
     print("share of the seconds that are right, with these streams")

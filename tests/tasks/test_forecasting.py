@@ -156,6 +156,15 @@ def test_a_linear_series_is_forecast_by_the_linear_part() -> None:
     assert simple["linear (ridge)"] < 0.6 * min(simple["last value"], simple["mean of the past"])
 
 
+def test_a_series_that_never_changes_is_forecast_and_saved(tmp_path: Path) -> None:
+    rows = [{"load": 5.0} for _ in range(60)]
+    quick = [*QUICK[:1], "training.epochs=1"]
+    options = {"horizon": 4, "past": 12}
+    sm.fit(rows, target="load", task="forecasting", options=options, overrides=quick, quiet=True, out=tmp_path / "run")
+    (answer,) = sm.load(tmp_path / "run").predict(rows)  # MASE is undefined
+    assert answer.value == pytest.approx([5.0] * 4, abs=0.01)
+
+
 def test_what_a_long_table_lacks_is_told(tmp_path: Path, cli: Any) -> None:
     table = tmp_path / "load.csv"
     table.write_text("\n".join(["time,load,heat", *(f"{i},{i % 5},{i * i % 7 / 2}" for i in range(60))]), encoding="utf-8")

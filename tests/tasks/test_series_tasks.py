@@ -54,7 +54,13 @@ def fits(tables: dict[str, Path]) -> dict[str, Callable[..., Any]]:
     asked: dict[str, dict[str, Any]] = {
         "labelling": {
             "target": "labels",
-            "overrides": [*tiny, "columns.labels.on=motion", "columns.motion={kind: series, length: 120}"],
+            "options": {"causal": True},
+            "overrides": [
+                *tiny,
+                "columns.labels.on=motion",
+                "columns.motion={kind: series, length: 120}",
+                "model.encoders.motion=tcn",
+            ],
         },
         "forecasting": {"target": "load", "options": windows, "overrides": tiny},
         "survival": {"target": {"time": "days", "event": "died"}, "overrides": tiny},

@@ -31,8 +31,9 @@ def run(
     from sensorium.data.tables.table import Table
     from sensorium.trained import load
 
+    rows = Table.read(table, root=media)
     model = load(run, lm=lm)
-    rows = model.windows(Table.read(table, root=media))
+    rows = model.windows(rows)
     if row > len(rows):
         raise DataError(f"there is no row {row}: the table has {counted(len(rows), 'row')}", file=table)
     steps = model.trace(rows.row(row - 1), media=rows.root)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import warnings
@@ -271,7 +272,9 @@ def _fit_with_lightning(
     _load_weights(nn.ModuleList(objectives), best.weights_under("objectives"))
     model.cpu().eval()
     console.step("training", 1.0, 1.0, f"best in epoch {best.epoch} of {module.history[-1]['epoch']}")
-    return module.history, best.epoch
+    # A score that is undefined (MASE of series that never change) is left out: JSON has no such number.
+    history = [{key: value for key, value in record.items() if math.isfinite(value)} for record in module.history]
+    return history, best.epoch
 
 
 def _strategy(processes: ProcessGroup, kind: str) -> Any:
