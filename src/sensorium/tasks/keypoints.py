@@ -290,7 +290,7 @@ class Keypoints(Task[Poses]):
         chances = output.axes.detach().float().softmax(dim=3)
         off = (chances * cell_centres(BINS, 1.0, chances)).sum(dim=3) * (self.high - self.low) + self.low
         seen = output.seen[:, None]
-        return torch.where(seen[..., None], on, off), torch.where(seen, sure, self._around(output.axes, off))
+        return torch.where(seen[..., None], on, off), torch.where(seen, sure, self._around(output.axes.detach(), off))
 
     def _around(self, axes: Tensor, places: Tensor) -> Tensor:
         """The probability ``[B, K]`` that ``axes`` gives the bins around places in the user's units ``[B, K, 2]``."""
