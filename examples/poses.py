@@ -6,8 +6,8 @@ import sensorium as sm
 from sensorium.data.synthetic_poses import make
 
 with TemporaryDirectory() as folder:
-    tables = make(folder, rows=240, seed=1)
-    settings = ["model.size=tiny", "training.epochs=12", "training.threads=1", "columns.photo.size=40"]
+    tables = make(folder, rows=160, seed=1)
+    settings = ["model.size=tiny", "training.epochs=8", "training.threads=1", "columns.photo.size=32", "model.experts=[]"]
     model = sm.fit(tables["train"], target="points", overrides=settings, quiet=True)
 
     evaluation = model.evaluate(tables["test"]).targets["points"]

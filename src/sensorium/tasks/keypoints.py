@@ -32,11 +32,13 @@ from sensorium.heads.keypoints import (
 )
 from sensorium.heads.segmentation_views import in_grey
 from sensorium.nn.dense_decoder import DenseDecoder
-from sensorium.nn.soft_argmax import axis_loss, bell, near, place_loss, soft_argmax
+from sensorium.nn.soft_argmax import axis_loss, bell, cell_centres, near, place_loss, soft_argmax
 from sensorium.signal.geometry import inside, inverse, points
 
 BINS = 64
 """Bins of x and of y for rows without an image."""
+BLUR = 2.0
+"""Standard deviation in bins of the wanted probabilities around a coordinate."""
 MARGIN = 0.1
 """How far the bins reach beyond the training points, as a share of their range."""
 REACH = 2
@@ -229,7 +231,7 @@ class Keypoints(Task[Poses]):
     def _usual(self, known: Tensor) -> Tensor:
         """Log-probabilities of the bins of each point over all rows ``[K, 2, BINS]``."""
         low, high = self.low.cpu(), self.high.cpu()
-        heat = bell((known[..., 3:5] - low) / (high - low), BINS, 2.0) * (known[..., 5] > 0)[..., None, None]
+        heat = bell((known[..., 3:5] - low) / (high - low), BINS, BLUR) * (known[..., 5] > 0)[..., None, None]
         whole = heat.sum(dim=0) + 1 / BINS
         return (whole / whole.sum(dim=2, keepdim=True)).log()
 
@@ -267,7 +269,7 @@ class Keypoints(Task[Poses]):
         cells = mean.new_tensor([output.maps.shape[3], output.maps.shape[2]])
         apart = ((mean - placed[..., :2]) * cells).abs().sum(dim=2)
         on = place_loss(output.maps, placed[..., :2].clamp(0, 1), self.spread) + self.pull * apart
-        off = axis_loss(output.axes, self._binned(own[..., :2]), self.spread)
+        off = axis_loss(output.axes, self._binned(own[..., :2]), BLUR)
         return torch.where(output.seen, _labelled_mean(on, placed[..., 2]), _labelled_mean(off, own[..., 2]))
 
     def _binned(self, places: Tensor) -> Tensor:
@@ -281,11 +283,17 @@ class Keypoints(Task[Poses]):
         ``[B, K]``."""
         shares, sure = soft_argmax(output.maps.detach(), REACH)
         on = points(inverse(output.frame.float()), shares)
-        across, sure_x = soft_argmax(output.axes[:, :, :1].detach(), REACH)
-        down, sure_y = soft_argmax(output.axes[:, :, 1:].detach(), REACH)
-        off = torch.stack([across[..., 0], down[..., 0]], dim=2) * (self.high - self.low) + self.low
+        # Without an image places are uncertain, and the mean is nearer to them on average than the most probable bin.
+        chances = output.axes.detach().float().softmax(dim=3)
+        off = (chances * cell_centres(BINS, 1.0, chances)).sum(dim=3) * (self.high - self.low) + self.low
         seen = output.seen[:, None]
-        return torch.where(seen[..., None], on, off), torch.where(seen, sure, sure_x * sure_y)
+        return torch.where(seen[..., None], on, off), torch.where(seen, sure, self._around(output.axes.detach(), off))
+
+    def _around(self, axes: Tensor, places: Tensor) -> Tensor:
+        """The probability ``[B, K]`` that ``axes`` gives the bins around places in the user's units ``[B, K, 2]``."""
+        bins = (self._binned(places) * BINS).long().clamp(max=BINS - 1)
+        close = (torch.arange(BINS, device=bins.device) - bins[..., None]).abs() <= REACH
+        return (axes.float().softmax(dim=3) * close).sum(dim=3).prod(dim=2)
 
     def scorer(self) -> Scorer[Poses]:
         return PointScorer(self, self.answered, self.in_pixels, self.names, self.within, self.on)
@@ -345,10 +353,7 @@ class Keypoints(Task[Poses]):
         best = of.maps.flatten(2).argmax(dim=2).expand(rows, -1)
         heat = output.maps.float().flatten(2).softmax(dim=2).reshape(output.maps.shape)
         on = (heat * near(best, (high, wide), REACH)).sum(dim=(2, 3))
-        bins = (self._binned(places) * BINS).long().clamp(max=BINS - 1)
-        close = (torch.arange(BINS, device=bins.device) - bins[..., None]).abs() <= REACH
-        off = (output.axes.float().softmax(dim=3) * close).sum(dim=3).prod(dim=2)
-        chances = torch.where(output.seen[:, None], on, off)
+        chances = torch.where(output.seen[:, None], on, self._around(output.axes, places))
         return chances.mean(dim=1) if self.focus is None else chances[:, self.focus]
 
     def question(self, of: Poses) -> list[str]:
