@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-SETTINGS = ("columns.image.flip=both", "training.epochs=24")
-"""Settings used unless others are given: cells have no upright, and the epochs fit into four CPU minutes."""
+SETTINGS = ("columns.image.flip=both", "training.batch_size=8", "training.epochs=24")
+"""Settings used unless others are given: cells have no upright; 624 steps fit into four CPU minutes."""
 
 
 def counts(path: Path) -> list[Counter[str]]:

@@ -33,7 +33,6 @@ SLOW = (
     "tests/tasks/test_survival.py::test_on_the_command_line",
     "tests/tasks/test_series_tasks.py::test_stopped_and_resumed_it_ends_bit_for_bit",
     "tests/tasks/test_segmentation.py::test_words_steer_the_mask",
-    "tests/tasks/test_detection.py::test_words_steer_the_boxes",
     "tests/tasks/test_segmentation.py::test_a_new_process_answers_the_same",
     # compiled networks
     "tests/encoders/test_encoders.py::test_grids_and_maps_are_the_same_when_compiled",

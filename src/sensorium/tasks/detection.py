@@ -73,7 +73,7 @@ class Detection(Task[Maps]):
         hidden: int = 32,
         sides: float = 5.0,
         dropout: float = 0.1,
-        threshold: float = 0.3,
+        threshold: float = 0.4,
         overlap: float = 0.6,
         focus: str | None = None,
         overlay: bool = False,
