@@ -1,4 +1,5 @@
-"""``python -m benchmarks.transcription DATA [--seeds 3] [--streams sound,strip,noisy]``: spoken and written digits.
+"""``python -m benchmarks.transcription DATA [settings] [--seeds 3] [--streams sound,strip,noisy]``: spoken and written
+digits.
 
 ``DATA`` holds ``train.csv``, ``valid.csv`` and ``valid_noisy.csv`` with the columns ``audio``, ``strip`` and ``text``
 (``asr_digits``). ``sound`` and ``strip`` are trained with default settings and scored on ``valid.csv``; ``noisy`` reads

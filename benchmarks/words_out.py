@@ -1,4 +1,4 @@
-"""``python -m benchmarks.words_out DATA [--sets easy_vqa,nlvr] [--seeds 3]``: answers and captions in words.
+"""``python -m benchmarks.words_out DATA [settings] [--sets easy_vqa,nlvr] [--seeds 3]``: answers and captions in words.
 
 ``easy_vqa`` (``image``, ``question``, ``label``): the answer is generated; beside it the same question with the
 picture of another row, and of a model that has no picture. ``nlvr`` (``image``, ``text``, ``label``): captions are the
@@ -34,7 +34,7 @@ def fit(train: Any, overrides: Sequence[str], **options: Any) -> tuple[Any, int]
 
 def scores(model: Any, table: Any) -> dict[str, Any]:
     """Scores of the only target, with those of the controls."""
-    (target,) = model.evaluate(table, subsets=False).targets.values()
+    (target,) = model.evaluate(table).targets.values()
     return {
         "metrics": target.metrics,
         "interval": target.intervals[target.headline],
@@ -58,7 +58,7 @@ def questions(root: Path, seed: int, overrides: Sequence[str]) -> dict[str, Any]
         overrides=list(overrides),
         quiet=True,
     )
-    result["blind_accuracy"] = blind.evaluate(root / "valid.csv", subsets=False).targets["label"].metrics["accuracy"]
+    result["blind_accuracy"] = blind.evaluate(root / "valid.csv").targets["label"].metrics["accuracy"]
     return result
 
 

@@ -30,6 +30,7 @@ SLOW = (
     "tests/training/test_speed_tuning.py::test_resumed_run_keeps_tuned_settings",
     "tests/training/test_speed_tuning.py::test_tuned_run_equals_run_of_its_recipe",
     "tests/tasks/test_transcription.py",
+    "tests/tasks/test_translation.py::test_words_are_mapped_and_their_order_is_reversed",
     "tests/tasks/test_survival.py::test_on_the_command_line",
     "tests/tasks/test_series_tasks.py::test_stopped_and_resumed_it_ends_bit_for_bit",
     "tests/tasks/test_segmentation.py::test_words_steer_the_mask",

@@ -11,7 +11,7 @@ import sensorium as sm
 from sensorium.core.errors import ConfigError
 from sensorium.evaluation.controls import OTHER_ROWS
 
-QUICK = ["model.size=tiny", "training.epochs=25", "training.lr=0.008", "training.refit=none"]
+QUICK = ["model.size=tiny", "training.epochs=40", "training.lr=0.005", "training.patience=40"]
 WORDS = {"red": "rot", "blue": "blau", "dog": "Hund", "cat": "Katze", "runs": "läuft", "sleeps": "schläft"}
 
 
@@ -39,7 +39,7 @@ def test_chinese_becomes_english() -> None:
         {"原文": f"一只{c}色的{t}", "English": f"a {colour} {thing}"}
         for c, colour in colours.items()
         for t, thing in things.items()
-    ] * 6
+    ] * 8
     model = sm.fit(every, target="English", task="translation", overrides=QUICK, quiet=True, seed=1)
     assert model.predict([{"原文": "一只蓝色的猫"}])[0].targets["English"]["value"] == "a blue cat"
 

@@ -230,7 +230,7 @@ class Task(nn.Module, ABC, Generic[Out]):
         """
 
     def augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """The prepared training rows of ``batch`` as this task varies them at random by ``generator``: rows joined,
+        """The prepared training rows of ``batch`` as this task varies them at random, with ``generator``: rows joined,
         with their targets.
 
         Asked only where it is the only task, since others may not bear it."""

@@ -149,8 +149,11 @@ class Line(Modality):
             data = jitter(data[:, None], generator, 0.1)[:, 0]
             data = hide_stretch(data - paper, mask, generator, 0.08) + paper
         if generator is not None and self.noise:
+            level = uniform((len(data), 1, 1), 0, self.noise, data, generator)
             drawn = torch.randn(data.shape, generator=generator, device=generator.device).to(data)
-            data = data + drawn * uniform((len(data), 1, 1), 0, self.noise / self.state["deviation"], data, generator)
+            # As in a file, nothing is blacker than black or whiter than white.
+            noisy = (data * self.state["deviation"] + self.state["mean"] + drawn * level).clamp(0, 1)
+            data = (noisy - self.state["mean"]) / self.state["deviation"]
         return replace(field, data=(data * mask[:, :, None])[:, None], mask=mask)
 
     def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
