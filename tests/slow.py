@@ -28,6 +28,7 @@ SLOW = (
     "tests/training/test_speed_tuning.py::test_resumed_run_keeps_tuned_settings",
     "tests/training/test_speed_tuning.py::test_tuned_run_equals_run_of_its_recipe",
     "tests/tasks/test_survival.py::test_on_the_command_line",
+    "tests/training/test_pretraining.py::test_on_the_command_line",
     "tests/tasks/test_segmentation.py::test_words_steer_the_mask",
     "tests/tasks/test_segmentation.py::test_a_new_process_answers_the_same",
     # compiled networks
