@@ -33,6 +33,7 @@ SLOW = (
     "tests/tasks/test_translation.py::test_words_are_mapped_and_their_order_is_reversed",
     "tests/tasks/test_survival.py::test_on_the_command_line",
     "tests/tasks/test_series_tasks.py::test_stopped_and_resumed_it_ends_bit_for_bit",
+    "tests/training/test_pretraining.py::test_on_the_command_line",
     "tests/tasks/test_segmentation.py::test_words_steer_the_mask",
     "tests/tasks/test_segmentation.py::test_a_new_process_answers_the_same",
     # compiled networks
