@@ -25,6 +25,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import sensorium as sm
 from sensorium.core.messages import Message
+from sensorium.pretrained.architectures import quiet
 from sensorium.pretrained.chat_tokeniser import ChatTokeniser
 from sensorium.pretrained.checkpoint import Checkpoint
 from sensorium.testing.checkpoints import CHATML, write_word_tokeniser
@@ -114,7 +115,8 @@ def language_model(folder: Path, rows: list[Row], seed: int, steps: int) -> None
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()
-    network.save_pretrained(folder)
+    with quiet():
+        network.save_pretrained(folder)
 
 
 def balanced(rows: list[Row], each: int) -> list[Row]:

@@ -35,7 +35,8 @@ from sensorium.testing import checkpoints, tiny_language_model
 from sensorium.testing.checkpoints import SPEAKING, tiny
 
 DIM = 8
-STORIES = Path("/work/shared/models/stories260K")
+STORIES = Path(os.environ.get("SENSORIUM_STORIES", "stories260K"))
+"""A folder with the language model stories260K, where there is one."""
 QUICK = ["model.size=tiny", "training.epochs=2", "objectives=[{kind: supervised, subsets: 0}]"]
 
 
@@ -402,7 +403,7 @@ def test_text_only_rows_are_learnt(run: Path) -> None:
     assert float(terms["answer"]) > 0.1
 
 
-@pytest.mark.skipif(not STORIES.is_dir(), reason="the language model stories260K is not here")
+@pytest.mark.skipif(not STORIES.is_dir(), reason="SENSORIUM_STORIES names no folder with the language model stories260K")
 def test_a_real_language_model_goes_on_with_its_story() -> None:
     reader = build("modalities", "messages")
     goal = Goal("answer", {"answer": reader}, {"question": reader}, {"photo": Row((0,))})
