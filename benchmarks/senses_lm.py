@@ -135,7 +135,7 @@ def balanced(rows: list[Row], each: int) -> list[Row]:
 
 def scored(model: Any, rows: list[Row]) -> dict[str, float]:
     """Exact matches of ``rows``, and those without media."""
-    target = model.evaluate(rows, subsets=False).targets["answer"]
+    target = model.evaluate(rows).targets["answer"]
     blind = target.controls["without media"]
     return {
         "rows": len(rows),
