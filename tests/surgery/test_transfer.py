@@ -89,7 +89,7 @@ def test_blocks_and_depths_of_networks() -> None:
     assert by["embeddings.cls_token"] == 0
     assert by["layernorm.weight"] == 5
     assert sorted(set(by.values())) == [0, 1, 2, 3, 4, 5]
-    assert [len(blocks(encoder)) for encoder in objectives.model().encoders.values()] == [1, 2, 3]
+    assert [len(blocks(encoder)) for encoder in objectives.model().encoders.values()] == [1, 2, 1]
 
 
 def test_all_but_the_last_blocks_are_frozen() -> None:

@@ -15,6 +15,7 @@ from sensorium.core.layout import Grid, Ids, Layout, Row
 from sensorium.core.plurals import counted
 from sensorium.core.recipe import ModelSpec, Recipe, Size, Spec
 from sensorium.core.schema import Schema
+from sensorium.core.task import Task
 from sensorium.training import schedule
 from sensorium.training.fine_defaults import fine_encoder, fine_rate, read_finely
 from sensorium.training.optimiser import DEFAULT_LR, resolve_rates
@@ -188,6 +189,9 @@ def resolve_experts(recipe: Recipe, schema: Schema, rows: int) -> tuple[list[Spe
         expert_specs = [kind for kind, expert in kinds.items() if readable and expert.suits(rows, readable)]
         if recipe.training.devices * recipe.training.nodes > 1 or recipe.data.stream:
             expert_specs = []  # not all rows are available
+        kinds_of_tasks = [registry.find("tasks", registry.split(task.spec)[0]) for task in tasks_of(model, schema)]
+        if all(kind.response is Task.response for kind in kinds_of_tasks):
+            expert_specs = []  # no task asks anything of them
     experts: list[Spec] = [registry.resolve("experts", spec) for spec in expert_specs]
     if not experts:
         return [], {}, []
