@@ -1,4 +1,4 @@
-"""Starting from a trained model: its encoders, and what was learnt of their columns, in a new run."""
+"""Starting from a trained model: its encoders, what was learnt of their columns, and parts of its tasks, in a new run."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ class Base:
             raise ConfigError(
                 "has no encoders to start from: experts alone answer", file=plan.init.base, fix="another --init"
             )
-        return cls(plan.init, artifact.merged(), digest)
+        updated = any(registry.split(spec)[0] == "lora" for spec in artifact.recipe.model.surgery)
+        return cls(plan.init, artifact.merged() if updated else artifact, digest)  # merging copies all weights
 
     @property
     def schema(self) -> Schema:
@@ -178,10 +179,10 @@ class Base:
 
     def with_model(self, plan: Recipe, schema: Schema) -> Recipe:
         """Return ``plan`` with the base's encoders, adapters and width for the streams of ``schema`` that start from it,
-        and with their learning rates or frozen, as ``init.how`` says.
+        and with their learning rates or frozen, as ``init.how`` says; tasks with the options of what they take over.
 
         Raises:
-            ConfigError: The recipe asks for another encoder, adapter or width.
+            ConfigError: The recipe asks for another encoder, adapter or width, or a task for other shapes.
         """
         pairs, model, theirs = self.pairs(schema), plan.model, self.artifact.recipe.model
         if model.dim is not None and model.dim != theirs.dim:
@@ -226,23 +227,24 @@ class Base:
                 found[name] = name if name in alike else alike[0]
         return found
 
-    def _continued(self, plan: Recipe, schema: Schema) -> tuple[dict[str, Spec], list[str]]:
-        """The tasks of ``plan`` with the options that follow from what they take over, and what that is, in words."""
-        pairs, tasks, notes = self.pairs(schema), dict(plan.model.tasks), []
+    def _continued(self, plan: Recipe, schema: Schema) -> tuple[dict[str, Spec], dict[str, list[str]]]:
+        """The tasks of ``plan`` with the options that follow from what they take over, and what that is, in words, by task."""
+        pairs, tasks, notes = self.pairs(schema), dict(plan.model.tasks), {}
         for name, of in self._tasks_alike(plan).items():
             kind, options = registry.split(tasks[name])
             before = registry.split(self.artifact.recipe.model.tasks[of])[1]
             try:
-                options, lines = registry.find("tasks", kind).continued(options, before, list(schema.streams), pairs)
+                options, notes[name] = registry.find("tasks", kind).continued(options, before, list(schema.streams), pairs)
             except ConfigError as error:
                 raise ConfigError(f"task {name!r}: {error.problem}", file=self.init.base, fix=error.fix) from None
             tasks[name] = {"kind": kind, **options}
-            notes += [f"{name}: {line}" for line in lines]
         return tasks, notes
 
     def notes(self, plan: Recipe, schema: Schema) -> list[str]:
-        """What the streams and tasks of ``plan`` take over, in words."""
-        return [self.note(self.pairs(schema)), *self._continued(plan, schema)[1]]
+        """What the streams and tasks of ``plan`` take over, and which tasks take over nothing, in words."""
+        said = self._continued(plan, schema)[1]
+        lines = [f"{name}: {line}" for name in plan.model.tasks for line in said.get(name) or ["starts afresh"]]
+        return [self.note(self.pairs(schema)), *lines]
 
     def note(self, pairs: Mapping[str, str]) -> str:
         """What is taken over, in words, for the ``pairs`` of own streams and those of the base."""
@@ -252,8 +254,8 @@ class Base:
         return f"{named}: encoders of {Path(self.init.base).name}, trained on {rows:,} rows{how}"
 
     def adopt_into(self, model: Model, plan: Recipe) -> None:
-        """Load the base's weights into the encoders and adapters of ``model`` that ``plan`` starts from it; into the fusion
-        too where it is the same fusion of the same streams."""
+        """Load the base's weights into what ``plan`` starts from it in ``model``: encoders, adapters, and parts of tasks that
+        one of the same kind gives; into the fusion too where it is the same fusion of the same streams."""
         source, theirs = self.artifact.model, self.artifact.recipe.model
         for own, of in self.init.streams.items():
             _load(model.encoders[own], source.encoders[of], f"the encoder of {own!r}", self.init.base)
