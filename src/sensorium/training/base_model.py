@@ -228,7 +228,7 @@ class Base:
         return found
 
     def _continued(self, plan: Recipe, schema: Schema) -> tuple[dict[str, Spec], dict[str, list[str]]]:
-        """The tasks of ``plan`` with the options that follow from what they take over, and what that is, in words, by task."""
+        """The tasks of ``plan`` with the options that follow from what they take over, and by task what that is, in words."""
         pairs, tasks, notes = self.pairs(schema), dict(plan.model.tasks), {}
         for name, of in self._tasks_alike(plan).items():
             kind, options = registry.split(tasks[name])
@@ -241,7 +241,7 @@ class Base:
         return tasks, notes
 
     def notes(self, plan: Recipe, schema: Schema) -> list[str]:
-        """What the streams and tasks of ``plan`` take over, and which tasks take over nothing, in words."""
+        """What the streams of ``schema`` and the tasks of ``plan`` take over, and which tasks start afresh, in words."""
         said = self._continued(plan, schema)[1]
         lines = [f"{name}: {line}" for name in plan.model.tasks for line in said.get(name) or ["starts afresh"]]
         return [self.note(self.pairs(schema)), *lines]
@@ -254,8 +254,8 @@ class Base:
         return f"{named}: encoders of {Path(self.init.base).name}, trained on {rows:,} rows{how}"
 
     def adopt_into(self, model: Model, plan: Recipe) -> None:
-        """Load the base's weights into what ``plan`` starts from it in ``model``: encoders, adapters, and parts of tasks that
-        one of the same kind gives; into the fusion too where it is the same fusion of the same streams."""
+        """Load the base's weights into what ``plan`` starts from it in ``model``: encoders, adapters, and parts of tasks
+        that one of the same kind gives; into the fusion too where it is the same fusion of the same streams."""
         source, theirs = self.artifact.model, self.artifact.recipe.model
         for own, of in self.init.streams.items():
             _load(model.encoders[own], source.encoders[of], f"the encoder of {own!r}", self.init.base)
