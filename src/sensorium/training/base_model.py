@@ -228,7 +228,7 @@ class Base:
         return found
 
     def _continued(self, plan: Recipe, schema: Schema) -> tuple[dict[str, Spec], dict[str, list[str]]]:
-        """The tasks of ``plan`` with the options that follow from what they take over, and by task what that is, in words."""
+        """The tasks of ``plan`` with the options that follow from what they take over; what that is, in words, by task."""
         pairs, tasks, notes = self.pairs(schema), dict(plan.model.tasks), {}
         for name, of in self._tasks_alike(plan).items():
             kind, options = registry.split(tasks[name])
