@@ -33,6 +33,7 @@ from sensorium.pretrained.language_model import load
 from sensorium.streaming.chat_session import Chat
 from sensorium.testing import checkpoints, tiny_language_model
 from sensorium.testing.checkpoints import SPEAKING, tiny
+from sensorium.training.base_model import Base, adopt_base
 
 DIM = 8
 STORIES = Path(os.environ.get("SENSORIUM_STORIES", "stories260K"))
@@ -506,3 +507,88 @@ def test_what_was_forgotten_is_scored(run: Path, world: Path) -> None:
         count += ids.shape[1] - 1
     assert metrics["text_perplexity_before"] == pytest.approx(float(torch.tensor(total / count).exp()), rel=1e-3)
     assert metrics["text_perplexity"] != metrics["text_perplexity_before"]
+
+
+# ── from one stage to the next ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def aligned(world: Path) -> Path:
+    """A run of the stage ``align`` with a resampler, over pictures alone."""
+    options = {"prompt": "question", "lm": str(world / "tiny"), "projector": "resampler", "tokens": 3}
+    rows = world / "rows" / "table.csv"
+    overrides = [*QUICK, "training.epochs=1", "training.refit=none"]
+    sm.fit(rows, target="answer", task="conversation", options=options, ignore=["sound"], overrides=overrides,
+           out=world / "aligned", quiet=True)  # fmt: skip
+    return world / "aligned"
+
+
+def test_the_next_stage_takes_over_what_was_aligned(
+    aligned: Path, world: Path, cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: dict[str, Any] = {}
+    fresh: dict[str, Any] = {}
+    adopt = Base.adopt_into
+
+    def watched(self: Any, model: Any, plan: Any) -> None:
+        fresh.update({name: t.clone() for name, t in model.state_dict().items()})
+        adopt(self, model, plan)
+        taken.update({name: t.clone() for name, t in model.state_dict().items()})
+
+    monkeypatch.setattr(Base, "adopt_into", watched)
+    quick = [*QUICK, "training.epochs=1", "training.refit=none"]
+    code, _, err = cli("fit", world / "rows" / "table.csv", "--lm", world / "tiny", "--target", "answer", "--prompt",
+                       "question", "--stage", "instruct", "--init", aligned, "--out", tmp_path / "b", *quick)  # fmt: skip
+    assert code == 0, err
+    assert "answer: projectors of photo taken over; projectors of sound and low-rank update starting afresh" in err
+    before = sm.load(aligned).model.state_dict()
+    ours = [name for name in before if ".projectors." in name]
+    assert len(ours) > 5
+    assert all(torch.equal(taken[name], before[name]) for name in ours)
+    assert not all(torch.equal(fresh[name], before[name]) for name in ours)
+    others = [name for name in taken if name.startswith("tasks") and name not in ours]
+    assert any(".updates." in name for name in others)
+    assert any("of_sound" in name for name in others)
+    assert all(torch.equal(taken[name], fresh[name]) for name in others), "starts afresh, and knows its own rows"
+    again = sm.load(tmp_path / "b")
+    (options,) = (dict(spec) for spec in again.recipe.model.tasks.values() if not isinstance(spec, str))
+    assert (options["projector"], options["tokens"], options["stage"]) == ("resampler", 3, "instruct")
+
+
+def test_a_low_rank_update_goes_on(run: Path, world: Path) -> None:
+    """Adopted by a model that is not trained yet; the same stage follows from the base."""
+    from sensorium.core.recipe import Recipe
+    from sensorium.model import assemble
+
+    theirs = sm.load(run, lm=world / "tiny")
+    spec = next(iter(theirs.recipe.model.tasks.values()))
+    assert not isinstance(spec, str)
+    said = {name: spec[name] for name in ("kind", "target", "prompt")} | {"lm": str(world / "tiny")}
+    plan = Recipe.parse({"init": {"base": str(run)}, "model": {"tasks": {"answer": said}}})
+    base = Base.of(plan)
+    assert base is not None
+    assert base.notes(plan, theirs.schema)[1].endswith("projectors of photo, sound and low-rank update taken over")
+    plan = base.with_model(plan, theirs.schema)
+    tasks = {"answer": {**spec, **dict(plan.model.tasks["answer"])}}
+    model = assemble(theirs.recipe.model.model_copy(update={"tasks": tasks}), theirs.schema, experts=False)
+    adopt_base(model, plan)
+    given = theirs.model.state_dict()
+    names = [name for name in given if ".updates." in name or ".projectors." in name]
+    assert any(".updates." in name and bool(given[name].any()) for name in names)
+    assert all(torch.equal(model.state_dict()[name], given[name]) for name in names)
+
+
+def test_a_base_that_speaks_otherwise_is_refused(aligned: Path, run: Path, world: Path, tmp_path: Path) -> None:
+    tiny_language_model.write(tmp_path / "another", steps=0, seed=1)
+    for base, options, words, mend in (
+        (aligned, {"projector": "mlp"}, "projector is 'mlp', and the base was trained with 'resampler'", "--projector"),
+        (aligned, {"tokens": 5}, "tokens is 5, and the base was trained with 3", "--tokens"),
+        (aligned, {"lm": str(tmp_path / "another")}, "another language model", "--lm"),
+        (aligned, {"lm": None}, "no language model", "--lm"),
+        (run, {"stage": "align"}, "would lose the low-rank update", "sensorium merge"),
+        (run, {"rank": 2}, "rank is 2, and the base was trained with 8", "--rank"),
+    ):
+        with pytest.raises((ConfigError, ArtifactError), match=words) as refused:
+            sm.fit(world / "rows" / "table.csv", target="answer", task="conversation", init=base, overrides=QUICK,
+                   options={"prompt": "question", "lm": str(world / "tiny"), **options}, quiet=True)  # fmt: skip
+        assert mend in (refused.value.fix or "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,6 +23,12 @@ class Lent:
 
     named: Path | None
     run: Path
+
+
+def parted(recorded: str | None) -> tuple[str, str | None]:
+    """Return the folder and the digest in ``recorded``, ``FOLDER@SHA-256``; an empty folder is a stand-in."""
+    found = re.fullmatch(r"(.*)@([0-9a-f]{64})", recorded or "", re.DOTALL)
+    return (recorded or "", None) if found is None else (found[1], found[2])
 
 
 _LENT: ContextVar[Lent | None] = ContextVar("lent", default=None)

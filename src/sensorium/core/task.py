@@ -105,6 +105,26 @@ class Task(nn.Module, ABC, Generic[Out]):
         return dict(options)
 
     @classmethod
+    def continued(
+        cls, options: Mapping[str, Any], base: Mapping[str, Any], streams: Sequence[str], pairs: Mapping[str, str]
+    ) -> tuple[dict[str, Any], list[str]]:
+        """``options`` of a run that starts from a trained task of this kind, with those of ``base`` that decide the shapes
+        of what it takes over (``heritable``), and in words what is taken over and what starts afresh.
+
+        By default nothing is taken over: every task starts afresh.
+
+        Args:
+            options: As the user set them.
+            base: All options of the trained task.
+            streams: The streams of the run.
+            pairs: The streams whose encoders are taken over, and what they are called in the base.
+
+        Raises:
+            ConfigError: ``options`` ask for other shapes than those of the base, or would lose what it learnt.
+        """
+        return dict(options), []
+
+    @classmethod
     def suggested_objectives(
         cls, options: Mapping[str, Any], layouts: Mapping[str, Layout]
     ) -> Sequence[str | Mapping[str, Any]]:
@@ -161,6 +181,12 @@ class Task(nn.Module, ABC, Generic[Out]):
     def correct(self, output: Out, target: Field, weight: Tensor) -> None:
         """Fit a calibration of outputs to the held-out rows' ``output`` ``[B, ...]``, ``target`` and ``weight``, whether
         from one network, several streams or experts. Called by ``settle``, if at all."""
+
+    @property
+    def heritable(self) -> Mapping[str, nn.Module]:
+        """Its parts that a run which starts from it takes over: by the stream that they belong to, or by a name of their
+        own. By default none."""
+        return {}
 
     @property
     def settles(self) -> bool:

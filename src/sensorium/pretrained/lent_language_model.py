@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
-from sensorium.core.borrowed_weights import lent_folder, remember
+from sensorium.core.borrowed_weights import lent_folder, parted, remember
 from sensorium.core.errors import ConfigError
 from sensorium.nn.lora import Lora, attach, takes
 from sensorium.pretrained.build_budget import outside_budget
@@ -12,12 +10,6 @@ from sensorium.pretrained.language_model import Dtype, LanguageModel, load, stan
 
 SCALE = 2.0
 """What a low-rank update counts."""
-
-
-def parted(lm: str | None) -> tuple[str, str | None]:
-    """Return the folder and the digest in ``lm``, ``FOLDER@SHA-256``; an empty folder is the stand-in."""
-    found = re.fullmatch(r"(.*)@([0-9a-f]{64})", lm or "", re.DOTALL)
-    return (lm or "", None) if found is None else (found[1], found[2])
 
 
 def borrowed(lm: str | None, dtype: Dtype) -> LanguageModel:

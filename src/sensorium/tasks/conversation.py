@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field
-from sensorium.core.errors import ConfigError
+from sensorium.core.borrowed_weights import parted
+from sensorium.core.errors import ConfigError, listed
 from sensorium.core.goal import Goal
 from sensorium.core.module_dict import NamedModules
 from sensorium.core.registry import component
@@ -28,11 +29,12 @@ from sensorium.nn.lora import Lora
 from sensorium.nn.projector import Kind, Projector
 from sensorium.pretrained.chat_rows import ChatRows, filled, replies, reply, texts_of
 from sensorium.pretrained.language_model import Dtype, LanguageModel, save_merged
-from sensorium.pretrained.lent_language_model import borrowed, parted, updated
+from sensorium.pretrained.lent_language_model import borrowed, updated
 from sensorium.pretrained.speech import Asked, Decoding, Said, Speech
 
 BLIND = "without media"
 FUSED = "fused"
+UPDATES = "low-rank update"
 Stage = Literal["align", "instruct"]
 
 
@@ -147,6 +149,44 @@ class Conversation(Task[Asked]):
     def completed(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         name, _ = parted(options.get("lm"))
         return {**options, "lm": f"{name}@{borrowed(options.get('lm'), options.get('dtype', 'auto')).digest}"}
+
+    @classmethod
+    def continued(
+        cls, options: Mapping[str, Any], base: Mapping[str, Any], streams: Sequence[str], pairs: Mapping[str, str]
+    ) -> tuple[dict[str, Any], list[str]]:
+        if not parted(options.get("lm"))[0] and parted(base["lm"])[0]:
+            raise ConfigError(
+                f"names no language model, and the base was trained on {parted(base['lm'])[0]!r}", fix="--lm FOLDER"
+            )
+        updated_before = base["stage"] == "instruct"
+        if updated_before and options.get("stage", "instruct") != "instruct":
+            raise ConfigError(
+                "stage align would lose the low-rank update that the base has",
+                fix="--stage instruct, or add it to the language model first: sensorium merge BASE, then --init and --lm "
+                "with what it wrote",
+            )
+        kept = ["projector", "lay"]
+        kept += ["tokens"] if base["projector"] == "resampler" else []
+        kept += ["stage", "rank", "targets"] if updated_before else []
+        for key in kept:
+            if options.get(key, base[key]) != base[key]:
+                raise ConfigError(
+                    f"{key} is {options[key]!r}, and the base was trained with {base[key]!r}",
+                    fix=f"leave out --{key}, or start without --init",
+                )
+        known, fresh = [own for own in streams if own in pairs], [own for own in streams if own not in pairs]
+        taken = ["projector of the fused tokens" if base["lay"] == FUSED else f"projectors of {listed(known)}"]
+        new = [f"projectors of {listed(fresh)}"] if fresh and base["lay"] != FUSED else []
+        if updated_before:
+            taken.append(UPDATES)
+        elif options.get("stage") == "instruct":
+            new.append(UPDATES)
+        note = f"{' and '.join(taken)} taken over" + (f"; {' and '.join(new)} starting afresh" if new else "")
+        return {**options, **{key: base[key] for key in kept}}, [note]
+
+    @property
+    def heritable(self) -> Mapping[str, nn.Module]:
+        return {**dict(self.projectors.items()), **({UPDATES: self.updates} if len(self.updates) else {})}
 
     @property
     def lm(self) -> LanguageModel:

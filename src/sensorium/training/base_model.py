@@ -1,4 +1,4 @@
-"""Starting from a trained model: its encoders, and what was learnt of their columns, in a new run."""
+"""Starting from a trained model: its encoders, what was learnt of their columns, and parts of its tasks, in a new run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from sensorium.artifact import Artifact
 from sensorium.core import registry
+from sensorium.core.borrowed_weights import parted
 from sensorium.core.errors import ConfigError, listed, nearest
 from sensorium.core.goal import task_spec
 from sensorium.core.recipe import Init, Recipe, Spec
@@ -51,7 +52,7 @@ class Base:
         """
         if plan.init is None:
             return None
-        artifact = Artifact.load(Path(plan.init.base))
+        artifact = Artifact.load(Path(plan.init.base), lm=_lent(plan))
         digest = artifact.digest
         if plan.init.digest is not None and plan.init.digest != digest:
             raise ConfigError(
@@ -63,7 +64,8 @@ class Base:
             raise ConfigError(
                 "has no encoders to start from: experts alone answer", file=plan.init.base, fix="another --init"
             )
-        return cls(plan.init, artifact.merged(), digest)
+        updated = any(registry.split(spec)[0] == "lora" for spec in artifact.recipe.model.surgery)
+        return cls(plan.init, artifact.merged() if updated else artifact, digest)  # merging copies all weights
 
     @property
     def schema(self) -> Schema:
@@ -177,10 +179,10 @@ class Base:
 
     def with_model(self, plan: Recipe, schema: Schema) -> Recipe:
         """Return ``plan`` with the base's encoders, adapters and width for the streams of ``schema`` that start from it,
-        and with their learning rates or frozen, as ``init.how`` says.
+        and with their learning rates or frozen, as ``init.how`` says; tasks with the options of what they take over.
 
         Raises:
-            ConfigError: The recipe asks for another encoder, adapter or width.
+            ConfigError: The recipe asks for another encoder, adapter or width, or a task for other shapes.
         """
         pairs, model, theirs = self.pairs(schema), plan.model, self.artifact.recipe.model
         if model.dim is not None and model.dim != theirs.dim:
@@ -206,7 +208,7 @@ class Base:
         if self.init.how == "frozen" and not any(registry.split(spec)[0] == "freeze" for spec in surgery):
             surgery.append({"kind": "freeze", "streams": list(pairs)})
         size = theirs.size if model.size == "auto" else model.size
-        update = {**parts, "dim": theirs.dim, "size": size, "surgery": surgery}
+        update = {**parts, "tasks": self._continued(plan, schema)[0], "dim": theirs.dim, "size": size, "surgery": surgery}
         return plan.model_copy(
             update={
                 "model": model.model_copy(update=update),
@@ -214,6 +216,35 @@ class Base:
                 "init": self.init.model_copy(update={"streams": pairs, "digest": self.digest}),
             }
         )
+
+    def _tasks_alike(self, plan: Recipe) -> dict[str, str]:
+        """By task of ``plan``, the base's task of the same kind: that of the same name, or the only one."""
+        theirs = {name: registry.split(spec)[0] for name, spec in self.artifact.recipe.model.tasks.items()}
+        found = {}
+        for name, spec in plan.model.tasks.items():
+            alike = [other for other, kind in theirs.items() if kind == registry.split(spec)[0]]
+            if name in alike or len(alike) == 1:
+                found[name] = name if name in alike else alike[0]
+        return found
+
+    def _continued(self, plan: Recipe, schema: Schema) -> tuple[dict[str, Spec], dict[str, list[str]]]:
+        """The tasks of ``plan`` with the options that follow from what they take over; what that is, in words, by task."""
+        pairs, tasks, notes = self.pairs(schema), dict(plan.model.tasks), {}
+        for name, of in self._tasks_alike(plan).items():
+            kind, options = registry.split(tasks[name])
+            before = registry.split(self.artifact.recipe.model.tasks[of])[1]
+            try:
+                options, notes[name] = registry.find("tasks", kind).continued(options, before, list(schema.streams), pairs)
+            except ConfigError as error:
+                raise ConfigError(f"task {name!r}: {error.problem}", file=self.init.base, fix=error.fix) from None
+            tasks[name] = {"kind": kind, **options}
+        return tasks, notes
+
+    def notes(self, plan: Recipe, schema: Schema) -> list[str]:
+        """What the streams of ``schema`` and the tasks of ``plan`` take over, and which tasks start afresh, in words."""
+        said = self._continued(plan, schema)[1]
+        lines = [f"{name}: {line}" for name in plan.model.tasks for line in said.get(name) or ["starts afresh"]]
+        return [self.note(self.pairs(schema)), *lines]
 
     def note(self, pairs: Mapping[str, str]) -> str:
         """What is taken over, in words, for the ``pairs`` of own streams and those of the base."""
@@ -223,12 +254,18 @@ class Base:
         return f"{named}: encoders of {Path(self.init.base).name}, trained on {rows:,} rows{how}"
 
     def adopt_into(self, model: Model, plan: Recipe) -> None:
-        """Load the base's weights into the encoders and adapters of ``model`` that ``plan`` starts from it; into the fusion
-        too where it is the same fusion of the same streams."""
+        """Load the base's weights into what ``plan`` starts from it in ``model``: encoders, adapters, and parts of tasks
+        that one of the same kind gives; into the fusion too where it is the same fusion of the same streams."""
         source, theirs = self.artifact.model, self.artifact.recipe.model
         for own, of in self.init.streams.items():
             _load(model.encoders[own], source.encoders[of], f"the encoder of {own!r}", self.init.base)
             _load(model.adapters[own], source.adapters[of], f"the adapter of {own!r}", self.init.base)
+        for name, of in self._tasks_alike(plan).items():
+            given = source.tasks[of].plain.heritable
+            for part, module in model.tasks[name].plain.heritable.items():
+                their = self.init.streams.get(part, "" if part in model.streams else part)
+                if their in given:
+                    _load(module, given[their], f"task {name!r}: its part {part!r}", self.init.base)
         whole = {own: own for own in source.streams} == self.init.streams and model.streams == source.streams
         if whole and plan.model.fusion == theirs.fusion:
             _load(model.fusion, source.fusion, "the fusion", self.init.base)
@@ -239,6 +276,15 @@ def adopt_base(model: Model, plan: Recipe) -> None:
     base = Base.of(plan)
     if base is not None:
         base.adopt_into(model, plan)
+
+
+def _lent(plan: Recipe) -> Path | None:
+    """The folder of weights that a task of ``plan`` borrows, by which a base that borrows the same is read."""
+    for kind, options in map(registry.split, plan.model.tasks.values()):
+        option = registry.find("tasks", kind).named_by
+        if option is not None and options.get(option):
+            return Path(parted(options[option])[0]).expanduser()
+    return None
 
 
 def _tasks(plan: Recipe) -> list[tuple[str, ...]]:

@@ -106,8 +106,9 @@ def prepare(
     asked, known = request.plan, frozenset[str]()
     if (base := Base.of(asked)) is not None:
         known = frozenset(base.carry(schema))
+        for line in base.notes(asked, schema):
+            console.note(f"  {line}")
         asked = base.with_model(asked, schema)
-        console.note(f"  {base.note(base.pairs(schema))}")
     opener = LocalFiles(training.root or Path.cwd(), anywhere=True)
     fit_modalities(schema, training, opener, asked.seed, known)
     for line in target_notes(schema, training):
