@@ -41,10 +41,10 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 test: $(READY)  ## The test suite without the slow tests (tests/slow.py)
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not slow and not benchmark"
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "not slow and not long and not benchmark"
 
 test-slow: $(READY)  ## The slow tests
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "slow and not benchmark"
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -m "slow and not long and not benchmark"
 
 test-all: $(READY)  ## Every test, and every benchmark in small
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal

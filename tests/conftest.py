@@ -31,14 +31,15 @@ Start = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the slow tests, and refuse a list that names tests which are no longer there."""
-    slow = runpy.run_path(str(Path(__file__).parent / "slow.py"))["SLOW"]
-    missing = set(slow)
+    """Mark the slow and the long tests, and refuse lists that name tests which are no longer there."""
+    lists = runpy.run_path(str(Path(__file__).parent / "slow.py"))
+    missing = {*lists["SLOW"], *lists["LONG"]}
     for item in items:
-        for start in slow:
-            if item.nodeid.startswith(start):
-                item.add_marker("slow")
-                missing.discard(start)
+        for mark in ("slow", "long"):
+            for start in lists[mark.upper()]:
+                if item.nodeid.startswith(start):
+                    item.add_marker(mark)
+                    missing.discard(start)
     if missing and config.args == ["tests"]:
         raise pytest.UsageError(f"tests/slow.py names tests that are not there: {', '.join(sorted(missing))}")
 

@@ -1,7 +1,8 @@
 """The tests that ``make test`` leaves out, by the beginning of their ids: ``make test-slow`` and ``.ci/run`` run them.
 
 They start processes, train for seconds, compile, or fit boosted trees; each takes five seconds or more. What they check
-is checked in smaller ways by the others.
+is checked in smaller ways by the others. ``LONG`` are whole trainings of what recipes, conformance checks and smaller tests
+cover: ``make test-all`` runs them, CI does not.
 """
 
 from __future__ import annotations
@@ -29,12 +30,8 @@ SLOW = (
     "tests/training/test_expert_fitting.py::test_number_and_label_targets_are_supported",
     "tests/training/test_speed_tuning.py::test_resumed_run_keeps_tuned_settings",
     "tests/training/test_speed_tuning.py::test_tuned_run_equals_run_of_its_recipe",
-    "tests/tasks/test_transcription.py",
-    "tests/tasks/test_translation.py::test_words_are_mapped_and_their_order_is_reversed",
     "tests/tasks/test_survival.py::test_on_the_command_line",
     "tests/tasks/test_series_tasks.py::test_stopped_and_resumed_it_ends_bit_for_bit",
-    "tests/training/test_pretraining.py::test_on_the_command_line",
-    "tests/tasks/test_segmentation.py::test_words_steer_the_mask",
     "tests/tasks/test_segmentation.py::test_a_new_process_answers_the_same",
     # compiled networks
     "tests/encoders/test_encoders.py::test_grids_and_maps_are_the_same_when_compiled",
@@ -46,4 +43,23 @@ SLOW = (
     # benchmarks, small
     "tests/test_benchmarks.py::test_a_benchmark_runs",
     "tests/test_benchmarks.py::test_the_command_prints_a_table_and_writes_json",
+)
+LONG = (
+    "tests/test_examples.py::test_example_runs[captions]",
+    "tests/test_examples.py::test_example_runs[disease_risk]",
+    "tests/test_examples.py::test_example_runs[forecast]",
+    "tests/test_examples.py::test_example_runs[loan_risk]",
+    "tests/test_examples.py::test_example_runs[missing]",
+    "tests/test_examples.py::test_example_runs[poses]",
+    "tests/test_examples.py::test_example_runs[pretraining]",
+    "tests/test_examples.py::test_example_runs[segmentation]",
+    "tests/test_examples.py::test_example_runs[smart_home]",
+    "tests/test_examples.py::test_example_runs[transcription]",
+    "tests/tasks/test_transcription.py",
+    "tests/tasks/test_translation.py::test_words_are_mapped_and_their_order_is_reversed",
+    "tests/tasks/test_segmentation.py::test_words_steer_the_mask",
+    "tests/training/test_pretraining.py::test_on_the_command_line",
+    "tests/tasks/test_translation.py::test_chinese_becomes_english",
+    "tests/encoders/test_encoders.py::test_grids_and_maps_are_the_same_when_compiled[resnet]",
+    "tests/encoders/test_encoders.py::test_grids_and_maps_are_the_same_when_compiled[vit]",
 )
