@@ -198,10 +198,10 @@ class Task(nn.Module, ABC, Generic[Out]):
 
     @property
     def converses(self) -> bool:
-        """Whether its answers are words that come one after the other (``spoken``), to a question in its prompt column."""
+        """Whether it generates its answers piece by piece (``stream_answer``), to a question in its prompt column."""
         return False
 
-    def spoken(
+    def stream_answer(
         self, output: Out, *, most: int | None = None, drawing: tuple[float, float, int] | None = None, greedy: bool = False
     ) -> Iterator[str | bool]:
         """The answer to the single row of ``output``, piece by piece as it is generated; last, whether it ended by itself.

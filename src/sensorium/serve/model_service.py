@@ -24,7 +24,7 @@ from sensorium.serve.http_errors import RETRY_AFTER, RequestError
 from sensorium.serve.limits import Limits
 from sensorium.serve.memory import release_memory
 from sensorium.serve.request_budget import DecodingCost, RequestBudget
-from sensorium.streaming.chat_session import Wish, spoken
+from sensorium.streaming.chat_session import Wish, stream_answer
 from sensorium.streaming.stream_session import KINDS
 
 T = TypeVar("T")
@@ -161,7 +161,7 @@ class ModelService:
 
         def generate(sample: Sample) -> None:
             try:
-                put(_last(spoken(self.predictor, sample, task, wish), put, stopped))
+                put(_last(stream_answer(self.predictor, sample, task, wish), put, stopped))
             except Exception as error:  # raised again where the pieces are read
                 put(error)
 

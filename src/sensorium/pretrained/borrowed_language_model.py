@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sensorium.core.borrowed_weights import lent_folder, remember
+from sensorium.core.borrowed_weights import borrowed_folder, remember
 from sensorium.core.errors import ConfigError
 from sensorium.nn.lora import Lora, attach, takes
 from sensorium.pretrained.build_budget import outside_budget
@@ -16,8 +16,8 @@ SCALE = 2.0
 
 def parted(lm: str | None) -> tuple[str, str | None]:
     """Return the folder and the digest in ``lm``, ``FOLDER@SHA-256``; an empty folder is the stand-in."""
-    found = re.fullmatch(r"(.*)@([0-9a-f]{64})", lm or "", re.DOTALL)
-    return (lm or "", None) if found is None else (found[1], found[2])
+    match = re.fullmatch(r"(.*)@([0-9a-f]{64})", lm or "", re.DOTALL)
+    return (lm or "", None) if match is None else (match[1], match[2])
 
 
 def borrowed(lm: str | None, dtype: Dtype) -> LanguageModel:
@@ -27,7 +27,7 @@ def borrowed(lm: str | None, dtype: Dtype) -> LanguageModel:
     if not name:
         made = outside_budget(stand_in)
     else:
-        folder = lent_folder(name, digest, "--lm")
+        folder = borrowed_folder(name, digest, "--lm")
         made = outside_budget(lambda: load(folder, dtype))
         remember(made.digest, folder)
     if digest is not None and made.digest != digest:
