@@ -15,9 +15,7 @@ with TemporaryDirectory() as folder:
     table = sm.Table.read(tables["test"])
     for name, absent in (("the sound", "strip"), ("the line", "clip"), ("both", None)):
         part = table if absent is None else table.with_column(absent, [None] * len(table))
-        print(
-            f"word error rate of {name:<10} {model.evaluate(part).targets['transcript'].metrics['wer']:.3f}"
-        )
+        print(f"word error rate of {name:<10} {model.evaluate(part).targets['transcript'].metrics['wer']:.3f}")
     answer = model.predict(tables["test"])[0].targets["transcript"]
     print(f"{answer['value']!r}, probability {answer['confidence']:.2f}")
     for word in answer["words"]:

@@ -72,14 +72,17 @@ def test_boxes_elsewhere_do_not_fit_and_boxes_over_the_edge_are_told() -> None:
     modality = fitted(CELLS)
     on = np.array([20, 20], np.float32)
 
-    def said(cell: Any) -> tuple[str, str]:
+    def problem_and_note(cell: Any) -> tuple[str, str]:
         extent = modality.extent(cell)
         return modality.misfit(extent, on), modality.adjusted(extent, on)
 
-    assert said(CELLS[0]) == ("", "")
-    assert said([]) == ("", "")
-    assert said([[15, 3, 9, 8, "cat"]]) == ("", "a box passes the edge of its image by 4 pixels, and is cut there")
-    assert "do not lie on an image of 20 × 20 pixels" in said([[200, 3, 9, 8, "cat"]])[0]
+    assert problem_and_note(CELLS[0]) == ("", "")
+    assert problem_and_note([]) == ("", "")
+    assert problem_and_note([[15, 3, 9, 8, "cat"]]) == (
+        "",
+        "a box passes the edge of its image by 4 pixels, and is cut there",
+    )
+    assert "do not lie on an image of 20 × 20 pixels" in problem_and_note([[200, 3, 9, 8, "cat"]])[0]
     assert modality.extent([[1]]) is None
 
 

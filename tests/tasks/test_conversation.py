@@ -1,4 +1,4 @@
-"""A language model that is given senses: what tripped others, on tiny models of several families."""
+"""The conversation task on tiny language models of several families."""
 
 from __future__ import annotations
 
@@ -81,18 +81,18 @@ ANSWERS = ["w5", "w6 w7 w8", "w9 w1"]
 
 @pytest.mark.parametrize("kind", SPEAKING)
 def test_a_row_says_the_same_alone(kind: str) -> None:
-    """Padding changes nothing, windows and positions included: neither what is learnt nor what is said."""
+    """Padding changes neither losses nor answers, windows and positions included."""
     task, part = made(kind, beam=2), media(COUNTS)
     with torch.no_grad():
         together = inputs_of(task, QUESTIONS, {"photo": part})
         losses = task.loss(together, column(ANSWERS))
-        said = task.scored_answers(together)
+        answers = task.scored_answers(together)
         for i in range(3):
             one = part.map(lambda t, i=i: t[i : i + 1])
             one = replace(one, tokens=one.tokens[:, : max(COUNTS[i], 1)], mask=one.mask[:, : max(COUNTS[i], 1)])
             alone = inputs_of(task, QUESTIONS[i : i + 1], {"photo": one})
             assert task.loss(alone, column(ANSWERS[i : i + 1]))[0] == pytest.approx(float(losses[i]), abs=1e-4)
-            ((first, score), *_), ((same, other), *_) = said[i], task.scored_answers(alone)[0]
+            ((first, score), *_), ((same, other), *_) = answers[i], task.scored_answers(alone)[0]
             assert (first, score) == (same, pytest.approx(other, abs=1e-4))
 
 
@@ -100,15 +100,15 @@ def test_a_row_says_the_same_alone(kind: str) -> None:
 def test_padding_on_either_side_gives_the_same_logits(kind: str) -> None:
     task, part = made(kind), media(COUNTS)
     output = inputs_of(task, QUESTIONS, {"photo": part})
-    found = []
+    results = []
     for side in ("left", "right"):
         answers = task._answers(column(ANSWERS))
         counts = {"photo": COUNTS}
         rows = task.speech.rows.sequences(texts_of(output.question), counts, answers, torch.device("cpu"), side=side)
         vectors = task.speech.vectors(output, rows)
-        found.append(causal_lm.logits_at(task.lm.network, vectors, rows.sequences))
-    assert torch.equal(found[0][1], found[1][1])
-    torch.testing.assert_close(found[0][0], found[1][0], atol=2e-5, rtol=0)
+        results.append(causal_lm.logits_at(task.lm.network, vectors, rows.sequences))
+    assert torch.equal(results[0][1], results[1][1])
+    torch.testing.assert_close(results[0][0], results[1][0], atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kind", SPEAKING)
@@ -212,8 +212,8 @@ def test_media_lie_where_the_question_names_them() -> None:
         ids = task.speech.sequences(inputs_of(task, [question], parts), None).sequences
         return [i - first if i >= first else -1 for i in ids.ids[0][ids.mask[0]].tolist()]
 
-    def runs(found: list[int]) -> list[int]:
-        return [a for a, b in zip(found, [None, *found], strict=False) if a != b]
+    def runs(ids: list[int]) -> list[int]:
+        return [a for a, b in zip(ids, [None, *ids], strict=False) if a != b]
 
     assert runs(order("w1 <sound> w2 <photo> w3")) == [-1, 1, -1, 0, -1]
     assert runs(order("w1")) == [-1, 0, 1, -1], "before the question, in the order of the columns"
@@ -262,12 +262,12 @@ def test_a_template_without_a_system_gets_its_words_with_the_question(tmp_path: 
         checkpoints.write_word_tokeniser(folder, [f"w{i}" for i in range(36)], template)
         pieces = ChatTokeniser.of(Checkpoint(str(folder))).pieces(turns, ("photo",))
         words = ChatTokeniser.of(Checkpoint(str(folder)))
-        said = [
+        texts = [
             words.decode(piece.ids) if piece.stream is None else piece.stream
             for piece in pieces
             if piece.typed or piece.stream
         ]
-        assert [text for text in said if text] == ["w9", "w1", "photo"]
+        assert [text for text in texts if text] == ["w9", "w1", "photo"]
 
 
 def test_one_of_several_answers_with_probabilities() -> None:

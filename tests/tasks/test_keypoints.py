@@ -209,9 +209,12 @@ def test_damaged_points_are_named_and_missing(drawn: Tables, capsys: pytest.Capt
 
 
 def test_what_cannot_be_is_said_before_training(drawn: Tables) -> None:
-    for option, said in (("focus: tail", "no point named 'tail'"), ("flip_pairs: {head: tail}", "no point named 'tail'")):
+    for option, message in (
+        ("focus: tail", "no point named 'tail'"),
+        ("flip_pairs: {head: tail}", "no point named 'tail'"),
+    ):
         overrides = [*QUICK, f"model.tasks.points={{kind: keypoints, {option}}}"]
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             sm.fit(drawn["train"], target="points", overrides=overrides, quiet=True)
     with pytest.raises(ConfigError, match="cannot be averaged"):
         sm.fit(drawn["train"], target="points", overrides=[*QUICK, "model.fusion=late"], quiet=True)

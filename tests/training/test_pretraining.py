@@ -267,13 +267,13 @@ def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_the_gain_is_told_with_its_spread(base: Path, tmp_path: Path) -> None:
     train = rows(60, 3, label=True)
     train[0]["y"] = None
-    told = sm.gain(base, train, target="y", labels=[12, 100], seeds=2, streams=STREAMS, overrides=TINY)
-    assert list(told.scores) == [12]  # the table has not a hundred
-    assert set(told.scores[12]) == {"", "left", "right"}
-    assert all(len(one.scratch) == len(one.base) == 2 for one in told.scores[12].values())
-    assert told.test_rows == 18
-    assert json.loads(json.dumps(told.to_json())) == told.to_json()
-    assert "all streams" in told.text()
+    gain = sm.gain(base, train, target="y", labels=[12, 100], seeds=2, streams=STREAMS, overrides=TINY)
+    assert list(gain.scores) == [12]  # the table has not a hundred
+    assert set(gain.scores[12]) == {"", "left", "right"}
+    assert all(len(one.scratch) == len(one.base) == 2 for one in gain.scores[12].values())
+    assert gain.test_rows == 18
+    assert json.loads(json.dumps(gain.to_json())) == gain.to_json()
+    assert "all streams" in gain.text()
     with pytest.raises(DataError, match="labelled rows"):
         sm.gain(base, train, target="y", labels=[1000])
 

@@ -76,8 +76,8 @@ def read(cell: Any) -> str | list[str] | list[Message] | None:
             listed = json.loads(cell)
         except (ValueError, RecursionError):
             return cell
-        found = read(listed) if isinstance(listed, list) else None
-        return cell if found is None else found
+        parsed = read(listed) if isinstance(listed, list) else None
+        return cell if parsed is None else parsed
     if isinstance(cell, bool) or not isinstance(cell, (str, int, float, list, tuple)):
         return None
     if isinstance(cell, (str, int, float)):

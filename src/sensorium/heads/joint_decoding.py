@@ -39,7 +39,7 @@ class Emissions(Tensors):
         """Log-probabilities of the stream numbered ``i`` ``[B, T, V]``."""
         return self.logits[i].float().log_softmax(dim=2)
 
-    def heard(self, i: int) -> Tensor:
+    def present(self, i: int) -> Tensor:
         """Which rows have the stream numbered ``i`` ``[B]``."""
         return self.real[i].any(dim=1)
 
@@ -72,21 +72,21 @@ def candidates(output: Emissions, width: int, language: Language | None = None) 
         width: Width of the beam search; 1: the most probable alignment of each stream (greedy decoding).
         language: Scores of units after others, if any.
     """
-    found: list[Tensor] = []
+    sequences: list[Tensor] = []
     for i in range(len(output.logits)):
         logs = output.logs(i).clone()
         logs[:, :, UNKNOWN] = LOWEST  # nothing can be written for it
         best = best_path(logs, output.real[i])
         if width > 1:
             best = prefix_beam_search(logs, output.real[i], width, language)
-        found.append(_valid(best, output.heard(i)))
-    longest = max(ids.shape[2] for ids in found)
-    every = torch.cat([F.pad(ids, (0, longest - ids.shape[2])) for ids in found], dim=1)
-    score, heard = joint_scores(output, every)
-    streams = torch.stack([output.heard(i) for i in range(len(output.logits))]).sum(dim=0)
+        sequences.append(_valid(best, output.present(i)))
+    longest = max(ids.shape[2] for ids in sequences)
+    every = torch.cat([F.pad(ids, (0, longest - ids.shape[2])) for ids in sequences], dim=1)
+    score, present = joint_scores(output, every)
+    streams = torch.stack([output.present(i) for i in range(len(output.logits))]).sum(dim=0)
     if language is not None:
-        score = score + _spoken(every, language)
-    score = score.masked_fill(_repeated(every) | ~heard[:, None], LOWEST)
+        score = score + _language_score(every, language)
+    score = score.masked_fill(_repeated(every) | ~present[:, None], LOWEST)
     score = score.masked_fill((every < 0).any(dim=2), LOWEST)
     score, order = score.sort(dim=1, descending=True, stable=True)
     score, order = score[:, :width], order[:, :width]
@@ -106,18 +106,18 @@ def joint_scores(output: Emissions, ids: Tensor) -> tuple[Tensor, Tensor]:
         ids: ``[B, C, L]``, padded with 0; -1 where there is no sequence.
     """
     total = torch.zeros(ids.shape[:2], dtype=torch.float64, device=ids.device)
-    heard = torch.zeros(output.rows, dtype=torch.bool, device=ids.device)
+    present = torch.zeros(output.rows, dtype=torch.bool, device=ids.device)
     for i in range(len(output.logits)):
-        logs, real, own = output.logs(i), output.real[i], output.heard(i)
+        logs, real, own = output.logs(i), output.real[i], output.present(i)
         each = [log_likelihood(logs, real, ids[:, c].clamp(min=0)).double() for c in range(ids.shape[1])]
         total = total + torch.where(own[:, None], torch.stack(each, dim=1).clamp(min=LOWEST), 0.0)
-        heard |= own
-    return total, heard
+        present |= own
+    return total, present
 
 
-def _valid(best: Sequences, heard: Tensor) -> Tensor:
+def _valid(best: Sequences, present: Tensor) -> Tensor:
     """The ids of sequences ``[B, W, L]``; -1 where there is none."""
-    return best.ids.masked_fill(((best.score < LOWEST / 2) | ~heard[:, None])[..., None], -1)
+    return best.ids.masked_fill(((best.score < LOWEST / 2) | ~present[:, None])[..., None], -1)
 
 
 def _repeated(ids: Tensor) -> Tensor:
@@ -126,15 +126,15 @@ def _repeated(ids: Tensor) -> Tensor:
     return same.tril(diagonal=-1).any(dim=2)
 
 
-def _spoken(ids: Tensor, language: Language) -> Tensor:
+def _language_score(ids: Tensor, language: Language) -> Tensor:
     """What the language adds to whole sequences ``[B, C]``."""
     length = (ids > BLANK).sum(dim=2)
     total = torch.zeros(length.shape, dtype=torch.float64, device=ids.device)
     known = ids.clamp(min=0)
     for n in range(ids.shape[2] + 1):
         follow = language(known[:, :, : max(n, 1)], length.clamp(max=n))
-        here = known[:, :, n] if n < ids.shape[2] else torch.zeros_like(length)
+        unit = known[:, :, n] if n < ids.shape[2] else torch.zeros_like(length)
         # At 0, after the last unit: that it ends there.
-        added = follow.gather(2, here.masked_fill(length == n, 0)[..., None])[..., 0]
+        added = follow.gather(2, unit.masked_fill(length == n, 0)[..., None])[..., 0]
         total = total + torch.where(n <= length, added, 0.0)
     return total

@@ -165,7 +165,7 @@ def point_views(scorer: PointScorer) -> list[View]:
     for k, name in enumerate(scorer.names):
         own, limit = distance[known[:, k], k], within[known[:, k]]
         if len(own):
-            found = float((own <= limit).double().mean())
+            share = float((own <= limit).double().mean())
             high = float(own.quantile(0.9))
             rows.append(
                 {
@@ -173,7 +173,7 @@ def point_views(scorer: PointScorer) -> list[View]:
                     "mean error": float(own.mean()),
                     "median": float(own.median()),
                     "90 % below": high,
-                    "PCK": found,
+                    "PCK": share,
                     "rows": len(own),
                 }
             )

@@ -27,7 +27,7 @@ _NUMBERS = 8_000_000
 Flags = NDArray[np.bool_]
 
 
-class Found(NamedTuple):
+class BoxSet(NamedTuple):
     """Boxes of one picture, in pixels of the user's image, on the CPU.
 
     Args:
@@ -55,7 +55,7 @@ class Matches(NamedTuple):
     true: NDArray[np.int64]
 
 
-def matched(answer: Found, truth: Found, classes: int) -> Matches:
+def matched(answer: BoxSet, truth: BoxSet, classes: int) -> Matches:
     """Match the boxes of an answer with the true ones as COCO does, the surest first.
 
     An answer takes the true box of its class that it overlaps most and that no surer one took. Boxes to be ignored may be
@@ -147,7 +147,7 @@ class DetectionScorer(Scorer[dict[str, Tensor]]):
         super().__init__()
         self.classes, self.threshold = list(classes), threshold
 
-    def kept_of(self, pairs: Sequence[tuple[Found, Found]]) -> Kept:
+    def kept_of(self, pairs: Sequence[tuple[BoxSet, BoxSet]]) -> Kept:
         """What is kept of rows: of each box its score, its class (-1: none) and the bits of its matches.
 
         Args:
@@ -164,7 +164,7 @@ class DetectionScorer(Scorer[dict[str, Tensor]]):
         bits = 1 << np.arange(len(AREAS) * len(THRESHOLDS), dtype=np.int64)
         for row, (answer, truth) in enumerate(pairs):
             first = answer.scores.argsort(descending=True, stable=True)[:MOST]
-            answer = Found(answer.boxes[first], answer.classes[first], answer.scores[first])
+            answer = BoxSet(answer.boxes[first], answer.classes[first], answer.scores[first])
             matches, count = matched(answer, truth, classes), len(first)
             kept["scores"][row, :count] = answer.scores
             kept["classes"][row, :count] = answer.classes.to(torch.int16)

@@ -89,7 +89,7 @@ class Messages(Modality):
 
     def decode(self, value: Array) -> str | list[Any]:
         """Return the text, the texts or the turns (as mappings) of the bytes ``value``."""
-        found = unpack(bytes(int(i) & 255 for i in value))
-        if isinstance(found, str):
-            return found
-        return [{"role": m.role, "content": m.text} if isinstance(m, Message) else m for m in found]
+        content = unpack(bytes(int(i) & 255 for i in value))
+        if isinstance(content, str):
+            return content
+        return [{"role": m.role, "content": m.text} if isinstance(m, Message) else m for m in content]

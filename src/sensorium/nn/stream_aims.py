@@ -113,12 +113,12 @@ def _cells_apart(layout: Row, data: Tensor, mask: Tensor | None) -> Tensor:
     real = torch.ones_like(data, dtype=torch.bool) if mask is None else mask
     columns = []
     for i, n in enumerate(layout.cardinalities):
-        cell, there = data[:, i], real[:, i]
+        cell, filled = data[:, i], real[:, i]
         if n == 0:
-            columns.append(cell.masked_fill(~there, torch.nan).unsqueeze(1))
+            columns.append(cell.masked_fill(~filled, torch.nan).unsqueeze(1))
             continue
         code = cell.nan_to_num(0.0).long()
-        known = there & (code > 0)
+        known = filled & (code > 0)
         apart = F.one_hot((code - 1).clamp(min=0) % _codes(n), _codes(n)).to(data)
         columns.append(apart.masked_fill(~known.unsqueeze(1), torch.nan))
     return torch.cat(columns, dim=1)

@@ -26,9 +26,9 @@ from sensorium.heads.sentence_scorer import SentenceScorer
 from sensorium.heads.sentence_views import sentence_views
 from sensorium.nn.lora import Lora
 from sensorium.nn.projector import Kind, Projector
+from sensorium.pretrained.borrowed_language_model import borrowed, parted, updated
 from sensorium.pretrained.chat_rows import ChatRows, filled, replies, reply, texts_of
 from sensorium.pretrained.language_model import Dtype, LanguageModel, save_merged
-from sensorium.pretrained.borrowed_language_model import borrowed, parted, updated
 from sensorium.pretrained.speech import ChatInputs, Decoding, ScoredAnswers, Speech
 
 BLIND = "without media"
@@ -52,8 +52,8 @@ class Conversation(Task[ChatInputs]):
     question without media, with those of another row, and of the best constant answer. In the stage ``instruct`` also the
     perplexity of the questions as plain texts, now and before training: what was forgotten.
 
-    Output: ``ChatInputs``, question and media. Target: bytes ``[B, N]``, several right answers in a list: the most frequent one
-    is learnt. Loss: the mean negative log-likelihood of a token of the answer. Sources: Liu et al. 2023,
+    Output: ``ChatInputs``, question and media. Target: bytes ``[B, N]``, several right answers in a list: the most
+    frequent one is learnt. Loss: the mean negative log-likelihood of a token of the answer. Sources: Liu et al. 2023,
     https://arxiv.org/abs/2304.08485; Hu et al. 2021, https://arxiv.org/abs/2106.09685 (low-rank update).
 
     Args:

@@ -218,9 +218,11 @@ class Pretraining(Task[Learnt]):
         errors, known = self._errors(output, self.target(batch))
         whole = errors.sum(dim=1) / known.sum(dim=1).clamp(min=1)
         answers: list[Answer] = []
-        for i, (value, each, there) in enumerate(zip(whole.tolist(), errors.tolist(), known.tolist(), strict=True)):
-            answer: Answer = {"value": value if any(there) else None}
-            answer["errors"] = {name: each[s] for s, name in enumerate(self.names) if there[s]}
+        for i, (value, each, present_streams) in enumerate(
+            zip(whole.tolist(), errors.tolist(), known.tolist(), strict=True)
+        ):
+            answer: Answer = {"value": value if any(present_streams) else None}
+            answer["errors"] = {name: each[s] for s, name in enumerate(self.names) if present_streams[s]}
             if self.contrast > 0:
                 unit, present = output.sides.vectors[i], output.sides.present[i]
                 answer["similarities"] = {

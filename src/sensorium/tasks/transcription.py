@@ -190,16 +190,18 @@ class Transcription(Task[Emissions]):
 
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Emissions:
         steer = None if self.steer is None else self.steer(fused.pooled)
-        said = [head(streams[name], steer) for name, head in zip(self.on, self.heads, strict=True)]
-        return Emissions(tuple(logits for logits, _ in said), tuple(real for _, real in said), self.occurs(fused.pooled))
+        outputs = [head(streams[name], steer) for name, head in zip(self.on, self.heads, strict=True)]
+        return Emissions(
+            tuple(logits for logits, _ in outputs), tuple(real for _, real in outputs), self.occurs(fused.pooled)
+        )
 
     def _log_likelihoods(self, output: Emissions, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean log-likelihood of a unit of ``ids`` under each stream ``[B, S]``, and which streams tell it: those that
-        the row has and into which the transcript fits."""
+        """The mean log-likelihood of a unit of ``ids`` under each stream ``[B, S]``, and the mask of valid streams: those
+        that the row has and into which the transcript fits."""
         length = (ids != BLANK).sum(dim=1).clamp(min=1)
         each = torch.stack([log_likelihood(output.logs(i), output.real[i], ids) for i in range(len(self.on))], dim=1)
-        tells = torch.stack([output.heard(i) for i in range(len(self.on))], dim=1) & each.isfinite()
-        return torch.where(tells, each, 0.0) / length[:, None], tells
+        valid = torch.stack([output.present(i) for i in range(len(self.on))], dim=1) & each.isfinite()
+        return torch.where(valid, each, 0.0) / length[:, None], valid
 
     @property
     def chance(self) -> float:
@@ -210,8 +212,8 @@ class Transcription(Task[Emissions]):
         ids = self._ids(target)
         if output.constant is not None:
             return _different(ids, output.constant) * -self.chance
-        each, tells = self._log_likelihoods(output, ids)
-        count = tells.sum(dim=1)
+        each, valid = self._log_likelihoods(output, ids)
+        count = valid.sum(dim=1)
         loss = torch.where(count > 0, -each.sum(dim=1) / count.clamp(min=1), -self.chance)
         if self.occurrence:
             present = torch.zeros_like(output.occurs).scatter(1, ids, 1.0)
@@ -224,8 +226,8 @@ class Transcription(Task[Emissions]):
         ids = self._ids(target)
         if output.constant is not None:
             return _different(ids, output.constant) * -self.chance
-        each, tells = self._log_likelihoods(output, ids)
-        return torch.where(tells.any(dim=1), -each.sum(dim=1) / tells.sum(dim=1).clamp(min=1), -self.chance)
+        each, valid = self._log_likelihoods(output, ids)
+        return torch.where(valid.any(dim=1), -each.sum(dim=1) / valid.sum(dim=1).clamp(min=1), -self.chance)
 
     # ── answers ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -295,8 +297,8 @@ class Transcription(Task[Emissions]):
         ids = self._answered[1].expand(output.rows, -1)
         if output.constant is not None:
             return torch.full_like(output.occurs[:, 0], self.chance)
-        each, tells = self._log_likelihoods(output, ids)
-        return torch.where(tells, each.clamp(min=IMPROBABLE), self.chance).mean(dim=1)
+        each, valid = self._log_likelihoods(output, ids)
+        return torch.where(valid, each.clamp(min=IMPROBABLE), self.chance).mean(dim=1)
 
     def question(self, of: Emissions) -> list[str]:
         return [f"mean log-likelihood of a unit of {text!r}" for text, _ in self.texts(of)]

@@ -109,8 +109,8 @@ def _text(chat: Any, draw: random.Random) -> tuple[list[int], int]:
         shown = [draw.choice((colour, shape)) for _ in range(draw.randint(4, 16))] + [colour, shape]
         draw.shuffle(shown)
         shown += [tone] * draw.randint(1, 8)
-    said = " ".join(shown) + "\n" + question if shown else question
-    ids = [i for piece in chat.pieces([Message("user", said)], ()) for i in piece.ids]
+    prompt = " ".join(shown) + "\n" + question if shown else question
+    ids = [i for piece in chat.pieces([Message("user", prompt)], ()) for i in piece.ids]
     ending = [*chat.answer(answer), chat.end]
     return [*ids, *ending], len(ending)
 

@@ -81,8 +81,8 @@ class Base:
         columns: dict[str, Spec] = dict(plan.columns)
         for own, of in self._named_pairs().items():
             for name, column in self._columns(own, of).items():
-                said = columns.get(name, {})
-                options: dict[str, Any] = {"kind": said} if isinstance(said, str) else dict(said)
+                declared = columns.get(name, {})
+                options: dict[str, Any] = {"kind": declared} if isinstance(declared, str) else dict(declared)
                 if name in taken or options.get("role", "input") not in INPUTS or not table.has(column.of or name):
                     continue
                 if "kind" in options and options["kind"] != column.spec["kind"]:

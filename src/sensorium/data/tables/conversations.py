@@ -113,7 +113,7 @@ def _placed(
         if turn.role != "user":
             turns.append(turn)
         elif isinstance(content, str):
-            turns.append(Message(turn.role, _MARK.sub(lambda found: place(found[1]), content)))
+            turns.append(Message(turn.role, _MARK.sub(lambda match: place(match[1]), content)))
         else:
             parts = [
                 str(part["text"]) if part["type"] == "text" else place(*_reference(part, source, number))
