@@ -36,7 +36,7 @@ class PaddedSequences:
 def pad_sequences(
     rows: Sequence[Sequence[int]], learnt: Sequence[Sequence[bool]], device: torch.device, side: Side = "left"
 ) -> PaddedSequences:
-    """Return the sequences ``rows`` of token ids, padded on one ``side``, on ``device``; ``learnt`` as in ``PaddedSequences``."""
+    """Return ``rows`` of token ids, padded on one ``side``, on ``device``; ``learnt`` as in ``PaddedSequences``."""
     longest = max(map(len, rows), default=0)
     ids = torch.zeros((len(rows), longest), dtype=torch.long)
     mask, known = torch.zeros_like(ids, dtype=torch.bool), torch.zeros_like(ids, dtype=torch.bool)
