@@ -21,7 +21,7 @@ SLOW = (
     "tests/test_plugins.py::test_two_processes_train_and_score_them",
     "tests/test_stopped.py::test_interrupt_ends_all_prediction_processes",
     # whole trainings
-    "tests/tasks/test_conversation.py::test_senses_inform_the_answers",
+    "tests/tasks/test_conversation.py::test_media_inform_the_answers",
     "tests/test_components.py::test_every_option_is_live[tasks/conversation]",
     "tests/test_examples.py::test_example_runs",
     "tests/test_examples.py::test_demo_tells_its_story",
@@ -32,7 +32,7 @@ SLOW = (
     "tests/tasks/test_transcription.py",
     "tests/tasks/test_translation.py::test_words_are_mapped_and_their_order_is_reversed",
     "tests/tasks/test_survival.py::test_on_the_command_line",
-    "tests/tasks/test_series_tasks.py::test_stopped_and_resumed_it_ends_bit_for_bit",
+    "tests/tasks/test_series_tasks.py::test_stopped_training_resumes_bit_identically",
     "tests/training/test_pretraining.py::test_on_the_command_line",
     "tests/tasks/test_segmentation.py::test_words_steer_the_mask",
     "tests/tasks/test_segmentation.py::test_a_new_process_answers_the_same",

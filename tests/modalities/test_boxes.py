@@ -68,7 +68,7 @@ def test_a_wrong_way_of_writing_is_doubted() -> None:
     assert any("relative" in doubt for doubt in fitted([[[0.1, 0.1, 0.2, 0.2, "a"]]], units="pixels").doubts)
 
 
-def test_boxes_elsewhere_do_not_fit_and_boxes_over_the_edge_are_told() -> None:
+def test_boxes_off_the_image_are_refused_and_boxes_over_its_edge_are_noted() -> None:
     modality = fitted(CELLS)
     on = np.array([20, 20], np.float32)
 

@@ -60,7 +60,7 @@ def test_all_ways_of_writing_are_the_same_points(cell: Any) -> None:
         (3, "no list"),
     ],
 )
-def test_damaged_cells_are_refused_in_words(cell: Any, message: str) -> None:
+def test_damaged_cells_are_refused(cell: Any, message: str) -> None:
     with pytest.raises(CellError, match=message):
         read_keypoints(cell)
 

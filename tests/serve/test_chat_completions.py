@@ -134,7 +134,7 @@ def test_a_seed_gives_the_same_words(client: Any) -> None:
         ),
     ],
 )
-def test_bad_requests_are_told_why(server: Any, body: dict[str, Any], problem: str) -> None:
+def test_bad_requests_name_the_problem(server: Any, body: dict[str, Any], problem: str) -> None:
     answer = server.post("/v1/chat/completions", json=body)
     assert 400 <= answer.status_code < 500
     assert problem in answer.json()["error"]["problem"]

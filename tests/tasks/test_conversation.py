@@ -80,7 +80,7 @@ ANSWERS = ["w5", "w6 w7 w8", "w9 w1"]
 
 
 @pytest.mark.parametrize("kind", SPEAKING)
-def test_a_row_says_the_same_alone(kind: str) -> None:
+def test_answers_do_not_depend_on_the_batch(kind: str) -> None:
     """Padding changes neither losses nor answers, windows and positions included."""
     task, part = made(kind, beam=2), media(COUNTS)
     with torch.no_grad():
@@ -140,7 +140,7 @@ def test_the_cache_changes_nothing(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SPEAKING)
-def test_media_are_as_loud_as_words_are_where_they_arrive(kind: str) -> None:
+def test_media_vectors_have_the_scale_of_word_embeddings(kind: str) -> None:
     """Gemma multiplies the embeddings of its table by the root of the width."""
     task = made(kind)
     fresh = build("tasks", {"kind": "conversation", "lm": str(tiny(kind))}, task.goal, DIM)
@@ -150,7 +150,7 @@ def test_media_are_as_loud_as_words_are_where_they_arrive(kind: str) -> None:
     assert float(loud) == pytest.approx(float(received), rel=0.02)
 
 
-def test_the_token_that_pads_is_learnt_where_it_ends() -> None:
+def test_an_end_token_that_also_pads_is_learnt() -> None:
     task = made("llama")
     settings = Checkpoint(str(tiny("llama"))).json("tokenizer_config.json")
     assert settings["pad_token"] == settings["eos_token"]
@@ -203,7 +203,7 @@ def test_a_long_question_is_cut_and_media_never_are() -> None:
         small.speech.sequences(inputs_of(small, ["w1"], {"photo": part}), small._answers(column(["w5"])))
 
 
-def test_media_lie_where_the_question_names_them() -> None:
+def test_media_are_placed_where_the_question_names_them() -> None:
     task = made("llama", ("photo", "sound"))
     parts = {"photo": media([2]), "sound": media([3], seed=1)}
     first = task.lm.rows
@@ -416,7 +416,7 @@ def test_a_real_language_model_goes_on_with_its_story() -> None:
     assert right < wrong - 1
 
 
-def test_senses_inform_the_answers(tmp_path: Path) -> None:
+def test_media_inform_the_answers(tmp_path: Path) -> None:
     """A language model that read texts with words in the place of media, then learnt to see on 160 rows."""
     tiny_language_model.write(tmp_path / "tiny", steps=160)
     train = tiny_language_model.table(tmp_path / "train", 160, 1, sound=False)

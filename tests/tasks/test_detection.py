@@ -261,7 +261,7 @@ def test_files_of_yolo_and_empty_ones_are_targets(
     assert all(one["box"][0] + one["box"][2] <= wide + 0.02 for one in boxes), "answers are in pixels"
 
 
-def test_what_cannot_be_is_said_before_training(drawn: dict[str, Path]) -> None:
+def test_invalid_setups_are_refused_before_training(drawn: dict[str, Path]) -> None:
     options: dict[str, Any] = {"task": "detection", "overrides": QUICK, "quiet": True}
     with pytest.raises(ConfigError, match="no class named 'cat'"):
         sm.fit(drawn["train"], options={"focus": "cat"}, ignore=["note"], **options)
@@ -269,7 +269,7 @@ def test_what_cannot_be_is_said_before_training(drawn: dict[str, Path]) -> None:
         sm.fit([{"size": i * i / 7, "boxes": [[1, 2, 3, 4, "a"]]} for i in range(30)], target="boxes", quiet=True)
 
 
-def test_the_vector_of_a_row_says_which_thing_is_meant() -> None:
+def test_the_row_vector_selects_the_object() -> None:
     """Two squares, a red and a blue one: only the vector tells which of them has a box."""
     rng = np.random.default_rng(0)
     pictures = torch.zeros(192, 3, 32, 32)

@@ -208,7 +208,7 @@ def test_damaged_points_are_named_and_missing(drawn: Tables, capsys: pytest.Capt
     assert model.evaluate(rows).targets["points"].rows == len(rows) - 2
 
 
-def test_what_cannot_be_is_said_before_training(drawn: Tables) -> None:
+def test_invalid_setups_are_refused_before_training(drawn: Tables) -> None:
     for option, message in (
         ("focus: tail", "no point named 'tail'"),
         ("flip_pairs: {head: tail}", "no point named 'tail'"),

@@ -94,7 +94,7 @@ def rows_of(kind: str, run: Path, source: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_stopped_and_resumed_it_ends_bit_for_bit(
+def test_stopped_training_resumes_bit_identically(
     kind: str, fits: Any, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sensorium.training.callbacks import Checkpoint

@@ -52,7 +52,7 @@ def started(base: Path, **options: Any) -> Any:
     return sm.fit(rows(30, 1, label=True), target="y", init=base, **arguments | options)
 
 
-def test_the_base_tells_what_it_learnt(base: Path) -> None:
+def test_the_base_reports_what_it_learnt(base: Path) -> None:
     trained = sm.load(base)
     record = trained.history[-1]
     assert {"train_pretraining", "valid_loss_pretraining", "valid_explained_pretraining"} <= set(record)
@@ -264,7 +264,7 @@ def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert recipe.init.streams == {"left": "left"}
 
 
-def test_the_gain_is_told_with_its_spread(base: Path, tmp_path: Path) -> None:
+def test_the_gain_is_reported_with_its_spread(base: Path, tmp_path: Path) -> None:
     train = rows(60, 3, label=True)
     train[0]["y"] = None
     gain = sm.gain(base, train, target="y", labels=[12, 100], seeds=2, streams=STREAMS, overrides=TINY)
@@ -278,7 +278,7 @@ def test_the_gain_is_told_with_its_spread(base: Path, tmp_path: Path) -> None:
         sm.gain(base, train, target="y", labels=[1000])
 
 
-def test_a_loss_beyond_the_spread_is_told() -> None:
+def test_a_loss_beyond_the_spread_is_reported() -> None:
     worse = Gain(
         "y", "accuracy", True, 9, 2, {5: {"": Scores([0.9, 0.8], [0.5, 0.6]), "a": Scores([0.5, 0.7], [0.6, 0.6])}}
     )
