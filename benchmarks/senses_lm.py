@@ -1,4 +1,4 @@
-"""``python -m benchmarks.senses_lm DATA [--seeds 1]``: a small language model is given eyes and ears.
+"""``python -m benchmarks.senses_lm DATA [--seeds 1]``: a small language model learns to use pictures and sounds.
 
 Questions about pictures (``easy_vqa``), spoken digits (``av_digits``) and words alone, in one table. The language model
 (Llama, 4 layers of width 128) is first trained on texts in which words stand where media will lie, made of the training

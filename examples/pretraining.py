@@ -1,4 +1,4 @@
-"""Pretraining on rows without labels, then a model of few labelled ones; and what it brought.
+"""Pretraining on rows without labels, then a model of few labelled ones, and its gain.
 
 The data are synthetic: two sensors that hear the same event, each in its own way. Few events have a name.
 """

@@ -143,11 +143,11 @@ def test_a_base_that_does_not_fit_is_refused_in_words(base: Path, tmp_path: Path
         ({"init_streams": {"left": "middle"}}, "no stream named 'middle'"),
         ({"init_streams": {"centre": "left"}}, "no stream named 'centre'"),
         ({"columns": {"a0": "text"}}, "read"),
-        ({"ignore": ["a1"]}, "lacking here: a1"),
+        ({"ignore": ["a1"]}, "only in the base: a1"),
     ):
         with pytest.raises(ConfigError, match=words):
             started(base, **options)
-    with pytest.raises(ConfigError, match="no stream is called like one of the base"):
+    with pytest.raises(ConfigError, match="no stream has the name of one of the base"):
         sm.fit(few, target="y", ignore=[f"b{i}" for i in range(2)], init=base, overrides=TINY, quiet=True)
     with pytest.raises(ArtifactError, match="no such folder"):
         started(tmp_path / "nothing")

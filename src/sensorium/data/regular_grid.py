@@ -216,7 +216,7 @@ def calendar_of(one: OnGrid, windows: Windows, clock: Clock, first: int, after: 
 
 
 def _gaps(series: Sequence[OnGrid], windows: Windows, table: Table) -> list[str]:
-    """What there is to say about steps without a reading."""
+    """Notes about steps without a reading."""
     count = len(windows.target)
     cut = [one.values[: one.known_until(count), :count] for one in series]
     missing, steps = sum(int(np.isnan(part).any(axis=1).sum()) for part in cut), sum(map(len, cut))

@@ -56,7 +56,7 @@ def make(
         seed: Random seed.
         holes: The share of sounds, pictures and transcripts that are missing.
         test: The share of rows in ``test.csv``.
-        noise: Deviation of the white noise in the sounds and pictures of ``test.csv``; 1 is as loud as the words.
+        noise: Deviation of the white noise in the sounds and pictures of ``test.csv``; 1 is the level of the words.
 
     Returns:
         The paths of the tables by name; one without rows is not written.

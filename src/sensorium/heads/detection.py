@@ -29,7 +29,7 @@ class BoxWriter(Protocol):
 
 @torch.no_grad()
 def peak_boxes(heat: Tensor, sides: Tensor, of: tuple[int, int], overlap: float) -> list[BoxSet]:
-    """Return the boxes at the peaks of each row's map, the surest first, in pixels of the prepared image.
+    """Return the boxes at the peaks of each row's map, the most confident first, in pixels of the prepared image.
 
     Args:
         heat: Log-odds of a centre ``[B, K, h, w]``.
@@ -53,7 +53,7 @@ def peak_boxes(heat: Tensor, sides: Tensor, of: tuple[int, int], overlap: float)
 
 
 def in_user_pixels(detections: BoxSet, image: Field | None, row: int, of: tuple[int, int]) -> BoxSet:
-    """Return boxes in pixels of the user's image, cut at its edges; those without an area there are left out.
+    """Return boxes in pixels of the user's image, cropped at its edges; boxes without an area are left out.
 
     Args:
         detections: Boxes in pixels of the prepared image.

@@ -97,7 +97,7 @@ class ShownScorer(DetectionScorer):
 
 
 def certainty(answered: Tensor, every: Tensor) -> float:
-    """Return how certain an answer is, from 0 to 1: the mean score of its boxes; without any, that there is none.
+    """Return the confidence of an answer, from 0 to 1: the mean score of its boxes; without any, that the image has none.
 
     Args:
         answered: Scores of the answered boxes.
@@ -172,13 +172,13 @@ score of {scorer.threshold:g} or more."
     )
     views: list[View] = [Table("per_class", "Each class", note, rows=rows)]
     if curves:
-        caption = "At an IoU of .5, from the surest box on."
+        caption = "At an IoU of .5, from the most confident box on."
         views.append(Lines("precision_recall", "Precision and recall", caption, lines=curves, x="recall", y="precision"))
     if isinstance(scorer, ShownScorer):
         for sort, examples in scorer.examples.items():
             pictures = [Picture(one.picture, one.caption) for one in examples]
             if pictures:
                 name = sort.lower().replace(" ", "_")
-                caption = "Left the true boxes, right those answered, a colour for each class."
+                caption = "Left the true boxes, right the answered ones, a colour for each class."
                 views.append(Gallery(name, f"{sort} images", caption, pictures=pictures))
     return views

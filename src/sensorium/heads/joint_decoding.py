@@ -16,7 +16,7 @@ UNKNOWN = 1
 
 @dataclass(frozen=True)
 class Emissions(Tensors):
-    """What each stream says along its own time, or a transcript that is already known.
+    """Logits of each stream along its own time, or a transcript that is already known.
 
     Args:
         logits: Of each stream ``[B, T, V]``; 0 is the blank.
@@ -50,9 +50,9 @@ class Candidates:
 
     Args:
         ids: ``[B, C, L]``, padded with 0.
-        score: Log probability, summed over the streams, with what the language adds ``[B, C]``; ``LOWEST`` or less where
-            there are no more.
-        confidence: ``[B, C]``: the probability of the transcript; where several streams or a language were asked, its
+        score: Log probability, summed over the streams, with the score of the language model ``[B, C]``;
+            ``LOWEST`` or less where there are no more.
+        confidence: ``[B, C]``: the probability of the transcript; where there are several streams or a language model, its
             share among the candidates.
     """
 
@@ -65,10 +65,10 @@ def candidates(output: Emissions, width: int, language: Language | None = None) 
     """Return the best transcripts of each row of ``output``, ``width`` or fewer.
 
     The best sequences of each stream are found on its own; each is then scored by every stream that the row has. Streams
-    are taken to say the same words independently of each other, at any times.
+    are assumed to emit the same words independently of each other, at any times.
 
     Args:
-        output: What the streams say.
+        output: The emissions of the streams.
         width: Width of the beam search; 1: the most probable alignment of each stream (greedy decoding).
         language: Scores of units after others, if any.
     """
@@ -102,7 +102,7 @@ def joint_scores(output: Emissions, ids: Tensor) -> tuple[Tensor, Tensor]:
     any ``[B]``.
 
     Args:
-        output: What the streams say.
+        output: The emissions of the streams.
         ids: ``[B, C, L]``, padded with 0; -1 where there is no sequence.
     """
     total = torch.zeros(ids.shape[:2], dtype=torch.float64, device=ids.device)
@@ -121,20 +121,20 @@ def _valid(best: Sequences, present: Tensor) -> Tensor:
 
 
 def _repeated(ids: Tensor) -> Tensor:
-    """Which sequences ``[B, C]`` stand earlier in their row already."""
+    """Which sequences ``[B, C]`` are repeated from earlier in their row."""
     same = (ids[:, :, None] == ids[:, None]).all(dim=3)  # [B, C, C]
     return same.tril(diagonal=-1).any(dim=2)
 
 
 def _language_score(ids: Tensor, language: Language) -> Tensor:
-    """What the language adds to whole sequences ``[B, C]``."""
+    """The score of complete sequences under the language model ``[B, C]``."""
     length = (ids > BLANK).sum(dim=2)
     total = torch.zeros(length.shape, dtype=torch.float64, device=ids.device)
     known = ids.clamp(min=0)
     for n in range(ids.shape[2] + 1):
         follow = language(known[:, :, : max(n, 1)], length.clamp(max=n))
         unit = known[:, :, n] if n < ids.shape[2] else torch.zeros_like(length)
-        # At 0, after the last unit: that it ends there.
+        # At 0, after the last unit: the end of the sequence.
         added = follow.gather(2, unit.masked_fill(length == n, 0)[..., None])[..., 0]
         total = total + torch.where(n <= length, added, 0.0)
     return total

@@ -205,7 +205,7 @@ def with_points(
         picture: In grey ``[h, w]``.
         answered: Places in its pixels ``[K, 2]``, drawn as crosses.
         true: True places, drawn as circles; None: without.
-        known: Which true places there are ``[K]``.
+        known: Which places are labelled ``[K]``.
     """
     times = max(1, round(LEAST_SIDE / max(picture.shape)))
     canvas = np.repeat(picture.repeat(times, axis=0).repeat(times, axis=1)[..., None], 3, axis=2)

@@ -1,4 +1,4 @@
-"""When each word of a transcript is said, or where it is written."""
+"""The time of each word of a transcript, or its place along a line."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def timed_words(
     the recording (steps of a series, pixels along a line); without a frame they are shares of the whole.
 
     Args:
-        output: What the streams say.
+        output: The emissions of the streams.
         ids: The transcript of each row ``[B, L]``, padded with 0.
         streams: Names of the streams in ``output``.
         pieces: What each id spells.

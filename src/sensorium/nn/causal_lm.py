@@ -49,13 +49,13 @@ def pad_sequences(
 def embedded(
     embedding: nn.Module, rows: int, sequences: PaddedSequences, media: Mapping[int, tuple[Tensor, Tensor]]
 ) -> Tensor:
-    """Return what the language model receives ``[B, T, H]``: word embeddings, and ``media`` where they are laid.
+    """Return the inputs of the language model ``[B, T, H]``: word embeddings, and ``media`` at their places.
 
     Args:
         embedding: The layer of words.
         rows: The number of words, and the id of the first place that is none.
         sequences: The sequences.
-        media: By id, vectors ``[B, N, H]`` and which are real ``[B, N]``; the id stands as often in a row as it has real
+        media: By id, vectors ``[B, N, H]`` and which are real ``[B, N]``; the id occurs as often in a row as it has real
             ones, or not at all.
     """
     vectors: Tensor = embedding(sequences.ids.masked_fill(sequences.ids >= rows, 0))
@@ -69,7 +69,7 @@ def embedded(
 
 
 def takes_places(network: nn.Module) -> bool:
-    """Whether ``network`` takes positions: those that have none encode distances alone."""
+    """Whether ``network`` takes positions; networks that encode only distances do not."""
     return "position_ids" in inspect.signature(network.forward).parameters
 
 
@@ -93,13 +93,13 @@ def logits_at(network: nn.Module, vectors: Tensor, sequences: PaddedSequences) -
 
 @dataclass(frozen=True)
 class LmCache:
-    """What a language model remembers of the sequences so far.
+    """The state of a language model after the sequences so far.
 
     Args:
         held: Keys and values, as transformers holds them; changed in place.
         mask: The real tokens ``[R, T]``.
         place: The position of the next token ``[R]``.
-        ahead: The logits of the first token ``[R, V]``, until they are asked for.
+        ahead: The logits of the first token ``[R, V]``, until they are read.
     """
 
     held: Any
@@ -152,7 +152,7 @@ class LmStep:
             return cache.ahead, replace(cache, ahead=None)
         mask = torch.cat([cache.mask, torch.ones_like(cache.mask[:, :1])], dim=1)
         places = {"position_ids": cache.place[:, None]} if self._places else {}
-        # A sequence that is over goes on with its end token, and nobody looks at it.
+        # A finished sequence continues with its end token; its output is not read.
         rows = int(self.network.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
         words = torch.where(tokens >= rows, self.ends[0], tokens)
         held = {self._cache: cache.held}

@@ -17,7 +17,7 @@ BINS: dict[int, tuple[int, ...]] = {1: (32,), 2: (16, 16), 3: (4, 8, 8)}
 LARGEST = 4096
 """Numbers in the summary of a grid, at most, unless its channels alone are more."""
 BUCKETS, CODES = 1024, 64
-"""Ids whose occurrence is counted separately, and codes of a category that are told apart, at most."""
+"""Maximum number of ids that are counted separately, and of distinguished codes of a category."""
 
 
 def sections(layout: Layout) -> list[int]:

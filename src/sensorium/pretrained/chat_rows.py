@@ -63,7 +63,7 @@ class ChatRows:
         words: Tokeniser and template of the language model.
         streams: The streams that are laid, in order.
         vocabulary: The number of ids of the language model; that of stream ``i`` is ``vocabulary + i``.
-        system: What the system says before each conversation that has no system's turn; empty: nothing.
+        system: The system message of conversations without one; empty: none.
         ask: The question of rows that have none.
         earlier: Whether earlier turns of the assistant are learnt.
         longest: Maximum number of tokens of a sequence.

@@ -16,7 +16,7 @@ from sensorium.pretrained.checkpoint import Checkpoint
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# What is said is not shown to the template, but a place for it: characters of the private use area.
+# The template gets placeholders instead of the content: characters of the private use area.
 _HOLE = re.compile("\ue000([0-9]+)\ue001")
 _NAMES = {"user": "Question", "assistant": "Answer", "system": "Instruction"}
 
@@ -28,8 +28,8 @@ class Piece:
     Args:
         ids: Token ids; empty for a medium.
         learnt: By token, whether it is a part of an answer, or ends one.
-        stream: The stream that is laid here instead.
-        typed: Whether it is said rather than written by the template: it may be cut where a conversation is too long.
+        stream: The stream that is inserted instead.
+        typed: Whether it is content rather than part of the template: it may be cut where a conversation is too long.
     """
 
     ids: tuple[int, ...] = ()
@@ -177,8 +177,8 @@ class ChatTokeniser:
 
         Args:
             messages: The turns. Those of the assistant are learnt, each with its end.
-            streams: The streams of the row, in order. Each is laid where a user's turn first names it, ``<photo>``; those
-                that no turn names before the first user's turn, in order.
+            streams: The streams of the row, in order. Each is inserted where a user's turn first names it, ``<photo>``;
+                those that no turn names before the first user's turn, in order.
         """
         holes = [Message(m.role, f"\ue000{i}\ue001") for i, m in enumerate(messages)]
         parts = _HOLE.split(self.rendered(holes, reply=True))
@@ -225,7 +225,7 @@ def _default(template: Any) -> str | None:
 
 
 def _folded(messages: Sequence[Message]) -> list[Message]:
-    """``messages`` with what the system says put before the first user's turn."""
+    """``messages`` with the system's text put before the first user's turn."""
     system = "\n\n".join(m.text for m in messages if m.role == "system")
     rest = [m for m in messages if m.role != "system"]
     first = next((i for i, m in enumerate(rest) if m.role == "user"), None)

@@ -1,4 +1,4 @@
-"""Causal language models of transformers, from a local folder: read without running code, and told apart by a digest."""
+"""Causal language models of transformers, from a local folder: read without running code, and identified by a digest."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def save_merged(model: LanguageModel, folder: Path) -> str:
 
 
 def digest_of(checkpoint: Checkpoint) -> str:
-    """Return SHA-256 of the files that decide what the model ``checkpoint`` says: weights, configuration, words."""
+    """Return the SHA-256 of the files that determine the answers of ``checkpoint``: weights, configuration, tokeniser."""
     described = [path for name in _DESCRIBING if (path := checkpoint.file(name)) is not None]
     total = hashlib.sha256()
     for path in [*described, *checkpoint.parts()]:

@@ -39,7 +39,7 @@ class ChatInputs(Tensors):
 
 
 class Decoding(NamedTuple):
-    """How answers are generated; ``nn.decoding`` says what each means."""
+    """Settings of generation, documented in ``nn.decoding``."""
 
     sampled: bool
     width: int

@@ -156,7 +156,7 @@ class ModelService:
         stopped = Event()
 
         def put(item: Any) -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody listens
+            with suppress(RuntimeError):  # the loop is closed: no receiver
                 loop.call_soon_threadsafe(pieces.put_nowait, item)
 
         def generate(sample: Sample) -> None:
@@ -343,7 +343,7 @@ class ModelService:
 
 
 def _last(pieces: Iterator[str | bool], put: Callable[[Any], None], stopped: Event) -> bool:
-    """Hand on the texts of ``pieces`` to ``put`` until it is ``stopped``; return what stands last."""
+    """Hand on the texts of ``pieces`` to ``put`` until it is ``stopped``; return the last one."""
     for piece in pieces:
         if isinstance(piece, bool):
             return piece

@@ -70,14 +70,14 @@ class Conversation(Task[ChatInputs]):
         stage: What is trained: ``align`` the projectors and encoders, ``instruct`` also a low-rank update.
         projector: ``linear``, ``mlp``, or ``resampler``, which makes as many vectors of a stream as ``tokens``.
         tokens: Number of vectors of a stream that a resampler makes.
-        lay: Which tokens are laid: those of each of the ``streams``, or the ``fused`` ones.
+        lay: Which tokens are inserted: those of each of the ``streams``, or the ``fused`` ones.
         rank: Width of the low-rank update.
         targets: Only layers whose name contains one of these words are updated; none: all linear ones of its blocks.
-        system: What the system says first, in every conversation without a turn of the system.
+        system: The system message of conversations without one.
         ask: The question of rows that have none.
         earlier: Whether earlier turns of the assistant are learnt too.
         length: Maximum number of tokens of a conversation. Longer texts are cut, media never.
-        choices: The only answers there are; each gets a probability.
+        choices: The only possible answers; each gets a probability.
     """
 
     predicts: ClassVar[tuple[str, ...]] = ("messages",)
@@ -155,7 +155,7 @@ class Conversation(Task[ChatInputs]):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.lm.network._apply(fn)  # type: ignore[no-untyped-call]  # it goes where the task goes
+        self.lm.network._apply(fn)  # type: ignore[no-untyped-call]  # moved together with the task
         return self
 
     @property

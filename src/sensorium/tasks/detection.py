@@ -51,8 +51,8 @@ class Detection(Task[Maps]):
         sides: Weight of the loss of the boxes' sides relative to that of their centres.
         dropout: Share of feature maps dropped at the coarsest scale in training.
         threshold: Boxes with a lower score are not answered; scores count them all the same.
-        overlap: Of two boxes of one class that overlap by more than this (IoU), the less sure one is dropped.
-        focus: The class whose surest box an explanation is about; None: the surest of all.
+        overlap: Of two boxes of one class that overlap by more than this (IoU), the less confident one is dropped.
+        focus: The class whose most confident box is explained; None: the most confident box of all.
         overlay: Whether an answer also has the image with the boxes drawn on it, at the size at which it was read.
     """
 
@@ -210,14 +210,14 @@ class Detection(Task[Maps]):
         ]
 
     def _reference_answers(self, of: Maps) -> tuple[Tensor, Tensor]:
-        """The class and the place in the map ``[B]`` of the surest centre in focus."""
+        """The class and the place in the map ``[B]`` of the most confident centre in focus."""
         heat = of["heat"].float() if self.focus is None else of["heat"][:, self.focus : self.focus + 1].float()
         best = heat.flatten(1).argmax(dim=1)
         cells = heat.shape[2] * heat.shape[3]
         return best // cells + (self.focus or 0), best % cells
 
     def explained(self, output: Maps, of: Maps) -> Tensor:
-        """Return the score that ``output`` gives the box which is the surest in ``of``."""
+        """Return the score in ``output`` of the most confident box of ``of``."""
         code, place = self._reference_answers(of)
         heat = output["heat"].float().sigmoid().flatten(2)
         rows = len(heat)

@@ -114,7 +114,7 @@ class Pretraining(Task[Learnt]):
 
     @classmethod
     def suggested_objectives(cls, options: Mapping[str, Any], layouts: Mapping[str, Layout]) -> list[Spec]:
-        """Every stream is heard alone by this loss itself; two views of a row where there is one stream only."""
+        """This loss already uses every stream alone; with one stream only, two views of a row."""
         plain: list[Spec] = [{"kind": "supervised", "subsets": 0.0}]
         return plain if len(layouts) > 1 else [*plain, "simclr"]
 
@@ -145,7 +145,7 @@ class Pretraining(Task[Learnt]):
 
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Learnt:
         pooled, presence = vectors(streams, self.names)
-        # Without a loss of its own, rebuilding only reads the vectors: it tells what they hold.
+        # Without a loss of its own, rebuilding only reads the vectors and measures what they contain.
         read = pooled if self.rebuild > 0 else pooled.detach()
         rebuilt, divergence = self.decoder(read, presence, self.source)
         return Learnt(self._sides(pooled, presence), rebuilt, divergence)

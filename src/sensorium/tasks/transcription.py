@@ -34,11 +34,11 @@ from sensorium.nn.temporal_convolution import DilatedBlock
 from sensorium.nn.time_maps import TimeMaps
 
 IMPROBABLE = -20.0
-"""Least log probability of a unit that explanations tell apart."""
+"""Lower bound of the log probability of a unit in explanations."""
 
 
 class Head(nn.Module):
-    """What one stream says at each of its steps: dilated convolutions over its maps, then logits of the units."""
+    """Logits of the units at each step of one stream: dilated convolutions over its maps, then a linear layer."""
 
     def __init__(self, maps: TimeMaps, hidden: int, depth: int, dropout: float, units: int) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class Transcription(Task[Emissions]):
         hidden: Channels of the heads.
         depth: Blocks of dilated convolutions; each doubles how far a step sees.
         dropout: Dropout rate of the heads.
-        occurrence: Weight of a second loss: which units occur in the transcript, told from the fused vector, by which rows
+        occurrence: Weight of a second loss: which units occur in the transcript, predicted from the fused vector, by which rows
             are then found and compared.
         join: Share of training rows to which another row is joined in each step, with its transcript: longer rows and other
             orders of words. Not where there are streams beside those along time, which may differ.
@@ -289,8 +289,8 @@ class Transcription(Task[Emissions]):
         return transcript_views(scorer) if isinstance(scorer, TranscriptScorer) and scorer.rows else []
 
     def explained(self, output: Emissions, of: Emissions) -> Tensor:
-        """Return the mean log-likelihood of a unit of the answer of ``of``, averaged over the streams; a stream that is
-        absent says it as well as chance."""
+        """Return the mean log-likelihood of a unit of the answer of ``of``, averaged over the streams; an absent
+        stream counts as chance."""
         # Explainers ask about one answer hundreds of times.
         if self._answered is None or self._answered[0] is not of:
             self._answered = of, self.candidates(of).ids[:, 0]

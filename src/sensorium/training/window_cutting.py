@@ -20,7 +20,7 @@ from sensorium.training.training_request import Request
 def cut(request: Request, console: Console) -> Request:
     """Return ``request`` with the windows of its long table, training and later held-out ones, in place of the table.
 
-    Without ``data.windows`` in its recipe it is returned as it is. What was done is told on ``console``.
+    Without ``data.windows`` in its recipe it is returned as it is. Notes are written to ``console``.
 
     Raises:
         ConfigError: The table is a stream, or no task of the recipe learns from windows.
