@@ -93,8 +93,8 @@ class Transcription(Task[Emissions]):
         hidden: Channels of the heads.
         depth: Blocks of dilated convolutions; each doubles how far a step sees.
         dropout: Dropout rate of the heads.
-        occurrence: Weight of a second loss: which units occur in the transcript, predicted from the fused vector, by which rows
-            are then found and compared.
+        occurrence: Weight of a second loss: which units occur in the transcript, predicted from the fused vector, by
+            which rows are then found and compared.
         join: Share of training rows to which another row is joined in each step, with its transcript: longer rows and other
             orders of words. Not where there are streams beside those along time, which may differ.
     """
