@@ -26,10 +26,10 @@ def counts(path: Path) -> list[Counter[str]]:
     """How many boxes of each class every image of a COCO file has."""
     document = json.loads(path.read_text(encoding="utf-8"))
     names = {one["id"]: one["name"] for one in document["categories"]}
-    found: dict[Any, Counter[str]] = {one["id"]: Counter() for one in document["images"]}
+    labels: dict[Any, Counter[str]] = {one["id"]: Counter() for one in document["images"]}
     for one in document["annotations"]:
-        found[one["image_id"]][names[one["category_id"]]] += 1
-    return list(found.values())
+        labels[one["image_id"]][names[one["category_id"]]] += 1
+    return list(labels.values())
 
 
 def counting_errors(folder: Path, model: Any) -> dict[str, dict[str, float]]:

@@ -151,12 +151,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--only", choices=("network", "default"), help="the network alone, or the defaults, with experts")
     parser.add_argument("overrides", nargs="*")
-    given = parser.parse_args()
-    methods = given.method.split(",") if given.method else None
-    epochs = given.epochs or {"digits": 20, "vowels": 60}[given.name]
+    args = parser.parse_args()
+    methods = args.method.split(",") if args.method else None
+    epochs = args.epochs or {"digits": 20, "vowels": 60}[args.name]
     settings: dict[str, tuple[str, ...]] = {"network": PLAIN, "default": ()}
-    settings = {kind: chosen for kind, chosen in settings.items() if given.only in (None, kind)}
-    print(table(measure(given.name, given.folder, methods, epochs, given.how, given.overrides, given.seeds, settings)))
+    settings = {kind: chosen for kind, chosen in settings.items() if args.only in (None, kind)}
+    print(table(measure(args.name, args.folder, methods, epochs, args.how, args.overrides, args.seeds, settings)))
 
 
 if __name__ == "__main__":

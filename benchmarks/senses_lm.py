@@ -1,4 +1,4 @@
-"""``python -m benchmarks.senses_lm DATA [--seeds 1]``: a small language model is given eyes and ears.
+"""``python -m benchmarks.senses_lm DATA [--seeds 1]``: a small language model learns to use pictures and sounds.
 
 Questions about pictures (``easy_vqa``), spoken digits (``av_digits``) and words alone, in one table. The language model
 (Llama, 4 layers of width 128) is first trained on texts in which words stand where media will lie, made of the training
@@ -60,16 +60,16 @@ def shown(row: Row, draw: random.Random) -> list[str]:
         return [row["answer"]] * draw.randint(1, 6)
     if not row["photo"]:
         return []
-    asked = row["question"].replace("?", "").split()
+    question_words = row["question"].replace("?", "").split()
     colour, shape = draw.choice(COLOURS), draw.choice(SHAPES)
-    named = [word for word in asked if word in COLOURS + SHAPES]
+    named = [word for word in question_words if word in COLOURS + SHAPES]
     if row["answer"] in ("yes", "no"):
         word = named[0]
-        there = (row["answer"] == "yes") != bool({"not", "no"} & set(asked))
+        matches = (row["answer"] == "yes") != bool({"not", "no"} & set(question_words))
         if word in COLOURS:
-            colour = word if there else draw.choice([c for c in COLOURS if c != word])
+            colour = word if matches else draw.choice([c for c in COLOURS if c != word])
         else:
-            shape = word if there else draw.choice([s for s in SHAPES if s != word])
+            shape = word if matches else draw.choice([s for s in SHAPES if s != word])
     else:
         for word in (*named, row["answer"]):
             colour, shape = (word, shape) if word in COLOURS else (colour, word)
@@ -101,8 +101,8 @@ def language_model(folder: Path, rows: list[Row], seed: int, steps: int) -> None
         batch = []
         for row in draw.choices(rows, k=48):
             seen = shown(row, draw)
-            said = " ".join(seen) + "\n" + row["question"] if seen else row["question"]
-            prompt = [i for piece in chat.pieces([Message("user", said)], ()) for i in piece.ids]
+            text = " ".join(seen) + "\n" + row["question"] if seen else row["question"]
+            prompt = [i for piece in chat.pieces([Message("user", text)], ()) for i in piece.ids]
             batch.append((prompt, [*chat.answer(row["answer"]), chat.end]))
         longest = max(len(a) + len(b) for a, b in batch)
         ids = torch.full((len(batch), longest), 1)

@@ -1,4 +1,4 @@
-"""A language model that is given eyes: a tiny one is trained on the spot, then learns what a picture says."""
+"""A multimodal language model: a tiny one is trained on the spot, then learns to answer about pictures."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory

@@ -1,4 +1,4 @@
-"""Pretraining on rows without labels, then a model of few labelled ones; and what it brought.
+"""Pretraining on rows without labels, then a model of few labelled ones, and its gain.
 
 The data are synthetic: two sensors that hear the same event, each in its own way. Few events have a name.
 """
@@ -50,8 +50,8 @@ with tempfile.TemporaryDirectory() as temporary:
     )
 
     few = [*small, "training.epochs=20", "model.experts=[]", "training.refit=none"]
-    told = sm.gain(folder, labelled, target="event", labels=[36], seeds=2, test=test, columns=COLUMNS, overrides=few)
-    print(told.text())
+    gain = sm.gain(folder, labelled, target="event", labels=[36], seeds=2, test=test, columns=COLUMNS, overrides=few)
+    print(gain.text())
 
     model = sm.fit(labelled, target="event", columns=COLUMNS, init=folder, overrides=few, quiet=True)
     print(f"from the base: accuracy {model.evaluate(test).targets['event'].metrics['accuracy']:.2f}")

@@ -21,15 +21,15 @@ with TemporaryDirectory() as folder:
 
     # Live: second by second, the camera off in the second half. A device is switched once two seconds in a row agree.
     evening = sm.Table.read(tables["test"])
-    said, doing, slowest = "", "", 0.0
+    activity, doing, slowest = "", "", 0.0
     for second, row in enumerate(evening.rows()):
         start = time.perf_counter()
         seen = {name: cell for name, cell in row.items() if second < len(evening) / 2 or name != "camera"}
         (answer,) = model.predict([seen], media=folder)
         slowest = max(slowest, time.perf_counter() - start)
-        if answer.value == said != doing:
-            doing = said
+        if answer.value == activity != doing:
+            doing = activity
             off = f", without {' and '.join(answer.missing)}" if answer.missing else ""
             print(f"second {second:2}: {doing:<4} → {ACTION[doing]:<11} (truly {row['activity']}{off})")
-        said = answer.value
+        activity = answer.value
     print(f"slowest answer {1000 * slowest:.0f} ms")

@@ -22,7 +22,7 @@ SLOW = (
     "tests/test_plugins.py::test_two_processes_train_and_score_them",
     "tests/test_stopped.py::test_interrupt_ends_all_prediction_processes",
     # whole trainings
-    "tests/tasks/test_conversation.py::test_senses_inform_the_answers",
+    "tests/tasks/test_conversation.py::test_media_inform_the_answers",
     "tests/test_components.py::test_every_option_is_live[tasks/conversation]",
     "tests/test_examples.py::test_example_runs",
     "tests/test_examples.py::test_demo_tells_its_story",
@@ -31,7 +31,7 @@ SLOW = (
     "tests/training/test_speed_tuning.py::test_resumed_run_keeps_tuned_settings",
     "tests/training/test_speed_tuning.py::test_tuned_run_equals_run_of_its_recipe",
     "tests/tasks/test_survival.py::test_on_the_command_line",
-    "tests/tasks/test_series_tasks.py::test_stopped_and_resumed_it_ends_bit_for_bit",
+    "tests/tasks/test_series_tasks.py::test_stopped_training_resumes_bit_identically",
     "tests/tasks/test_segmentation.py::test_a_new_process_answers_the_same",
     # compiled networks
     "tests/encoders/test_encoders.py::test_grids_and_maps_are_the_same_when_compiled",

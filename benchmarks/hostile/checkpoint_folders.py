@@ -144,7 +144,7 @@ def _rows(kind: str, folder: Path) -> list[dict[str, Any]]:
 
 
 def fitted(kind: str, forge: Forge, folder: Path) -> None:
-    """A training that is given the folder of a checkpoint is refused."""
+    """A training that starts from a forged checkpoint is refused."""
     from sensorium.testing.checkpoints import tiny
 
     inputs = folder / "checkpoint"

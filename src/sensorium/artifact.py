@@ -159,8 +159,8 @@ class Artifact:
             schema = _schema(folder, contents["schema.json"])
             report = _document(folder / "report.json", contents["report.json"])
             header = _header(folder, WEIGHTS, listed[WEIGHTS][1])
-            lent = lending(None if lm is None else Path(lm).expanduser(), folder)
-            with lent, loading_guard(), build_budget(header.elements, len(header.tensors)):
+            borrowing = lending(None if lm is None else Path(lm).expanduser(), folder)
+            with borrowing, loading_guard(), build_budget(header.elements, len(header.tensors)):
                 model = operate(assemble(recipe.model, schema), recipe.model.surgery)
             check_fits(header, model)
             model.load_state_dict(_weights(folder, WEIGHTS, listed))

@@ -270,7 +270,7 @@ def goal_of(task: TaskSpec, schema: Schema, layouts: Mapping[str, Layout]) -> Go
 
 
 def _or_windows(task_class: type[Task[Any]]) -> str:
-    """What else a user may have meant: windows of a long table."""
+    """The alternative reading of a table: windows of a long table."""
     return "" if task_class.on_windows(1, ()) is None else "; of a long table, a row for each moment: --horizon STEPS"
 
 

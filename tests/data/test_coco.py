@@ -42,7 +42,7 @@ def test_a_row_for_each_image(tmp_path: Path) -> None:
     ], "an image without annotations has no boxes, which is an answer"
 
 
-def test_images_are_found_in_a_folder_beside_it(tmp_path: Path) -> None:
+def test_images_of_a_sibling_folder_are_resolved(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "b.png").write_bytes(b"x")
     table = Table.read(written(tmp_path))

@@ -97,13 +97,13 @@ def test_what_is_no_conversation_stays(tmp_path: Path) -> None:
 
 
 def test_bad_parts_name_the_row(tmp_path: Path) -> None:
-    def asked(part: dict[str, Any]) -> list[dict[str, Any]]:
+    def request(part: dict[str, Any]) -> list[dict[str, Any]]:
         return [{"messages": [{"role": "user", "content": [part]}]}]
 
     with pytest.raises(DataError, match=r"row 1: a part of a conversation is of type 'hologram'"):
-        read(tmp_path, asked({"type": "hologram"}))
+        read(tmp_path, request({"type": "hologram"}))
     with pytest.raises(DataError, match="not base64"):
-        read(tmp_path, asked({"type": "image_url", "image_url": {"url": "data:image/png;base64,%%"}}))
+        read(tmp_path, request({"type": "image_url", "image_url": {"url": "data:image/png;base64,%%"}}))
     many = [{"messages": [{"role": "user", "content": [{"type": "image", "image": "a.png"}] * 20}]}]
     with pytest.raises(DataError, match="more than 16 media"):
         read(tmp_path, many)

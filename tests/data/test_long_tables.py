@@ -56,7 +56,7 @@ def test_readings_of_one_step_are_averaged() -> None:
     assert long.series[0].values[:, 0].tolist() == [1.0, 3.0, 5.0, 6.0, 7.0]
 
 
-def test_nothing_is_learnt_from_and_tested_on_and_every_cell_of_a_window_is_where_it_belongs() -> None:
+def test_windows_do_not_leak_and_hold_the_right_cells() -> None:
     cut = training_windows(Table.read(hours()), settings(known=["heat"], past=8), part=0.25)
     learnt = {step for row in cut.training.rows() for step in row["load"][:, 0] % 1000}
     held = {step for row in cut.held_out.rows() for step in row["load"][:, 0] % 1000}
@@ -115,7 +115,7 @@ def test_months_are_steps_of_their_own_lengths() -> None:
         ({"load": None}, {}, ""),
     ],
 )
-def test_what_cannot_be_cut_is_told(change: dict[str, Any], more: dict[str, Any], says: str) -> None:
+def test_invalid_window_settings_are_refused(change: dict[str, Any], more: dict[str, Any], says: str) -> None:
     rows = hours()
     rows[-1] |= change
     if not says:

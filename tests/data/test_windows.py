@@ -37,7 +37,7 @@ def test_windows_follow_each_series_and_no_future_is_learnt_from_and_tested_on()
     assert all(step < 100 or 100 <= step < 130 for step in learnt)
 
 
-def test_what_cannot_be_cut_is_told() -> None:
+def test_invalid_window_settings_are_refused() -> None:
     with pytest.raises(DataError, match="long enough"):
         cut_windows(meters(), "load", horizon=30, past=20, series="meter")
     with pytest.raises(DataError, match="is not a number"):

@@ -15,19 +15,19 @@ from torch import Tensor
 from sensorium.core.scorer import Kept
 from sensorium.heads.suppression import kept_boxes
 from sensorium.metrics.box_overlap import area, box_iou, giou
-from sensorium.metrics.detection import MOST, DetectionScorer, Found
+from sensorium.metrics.detection import MOST, BoxSet, DetectionScorer
 
 CLASSES = ("cat", "dog", "bird")
 
 
-class Given(DetectionScorer):
+class FixedPairs(DetectionScorer):
     """A scorer of pairs that are given."""
 
     def keep(self, output: Any, batch: Any) -> Kept:
         return self.kept_of(output)
 
 
-def drawn(seed: int, rows: int = 12, most: int = 14, side: int = 220, digits: int = 1) -> list[tuple[Found, Found]]:
+def drawn(seed: int, rows: int = 12, most: int = 14, side: int = 220, digits: int = 1) -> list[tuple[BoxSet, BoxSet]]:
     """Answers and true boxes of a few pictures: shifted true boxes, false ones, equal scores, crowds, empty pictures."""
     rng = np.random.default_rng(seed)
     pairs = []
@@ -46,25 +46,25 @@ def drawn(seed: int, rows: int = 12, most: int = 14, side: int = 220, digits: in
             answered = answered[:0]
         labels = np.concatenate([np.repeat(kinds, 2), rng.integers(0, 3, 5)])[: len(answered)]
         scores = rng.uniform(0.05, 1, len(answered)).round(digits)  # of one digit, many are equal
-        pairs.append((found(answered, labels, scores), found(boxes, kinds, crowd)))
+        pairs.append((box_set(answered, labels, scores), box_set(boxes, kinds, crowd)))
     return pairs
 
 
-def found(boxes: Any, classes: Any, scores: Any) -> Found:
-    return Found(
+def box_set(boxes: Any, classes: Any, scores: Any) -> BoxSet:
+    return BoxSet(
         torch.tensor(np.asarray(boxes), dtype=torch.float64).reshape(-1, 4),
         torch.tensor(np.asarray(classes), dtype=torch.long),
         torch.tensor(np.asarray(scores), dtype=torch.float32),
     )
 
 
-def scored(pairs: list[tuple[Found, Found]]) -> DetectionScorer:
-    scorer = Given(CLASSES, 0.5)
+def scored(pairs: list[tuple[BoxSet, BoxSet]]) -> DetectionScorer:
+    scorer = FixedPairs(CLASSES, 0.5)
     scorer.load(scorer.kept_of(pairs))
     return scorer
 
 
-def reference(pairs: list[tuple[Found, Found]]) -> dict[str, float]:
+def reference(pairs: list[tuple[BoxSet, BoxSet]]) -> dict[str, float]:
     """The scores of faster-coco-eval."""
     library = pytest.importorskip("faster_coco_eval", reason="the reference is faster-coco-eval")
 
@@ -115,8 +115,8 @@ def test_a_weight_is_a_repeated_row() -> None:
 
 
 def test_counts_are_of_answered_boxes() -> None:
-    answer = found([[0, 0, 9, 9], [20, 20, 30, 30], [50, 50, 60, 60]], [0, 0, 1], [0.9, 0.6, 0.4])
-    scorer = scored([(answer, found([[0, 0, 9, 9]], [0], [0]))])
+    answer = box_set([[0, 0, 9, 9], [20, 20, 30, 30], [50, 50, 60, 60]], [0, 0, 1], [0.9, 0.6, 0.4])
+    scorer = scored([(answer, box_set([[0, 0, 9, 9]], [0], [0]))])
     assert [count.tolist() for count in scorer.counts()] == [[[2, 0, 0]], [[1, 0, 0]]]
     assert float(scorer.compute()["count_error"]) == pytest.approx(1 / 3)
 
@@ -159,7 +159,7 @@ def test_suppression_is_that_of_the_plain_loop() -> None:
 def test_only_the_surest_boxes_count() -> None:
     many = MOST + 20
     boxes = [[i, 0, i + 1, 1] for i in range(many)]
-    answer = found(boxes, [0] * many, np.linspace(0.2, 0.9, many))
-    kept = scored([(answer, found([], [], []))]).kept
+    answer = box_set(boxes, [0] * many, np.linspace(0.2, 0.9, many))
+    kept = scored([(answer, box_set([], [], []))]).kept
     assert int((kept["classes"] >= 0).sum()) == MOST
     assert all(one >= other for one, other in pairwise(kept["scores"][0].tolist()))

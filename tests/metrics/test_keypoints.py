@@ -78,8 +78,8 @@ def test_scores_are_those_of_counting() -> None:
         assert float(mean_distance(distance, known, weight)[r]) == pytest.approx(
             np.mean([float(distance[c]) for c in cells])
         )
-        found = np.mean([float(distance[i, k] <= within[i]) for i, k in cells])
-        assert float(pck(distance, known, within, weight)[r]) == pytest.approx(found)
+        share = np.mean([float(distance[i, k] <= within[i]) for i, k in cells])
+        assert float(pck(distance, known, within, weight)[r]) == pytest.approx(share)
         shares = []
         for i in rows:
             own = places[i][known[i]].numpy()

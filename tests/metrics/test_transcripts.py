@@ -17,12 +17,12 @@ PAIRS = st.lists(st.tuples(WORDS, WORDS | st.just("")), min_size=1, max_size=6)
 @settings(max_examples=25, deadline=None)
 @given(PAIRS, st.lists(st.integers(0, 3), min_size=6, max_size=6))
 def test_rates_are_those_of_jiwer_and_weights_repeat_rows(pairs: list[tuple[str, str]], times: list[int]) -> None:
-    true, said = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    words, differing = word_errors(true, said)
-    characters = character_errors(true, said)
+    true, answers = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    words, differing = word_errors(true, answers)
+    characters = character_errors(true, answers)
     once = torch.ones(1, len(pairs), dtype=torch.float64)
-    assert float(error_rate(words, once)) == pytest.approx(jiwer.wer(true, said))
-    assert float(error_rate(characters, once)) == pytest.approx(jiwer.cer(true, said))
+    assert float(error_rate(words, once)) == pytest.approx(jiwer.wer(true, answers))
+    assert float(error_rate(characters, once)) == pytest.approx(jiwer.cer(true, answers))
     assert [len(row) for row in differing] == words[:, 0].tolist()
     repeated = [pair for pair, n in zip(pairs, times, strict=False) for _ in range(n)]
     if repeated:
@@ -40,8 +40,8 @@ def test_no_rows_have_no_rate() -> None:
 
 
 def test_confused_words_are_counted_with_those_left_out_and_inserted() -> None:
-    true, said = ["one two three", "two", "two"], ["one tw", "two two", "two"]
-    _, differing = word_errors(true, said)
+    true, answers = ["one two three", "two", "two"], ["one tw", "two two", "two"]
+    _, differing = word_errors(true, answers)
     words, counts = confusions(true, differing)
     assert words == ["one", "three", "tw", "two", NOTHING]
     table = {(words[i], words[j]): n for i, row in enumerate(counts) for j, n in enumerate(row) if n}

@@ -68,18 +68,21 @@ def test_a_wrong_way_of_writing_is_doubted() -> None:
     assert any("relative" in doubt for doubt in fitted([[[0.1, 0.1, 0.2, 0.2, "a"]]], units="pixels").doubts)
 
 
-def test_boxes_elsewhere_do_not_fit_and_boxes_over_the_edge_are_told() -> None:
+def test_boxes_off_the_image_are_refused_and_boxes_over_its_edge_are_noted() -> None:
     modality = fitted(CELLS)
     on = np.array([20, 20], np.float32)
 
-    def said(cell: Any) -> tuple[str, str]:
+    def problem_and_note(cell: Any) -> tuple[str, str]:
         extent = modality.extent(cell)
         return modality.misfit(extent, on), modality.adjusted(extent, on)
 
-    assert said(CELLS[0]) == ("", "")
-    assert said([]) == ("", "")
-    assert said([[15, 3, 9, 8, "cat"]]) == ("", "a box passes the edge of its image by 4 pixels, and is cut there")
-    assert "do not lie on an image of 20 × 20 pixels" in said([[200, 3, 9, 8, "cat"]])[0]
+    assert problem_and_note(CELLS[0]) == ("", "")
+    assert problem_and_note([]) == ("", "")
+    assert problem_and_note([[15, 3, 9, 8, "cat"]]) == (
+        "",
+        "a box passes the edge of its image by 4 pixels, and is cut there",
+    )
+    assert "do not lie on an image of 20 × 20 pixels" in problem_and_note([[200, 3, 9, 8, "cat"]])[0]
     assert modality.extent([[1]]) is None
 
 

@@ -46,7 +46,7 @@ def test_all_ways_of_writing_are_the_same_points(cell: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "said"),
+    ("cell", "message"),
     [
         ([[1, 2, 3]], "visibility 3"),
         ([[1, 2, 2, 0]], "point '0'"),
@@ -60,8 +60,8 @@ def test_all_ways_of_writing_are_the_same_points(cell: Any) -> None:
         (3, "no list"),
     ],
 )
-def test_damaged_cells_are_refused_in_words(cell: Any, said: str) -> None:
-    with pytest.raises(CellError, match=said):
+def test_damaged_cells_are_refused(cell: Any, message: str) -> None:
+    with pytest.raises(CellError, match=message):
         read_keypoints(cell)
 
 

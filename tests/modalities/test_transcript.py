@@ -43,7 +43,7 @@ def test_scripts_without_blanks_have_characters() -> None:
     assert transcript.decode(transcript.encode("今天很好。")) == "今天很好"
 
 
-def test_punctuation_is_left_out_unless_it_is_asked_for() -> None:
+def test_punctuation_is_optional() -> None:
     cells = ["don't stop - now!", "well-known “facts”"] * 3
     assert fitted(cells, units="characters").decode(fitted(cells, units="characters").encode(cells[0])) == "don't stop now"
     kept = fitted(cells, units="characters", punctuation=True)

@@ -40,13 +40,13 @@ def emissions(seed: int, rows: int = 3, steps: int = 5, units: int = 3) -> tuple
 @pytest.mark.parametrize("seed", range(4))
 def test_a_wide_beam_finds_every_sequence_with_its_probability(seed: int) -> None:
     logs, mask = emissions(seed)
-    found = prefix_beam_search(logs, mask, 64)
+    result = prefix_beam_search(logs, mask, 64)
     for i in range(3):
         wanted = sorted(every_sequence(logs[i][mask[i]]).items(), key=lambda pair: -pair[1])
-        live = int((found.score[i] > LOWEST / 2).sum())
-        sequences = [tuple(found.ids[i, w, : found.length[i, w]].tolist()) for w in range(live)]
+        live = int((result.score[i] > LOWEST / 2).sum())
+        sequences = [tuple(result.ids[i, w, : result.length[i, w]].tolist()) for w in range(live)]
         assert sequences == [ids for ids, _ in wanted]
-        assert found.score[i, :live].tolist() == pytest.approx([score for _, score in wanted], abs=1e-5)
+        assert result.score[i, :live].tolist() == pytest.approx([score for _, score in wanted], abs=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -88,16 +88,16 @@ def test_a_language_model_is_added_unit_by_unit() -> None:
     model = NgramModel(3, 2)
     model.learn([[1, 2, 1], [2, 1], [1, 2]])
     logs, mask = emissions(5)
-    found = prefix_beam_search(logs, mask, 64, model.scores)
+    result = prefix_beam_search(logs, mask, 64, model.scores)
     for i in range(3):
-        spoken = {
+        expected = {
             ids: score + sum(float(model.after(ids[:n])[unit].log()) for n, unit in enumerate((*ids, 0)))
             for ids, score in every_sequence(logs[i][mask[i]]).items()
         }
-        wanted = sorted(spoken.items(), key=lambda pair: -pair[1])
-        live = int((found.score[i] > LOWEST / 2).sum())
-        assert [tuple(found.ids[i, w, : found.length[i, w]].tolist()) for w in range(live)] == [ids for ids, _ in wanted]
-        assert found.score[i, :live].tolist() == pytest.approx([score for _, score in wanted], abs=1e-5)
+        wanted = sorted(expected.items(), key=lambda pair: -pair[1])
+        live = int((result.score[i] > LOWEST / 2).sum())
+        assert [tuple(result.ids[i, w, : result.length[i, w]].tolist()) for w in range(live)] == [ids for ids, _ in wanted]
+        assert result.score[i, :live].tolist() == pytest.approx([score for _, score in wanted], abs=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(6))

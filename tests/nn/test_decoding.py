@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sensorium.nn.decoding import Generated, Vocabulary, beam_search, drawn, normaliser, sample
-from sensorium.nn.word_decoder import Given, WordDecoder
+from sensorium.nn.word_decoder import DecoderInputs, WordDecoder
 
 WORDS = Vocabulary(begin=0, end=4, never=(1,))
 
@@ -134,12 +134,12 @@ def test_samples_depend_on_the_seed_and_not_on_the_batch() -> None:
     assert draws([0, 1, 2, 3], 1) != whole
 
 
-def inputs(rows: int, seed: int) -> Given:
+def inputs(rows: int, seed: int) -> DecoderInputs:
     draw = torch.Generator().manual_seed(seed)
     prefix_mask = torch.arange(3) < torch.randint(1, 4, (rows, 1), generator=draw)
     memory_mask = torch.arange(5) < torch.randint(0, 6, (rows, 1), generator=draw)
     prefix, memory = torch.randn(rows, 3, 16, generator=draw), torch.randn(rows, 5, 16, generator=draw)
-    return Given(prefix, prefix_mask, memory, memory_mask)
+    return DecoderInputs(prefix, prefix_mask, memory, memory_mask)
 
 
 def decoder() -> WordDecoder:

@@ -35,8 +35,8 @@ def test_images_are_pooled() -> None:
 @pytest.mark.parametrize("layout", samples.LAYOUTS, ids=repr)
 def test_summaries_have_the_size_of_their_sections_and_do_not_see_padding(layout: Layout) -> None:
     data, mask = samples.data(layout, 6), samples.masks(layout, 6)
-    there = torch.ones(6, dtype=torch.bool)
-    made = aims(layout, Field(data, there, mask))
+    present = torch.ones(6, dtype=torch.bool)
+    made = aims(layout, Field(data, present, mask))
     assert made.shape == (6, sum(sections(layout)))
     litter = data.clone()
     hidden = ~mask.reshape(6, -1) if not isinstance(layout, Grid) else ~mask
@@ -44,7 +44,7 @@ def test_summaries_have_the_size_of_their_sections_and_do_not_see_padding(layout
         litter = torch.where(hidden.reshape(6, 1, -1, *[1] * (data.dim() - 3)), torch.full_like(data, 7.0), data)
     elif not isinstance(layout, Ids):
         litter[hidden] = 3.0
-    torch.testing.assert_close(aims(layout, Field(litter, there, mask)), made, equal_nan=True)
+    torch.testing.assert_close(aims(layout, Field(litter, present, mask)), made, equal_nan=True)
     if not isinstance(layout, Row):
         assert bool(made.isfinite().all())
 
@@ -67,11 +67,11 @@ def test_always_answering_the_mean_has_an_error_of_one() -> None:
     torch.manual_seed(0)
     layouts = {"numbers": Row((0, 0, 4)), "series": Grid(2, (9,))}
     decoder = StreamDecoder(layouts, 8, 16)
-    given = [
+    targets = [
         aims(layout, Field(samples.data(layout, 400), torch.arange(400) % 5 > i))
         for i, layout in enumerate(layouts.values())
     ]
-    every = torch.cat(given, dim=1)
+    every = torch.cat(targets, dim=1)
     every[:, 0] *= 1000  # its unit is its own
     decoder.fit([every[:150], every[150:]])
     errors, known = decoder.errors(torch.zeros(400, decoder.size), every)

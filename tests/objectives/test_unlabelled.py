@@ -83,7 +83,7 @@ def test_masked_guesses_are_scored_where_something_is_hidden() -> None:
     before = float(part(Forward(learner, batch))["masked"].detach())
     assert before == pytest.approx(1.0, abs=0.35)  # no information yet
     optimiser = torch.optim.Adam([*learner.parameters(), *part.parameters()], lr=6e-3)
-    batch.inputs["picture"].data[:] = torch.linspace(-1, 1, batch.rows).reshape(-1, 1, 1, 1)  # told by any patch
+    batch.inputs["picture"].data[:] = torch.linspace(-1, 1, batch.rows).reshape(-1, 1, 1, 1)  # visible in any patch
     for _ in range(30):
         optimiser.zero_grad()
         part(Forward(learner, batch))["masked"].backward()

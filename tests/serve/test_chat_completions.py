@@ -72,8 +72,8 @@ def test_an_answer_is_that_of_predict(client: Any, model: Any, folder: Path) -> 
 def test_words_arrive_one_by_one(client: Any, folder: Path) -> None:
     messages, _ = pictured(folder, "which shape is it?")
     whole = client.chat.completions.create(model="seeing", messages=messages, max_tokens=4, temperature=0)
-    asked = {"model": "seeing", "messages": messages, "max_tokens": 4, "temperature": 0}
-    chunks = list(client.chat.completions.create(**asked, stream=True))
+    request = {"model": "seeing", "messages": messages, "max_tokens": 4, "temperature": 0}
+    chunks = list(client.chat.completions.create(**request, stream=True))
     pieces = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices[0].delta.content]
     assert "".join(pieces) == whole.choices[0].message.content
     assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason
@@ -88,12 +88,12 @@ def test_a_seed_gives_the_same_words(client: Any) -> None:
         {"role": "user", "content": "who says moo?"},
     ]
 
-    def said(seed: int) -> str:
+    def reply(seed: int) -> str:
         done = client.chat.completions.create(model="seeing", messages=turns, temperature=1.9, seed=seed, max_tokens=8)
         return str(done.choices[0].message.content)
 
-    assert said(1) == said(1)
-    assert len({said(seed) for seed in range(5)}) > 1
+    assert reply(1) == reply(1)
+    assert len({reply(seed) for seed in range(5)}) > 1
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_seed_gives_the_same_words(client: Any) -> None:
         ),
     ],
 )
-def test_bad_requests_are_told_why(server: Any, body: dict[str, Any], problem: str) -> None:
+def test_bad_requests_name_the_problem(server: Any, body: dict[str, Any], problem: str) -> None:
     answer = server.post("/v1/chat/completions", json=body)
     assert 400 <= answer.status_code < 500
     assert problem in answer.json()["error"]["problem"]

@@ -1,4 +1,4 @@
-"""A language model that is given senses: what tripped others, on tiny models of several families."""
+"""The conversation task on tiny language models of several families."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def media(counts: Sequence[int], seed: int = 0) -> Encoded:
     return Encoded(tokens, real, tokens.mean(dim=1), real.any(dim=1))
 
 
-def asked(task: Any, questions: Sequence[Any], parts: Mapping[str, Encoded]) -> Any:
+def inputs_of(task: Any, questions: Sequence[Any], parts: Mapping[str, Encoded]) -> Any:
     return task(next(iter(parts.values())), parts, {"question": column(questions)})
 
 
@@ -81,35 +81,35 @@ ANSWERS = ["w5", "w6 w7 w8", "w9 w1"]
 
 
 @pytest.mark.parametrize("kind", SPEAKING)
-def test_a_row_says_the_same_alone(kind: str) -> None:
-    """Padding changes nothing, windows and positions included: neither what is learnt nor what is said."""
+def test_answers_do_not_depend_on_the_batch(kind: str) -> None:
+    """Padding changes neither losses nor answers, windows and positions included."""
     task, part = made(kind, beam=2), media(COUNTS)
     with torch.no_grad():
-        together = asked(task, QUESTIONS, {"photo": part})
+        together = inputs_of(task, QUESTIONS, {"photo": part})
         losses = task.loss(together, column(ANSWERS))
-        said = task.said(together)
+        answers = task.scored_answers(together)
         for i in range(3):
             one = part.map(lambda t, i=i: t[i : i + 1])
             one = replace(one, tokens=one.tokens[:, : max(COUNTS[i], 1)], mask=one.mask[:, : max(COUNTS[i], 1)])
-            alone = asked(task, QUESTIONS[i : i + 1], {"photo": one})
+            alone = inputs_of(task, QUESTIONS[i : i + 1], {"photo": one})
             assert task.loss(alone, column(ANSWERS[i : i + 1]))[0] == pytest.approx(float(losses[i]), abs=1e-4)
-            ((first, score), *_), ((same, other), *_) = said[i], task.said(alone)[0]
+            ((first, score), *_), ((same, other), *_) = answers[i], task.scored_answers(alone)[0]
             assert (first, score) == (same, pytest.approx(other, abs=1e-4))
 
 
 @pytest.mark.parametrize("kind", SPEAKING)
 def test_padding_on_either_side_gives_the_same_logits(kind: str) -> None:
     task, part = made(kind), media(COUNTS)
-    output = asked(task, QUESTIONS, {"photo": part})
-    found = []
+    output = inputs_of(task, QUESTIONS, {"photo": part})
+    results = []
     for side in ("left", "right"):
         answers = task._answers(column(ANSWERS))
         counts = {"photo": COUNTS}
-        rows = task.speech.rows.lay(texts_of(output.question), counts, answers, torch.device("cpu"), side=side)
+        rows = task.speech.rows.sequences(texts_of(output.question), counts, answers, torch.device("cpu"), side=side)
         vectors = task.speech.vectors(output, rows)
-        found.append(causal_lm.logits_at(task.lm.network, vectors, rows.laid))
-    assert torch.equal(found[0][1], found[1][1])
-    torch.testing.assert_close(found[0][0], found[1][0], atol=2e-5, rtol=0)
+        results.append(causal_lm.logits_at(task.lm.network, vectors, rows.sequences))
+    assert torch.equal(results[0][1], results[1][1])
+    torch.testing.assert_close(results[0][0], results[1][0], atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kind", SPEAKING)
@@ -117,47 +117,47 @@ def test_the_cache_changes_nothing(kind: str) -> None:
     """Greedy words one at a time, with the cache, are those of reading everything anew before each."""
     task, part = made(kind), media(COUNTS)
     with torch.no_grad():
-        output = asked(task, QUESTIONS, {"photo": part})
-        rows = task.speech.laid(output, None)
+        output = inputs_of(task, QUESTIONS, {"photo": part})
+        rows = task.speech.sequences(output, None)
         vectors = task.speech.vectors(output, rows)
         step = causal_lm.LmStep(task.lm.network, task.lm.words.ends)
-        cache = step.start(vectors, rows.laid)
+        cache = step.start(vectors, rows.sequences)
         tokens = torch.full((3,), task.lm.rows)
-        laid = rows.laid
+        sequences = rows.sequences
         for _ in range(4):
             logits, cache = step(tokens, cache)
             tokens = logits.argmax(dim=1)
             whole = task.lm.network(
-                inputs_embeds=vectors, attention_mask=laid.mask.long(), position_ids=laid.places, use_cache=False
+                inputs_embeds=vectors, attention_mask=sequences.mask.long(), position_ids=sequences.places, use_cache=False
             ).logits[:, -1]
             torch.testing.assert_close(logits[:, :-1], whole.float(), atol=2e-5, rtol=0)
             vectors = torch.cat([vectors, task.lm.received(tokens)[:, None]], dim=1)
             more = torch.ones(3, 1, dtype=torch.bool)
-            laid = causal_lm.Laid(
-                torch.cat([laid.ids, tokens[:, None]], 1),
-                torch.cat([laid.mask, more], 1),
-                torch.cat([laid.learnt, more], 1),
+            sequences = causal_lm.PaddedSequences(
+                torch.cat([sequences.ids, tokens[:, None]], 1),
+                torch.cat([sequences.mask, more], 1),
+                torch.cat([sequences.learnt, more], 1),
             )
 
 
 @pytest.mark.parametrize("kind", SPEAKING)
-def test_media_are_as_loud_as_words_are_where_they_arrive(kind: str) -> None:
+def test_media_vectors_have_the_scale_of_word_embeddings(kind: str) -> None:
     """Gemma multiplies the embeddings of its table by the root of the width."""
     task = made(kind)
     fresh = build("tasks", {"kind": "conversation", "lm": str(tiny(kind))}, task.goal, DIM)
-    output = asked(fresh, QUESTIONS, {"photo": media(COUNTS)})
+    output = inputs_of(fresh, QUESTIONS, {"photo": media(COUNTS)})
     loud = output.media[0][output.real[0]].detach().square().mean().sqrt()
     received = task.lm.network.get_input_embeddings()(torch.arange(task.lm.rows)).square().mean().sqrt()
     assert float(loud) == pytest.approx(float(received), rel=0.02)
 
 
-def test_the_token_that_pads_is_learnt_where_it_ends() -> None:
+def test_an_end_token_that_also_pads_is_learnt() -> None:
     task = made("llama")
     settings = Checkpoint(str(tiny("llama"))).json("tokenizer_config.json")
     assert settings["pad_token"] == settings["eos_token"]
-    output = asked(task, QUESTIONS, {"photo": media(COUNTS)})
-    rows = task.speech.laid(output, task._answers(column(ANSWERS)))
-    learnt = [rows.laid.ids[i][rows.laid.learnt[i]].tolist() for i in range(3)]
+    output = inputs_of(task, QUESTIONS, {"photo": media(COUNTS)})
+    rows = task.speech.sequences(output, task._answers(column(ANSWERS)))
+    learnt = [rows.sequences.ids[i][rows.sequences.learnt[i]].tolist() for i in range(3)]
     assert learnt == [[*task.lm.words.answer(text), task.lm.words.end] for text in ANSWERS]
 
 
@@ -173,7 +173,7 @@ def test_special_words_that_a_user_types_are_letters() -> None:
 
 def test_words_alone_in_a_batch_have_gradients() -> None:
     task = made("qwen3", ("photo", "sound")).train()
-    output = asked(task, QUESTIONS, {"photo": media([0, 0, 0]), "sound": media([0, 0, 0])})
+    output = inputs_of(task, QUESTIONS, {"photo": media([0, 0, 0]), "sound": media([0, 0, 0])})
     loss = task.loss(output, column(ANSWERS)).sum()
     loss.backward()
     assert all(p.grad is not None and not p.grad.any() for p in task.parameters())
@@ -182,7 +182,7 @@ def test_words_alone_in_a_batch_have_gradients() -> None:
 def test_a_model_in_bfloat16_takes_media_and_updates_in_single_precision() -> None:
     task = made("llama", dtype="bfloat16", stage="instruct").train()
     assert next(task.lm.network.parameters()).dtype == torch.bfloat16
-    output = asked(task, QUESTIONS, {"photo": media(COUNTS)})
+    output = inputs_of(task, QUESTIONS, {"photo": media(COUNTS)})
     loss = task.loss(output, column(ANSWERS))
     assert loss.dtype == torch.float32
     loss.sum().backward()
@@ -193,28 +193,28 @@ def test_a_model_in_bfloat16_takes_media_and_updates_in_single_precision() -> No
 def test_a_long_question_is_cut_and_media_never_are() -> None:
     long, part = " ".join(["w1"] * 200), media([5])
     task = made("llama", length=40)
-    output = asked(task, [long], {"photo": part})
-    rows = task.speech.laid(output, task._answers(column(["w5"])))
-    assert int(rows.laid.mask.sum()) == 40
-    assert int((rows.laid.ids >= task.lm.rows).sum()) == 5
+    output = inputs_of(task, [long], {"photo": part})
+    rows = task.speech.sequences(output, task._answers(column(["w5"])))
+    assert int(rows.sequences.mask.sum()) == 40
+    assert int((rows.sequences.ids >= task.lm.rows).sum()) == 5
     batch = Batch({}, {}, torch.ones(1), {"question": column([long])})
     assert task.answers(output, batch)[0]["cut"] > 150
     small = made("llama", length=12)
     with pytest.raises(ConfigError, match="5 tokens of media, which are never cut"):
-        small.speech.laid(asked(small, ["w1"], {"photo": part}), small._answers(column(["w5"])))
+        small.speech.sequences(inputs_of(small, ["w1"], {"photo": part}), small._answers(column(["w5"])))
 
 
-def test_media_lie_where_the_question_names_them() -> None:
+def test_media_are_placed_where_the_question_names_them() -> None:
     task = made("llama", ("photo", "sound"))
     parts = {"photo": media([2]), "sound": media([3], seed=1)}
     first = task.lm.rows
 
     def order(question: Any, parts: Mapping[str, Encoded] = parts) -> list[int]:
-        ids = task.speech.laid(asked(task, [question], parts), None).laid
+        ids = task.speech.sequences(inputs_of(task, [question], parts), None).sequences
         return [i - first if i >= first else -1 for i in ids.ids[0][ids.mask[0]].tolist()]
 
-    def runs(found: list[int]) -> list[int]:
-        return [a for a, b in zip(found, [None, *found], strict=False) if a != b]
+    def runs(ids: list[int]) -> list[int]:
+        return [a for a, b in zip(ids, [None, *ids], strict=False) if a != b]
 
     assert runs(order("w1 <sound> w2 <photo> w3")) == [-1, 1, -1, 0, -1]
     assert runs(order("w1")) == [-1, 0, 1, -1], "before the question, in the order of the columns"
@@ -236,8 +236,8 @@ def test_all_turns_of_the_assistant_are_learnt_or_the_last() -> None:
     ]
     for earlier, wanted in ((True, ["w2", "w3", "<|end|>", "w5", "<|end|>"]), (False, ["w5", "<|end|>"])):
         task = made("llama", earlier=earlier)
-        rows = task.speech.laid(asked(task, [turns], {"photo": media([0])}), task._answers(column(["w5"])))
-        ids = rows.laid.ids[0][rows.laid.learnt[0]].tolist()
+        rows = task.speech.sequences(inputs_of(task, [turns], {"photo": media([0])}), task._answers(column(["w5"])))
+        ids = rows.sequences.ids[0][rows.sequences.learnt[0]].tolist()
         assert [task.lm.words._marked.id_to_token(i) for i in ids] == wanted
 
 
@@ -263,17 +263,17 @@ def test_a_template_without_a_system_gets_its_words_with_the_question(tmp_path: 
         checkpoints.write_word_tokeniser(folder, [f"w{i}" for i in range(36)], template)
         pieces = ChatTokeniser.of(Checkpoint(str(folder))).pieces(turns, ("photo",))
         words = ChatTokeniser.of(Checkpoint(str(folder)))
-        said = [
+        texts = [
             words.decode(piece.ids) if piece.stream is None else piece.stream
             for piece in pieces
             if piece.typed or piece.stream
         ]
-        assert [text for text in said if text] == ["w9", "w1", "photo"]
+        assert [text for text in texts if text] == ["w9", "w1", "photo"]
 
 
 def test_one_of_several_answers_with_probabilities() -> None:
     task = made("llama", choices=["w5", "w6 w7", "w8"])
-    output = asked(task, QUESTIONS, {"photo": media(COUNTS)})
+    output = inputs_of(task, QUESTIONS, {"photo": media(COUNTS)})
     batch = Batch({}, {}, torch.ones(3), {"question": column(QUESTIONS)})
     for i, answer in enumerate(task.answers(output, batch)):
         assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-5)
@@ -364,11 +364,11 @@ def test_a_saved_model_holds_what_was_trained_and_needs_its_language_model(run: 
 def test_another_process_asks_for_the_language_model(run: Path, world: Path, tmp_path: Path) -> None:
     from sensorium.core import borrowed_weights
 
-    known = dict(borrowed_weights._FOUND)
-    borrowed_weights._FOUND.clear()
+    known = dict(borrowed_weights._KNOWN)
+    borrowed_weights._KNOWN.clear()
     try:
         assert sm.load(run).model, "it lies beside the run"
-        borrowed_weights._FOUND.clear()
+        borrowed_weights._KNOWN.clear()
         shutil.copytree(run, tmp_path / "run")
         with pytest.raises(ArtifactError, match="--lm FOLDER"):
             sm.load(tmp_path / "run")
@@ -376,7 +376,7 @@ def test_another_process_asks_for_the_language_model(run: Path, world: Path, tmp
                                         "--lm", str(world / "tiny")])  # fmt: skip
         assert done.exit_code == 0, done.output
     finally:
-        borrowed_weights._FOUND.update(known)
+        borrowed_weights._KNOWN.update(known)
 
 
 def test_it_is_scored_beside_the_same_question_without_media(run: Path, world: Path) -> None:
@@ -410,14 +410,14 @@ def test_a_real_language_model_goes_on_with_its_story() -> None:
     goal = Goal("answer", {"answer": reader}, {"question": reader}, {"photo": Row((0,))})
     task = build("tasks", {"kind": "conversation", "lm": str(STORIES), "longest": 20}, goal, DIM).eval()
     with torch.no_grad():
-        output = asked(task, ["Once upon a time, there was a little girl"], {"photo": media([0])})
-        text = task.said(output)[0][0][0]
+        output = inputs_of(task, ["Once upon a time, there was a little girl"], {"photo": media([0])})
+        text = task.scored_answers(output)[0][0][0]
         right, wrong = (float(task.loss(output, column([t]))[0]) for t in ("She was happy.", "qx zzk vvk."))
     assert len(text.split()) > 3
     assert right < wrong - 1
 
 
-def test_senses_inform_the_answers(tmp_path: Path) -> None:
+def test_media_inform_the_answers(tmp_path: Path) -> None:
     """A language model that read texts with words in the place of media, then learnt to see on 160 rows."""
     tiny_language_model.write(tmp_path / "tiny", steps=160)
     train = tiny_language_model.table(tmp_path / "train", 160, 1, sound=False)
@@ -442,9 +442,9 @@ def test_senses_inform_the_answers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("decoding", [{}, {"decode": "sample", "temperature": 1.5, "seed": 3}])
 def test_pieces_are_those_of_the_whole_answer(decoding: dict[str, Any]) -> None:
     task = made("qwen2", **{"longest": 12, **decoding})
-    output = asked(task, ["w1 w2"], {"photo": media([3])})
-    whole = task.said(output)[0][0][0]
-    *pieces, ended = task.spoken(output)
+    output = inputs_of(task, ["w1 w2"], {"photo": media([3])})
+    whole = task.scored_answers(output)[0][0][0]
+    *pieces, ended = task.stream_answer(output)
     assert "".join(pieces) == whole
     assert isinstance(ended, bool)
 

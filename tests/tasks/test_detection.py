@@ -26,10 +26,10 @@ from sensorium.core.registry import build
 from sensorium.data.synthetic_boxes import make
 from sensorium.heads.box_prior import SIDE, box_prior
 from sensorium.heads.box_targets import box_targets, corners_of, focal_loss, side_loss
-from sensorium.heads.detection import found_boxes, in_user_pixels
+from sensorium.heads.detection import in_user_pixels, peak_boxes
 from sensorium.heads.detection_views import certainty, with_boxes
 from sensorium.metrics.box_overlap import box_iou, giou
-from sensorium.metrics.detection import Found
+from sensorium.metrics.detection import BoxSet
 
 torch.set_num_threads(1)
 
@@ -127,15 +127,15 @@ def test_peaks_become_boxes_in_the_users_pixels() -> None:
     heat = torch.full((1, 2, 8, 8), -9.0)
     heat[0, 0, 2, 3], heat[0, 0, 2, 4], heat[0, 1, 6, 1] = 2.0, 1.0, 3.0
     sides = torch.full((1, 4, 8, 8), 6.0)
-    (found,) = found_boxes(heat, sides, (32, 32), 0.6)
-    assert found.classes.tolist() == [1, 0], "a cell beside a peak is none"
-    assert found.boxes.tolist() == [[0, 20, 12, 32], [8, 4, 20, 16]]
+    (boxes_of_row,) = peak_boxes(heat, sides, (32, 32), 0.6)
+    assert boxes_of_row.classes.tolist() == [1, 0], "a cell beside a peak is none"
+    assert boxes_of_row.boxes.tolist() == [[0, 20, 12, 32], [8, 4, 20, 16]]
     # Read at half its size, mirrored, with 8 pixels cut off at its right edge.
     frame = torch.tensor([[[-0.5, 0.0, 32.0], [0.0, 0.5, 0.0]]])
     field = Field(
         torch.zeros(1, 1, 32, 32), torch.ones(1, dtype=torch.bool), frame=frame, extent=torch.tensor([[60.0, 60.0]])
     )
-    own = in_user_pixels(found, field, 0, (32, 32))
+    own = in_user_pixels(boxes_of_row, field, 0, (32, 32))
     assert own.boxes.tolist() == [[40, 40, 60, 60], [24, 8, 48, 32]]
 
 
@@ -151,8 +151,8 @@ def test_the_prior_is_where_and_how_large_boxes_are() -> None:
 
 
 def test_boxes_are_drawn_in_the_colours_of_their_classes() -> None:
-    found = Found(torch.tensor([[10.0, 10, 100, 60]]), torch.tensor([1]), torch.ones(1))
-    canvas = with_boxes(np.full((256, 256), 9, np.uint8), found)
+    boxes = BoxSet(torch.tensor([[10.0, 10, 100, 60]]), torch.tensor([1]), torch.ones(1))
+    canvas = with_boxes(np.full((256, 256), 9, np.uint8), boxes)
     coloured = (canvas != 9).any(axis=2)
     assert coloured.sum() == 2 * 90 + 2 * 48
     assert coloured[10, 10:100].all()
@@ -261,7 +261,7 @@ def test_files_of_yolo_and_empty_ones_are_targets(
     assert all(one["box"][0] + one["box"][2] <= wide + 0.02 for one in boxes), "answers are in pixels"
 
 
-def test_what_cannot_be_is_said_before_training(drawn: dict[str, Path]) -> None:
+def test_invalid_setups_are_refused_before_training(drawn: dict[str, Path]) -> None:
     options: dict[str, Any] = {"task": "detection", "overrides": QUICK, "quiet": True}
     with pytest.raises(ConfigError, match="no class named 'cat'"):
         sm.fit(drawn["train"], options={"focus": "cat"}, ignore=["note"], **options)
@@ -269,7 +269,7 @@ def test_what_cannot_be_is_said_before_training(drawn: dict[str, Path]) -> None:
         sm.fit([{"size": i * i / 7, "boxes": [[1, 2, 3, 4, "a"]]} for i in range(30)], target="boxes", quiet=True)
 
 
-def test_the_vector_of_a_row_says_which_thing_is_meant() -> None:
+def test_the_row_vector_selects_the_object() -> None:
     """Two squares, a red and a blue one: only the vector tells which of them has a box."""
     rng = np.random.default_rng(0)
     pictures = torch.zeros(192, 3, 32, 32)
@@ -288,13 +288,13 @@ def test_the_vector_of_a_row_says_which_thing_is_meant() -> None:
     task: Any = build("tasks", {"kind": "detection", "hidden": 16, "dropout": 0.0}, goal, 2)
     target = torch.zeros(192, 1, 6)
     target[:, 0, :4] = both[torch.arange(192), meant]
-    here = torch.ones(192, dtype=torch.bool)
-    task.fit([Field(target, here, here[:, None])])
+    present = torch.ones(192, dtype=torch.bool)
+    task.fit([Field(target, present, present[:, None])])
 
     def output(rows: slice, vector: torch.Tensor) -> dict[str, torch.Tensor]:
         maps = tuple(F.avg_pool2d(pictures[rows], step) for step in (2, 4))
         tokens = vector[:, None]
-        part = Encoded(tokens, here[rows, None], vector, here[rows])
+        part = Encoded(tokens, present[rows, None], vector, present[rows])
         result: dict[str, torch.Tensor] = task(part, {"image": replace(part, pyramid=maps)}, {})
         return result
 
@@ -303,13 +303,13 @@ def test_the_vector_of_a_row_says_which_thing_is_meant() -> None:
     for step in range(75):
         rows = slice(step % 5 * 32, step % 5 * 32 + 32)
         optimiser.zero_grad()
-        task.loss(output(rows, vectors[rows]), Field(target[rows], here[rows], here[rows, None])).mean().backward()
+        task.loss(output(rows, vectors[rows]), Field(target[rows], present[rows], present[rows, None])).mean().backward()
         optimiser.step()
     held = slice(160, 192)
     for which in range(2):
-        asked = F.one_hot(torch.full((32,), which), 2).float()
+        vectors_held = F.one_hot(torch.full((32,), which), 2).float()
         with torch.no_grad():
-            out = output(held, asked)
-        surest = [found.boxes[0] for found in found_boxes(out["heat"], out["sides"], (32, 32), 0.6)]
+            out = output(held, vectors_held)
+        surest = [detected.boxes[0] for detected in peak_boxes(out["heat"], out["sides"], (32, 32), 0.6)]
         overlap = [float(box_iou(one[None], true[None])) for one, true in zip(surest, both[held, which], strict=True)]
         assert np.mean(np.array(overlap) > 0.5) > 0.9, overlap

@@ -167,10 +167,10 @@ def test_a_series_that_never_changes_is_forecast_and_saved(tmp_path: Path) -> No
     assert answer.value == pytest.approx([5.0] * 4, abs=0.01)
 
 
-def test_what_a_long_table_lacks_is_told(tmp_path: Path, cli: Any) -> None:
+def test_missing_settings_of_a_long_table_are_named(tmp_path: Path, cli: Any) -> None:
     table = tmp_path / "load.csv"
     table.write_text("\n".join(["time,load,heat", *(f"{i},{i % 5},{i * i % 7 / 2}" for i in range(60))]), encoding="utf-8")
-    asked = ("fit", table, "--task", "forecasting", "--out", tmp_path / "run")
+    command = ("fit", table, "--task", "forecasting", "--out", tmp_path / "run")
     for more, says in (
         (("--target", "load"), "--horizon STEPS"),
         (("--target", "load", "--time", "time"), "whose horizon is not given"),
@@ -179,6 +179,6 @@ def test_what_a_long_table_lacks_is_told(tmp_path: Path, cli: Any) -> None:
         (("--target", "load", "--horizon", "4", "--time", "time", "--known", "price"), "no column named 'price'"),
         (("--target", "load", "--horizon", "80", "--time", "time"), "a shorter --horizon"),
     ):
-        code, _, err = cli(*asked, *more)
+        code, _, err = cli(*command, *more)
         assert code != 0
         assert says in err

@@ -17,27 +17,27 @@ from sensorium.nn.ctc import log_likelihood
 
 def emissions(seed: int, present: list[list[bool]]) -> Emissions:
     draw = torch.Generator().manual_seed(seed)
-    heard = torch.tensor(present)
-    real = [torch.ones(len(heard), steps, dtype=torch.bool) & heard[:, i, None] for i, steps in enumerate((4, 5))]
-    logits = tuple(2 * torch.randn(len(heard), steps, 4, generator=draw) for steps in (4, 5))
-    return Emissions(logits, tuple(real), torch.zeros(len(heard), 4))
+    has_stream = torch.tensor(present)
+    real = [torch.ones(len(has_stream), steps, dtype=torch.bool) & has_stream[:, i, None] for i, steps in enumerate((4, 5))]
+    logits = tuple(2 * torch.randn(len(has_stream), steps, 4, generator=draw) for steps in (4, 5))
+    return Emissions(logits, tuple(real), torch.zeros(len(has_stream), 4))
 
 
 def test_candidates_are_scored_by_the_streams_that_a_row_has() -> None:
     output = emissions(0, [[True, True], [True, False], [False, True], [False, False]])
-    found = candidates(output, 6)
+    result = candidates(output, 6)
     for i in range(3):
-        own = [s for s in range(2) if bool(output.heard(s)[i])]
-        total = sum(log_likelihood(output.logs(s), output.real[s], found.ids[:, 0])[i] for s in own)
-        assert float(found.score[i, 0]) == pytest.approx(float(total), abs=1e-4)
-        assert found.score[i].tolist() == sorted(found.score[i].tolist(), reverse=True)
+        own = [s for s in range(2) if bool(output.present(s)[i])]
+        total = sum(log_likelihood(output.logs(s), output.real[s], result.ids[:, 0])[i] for s in own)
+        assert float(result.score[i, 0]) == pytest.approx(float(total), abs=1e-4)
+        assert result.score[i].tolist() == sorted(result.score[i].tolist(), reverse=True)
         kept = [
-            tuple(row) for row, score in zip(found.ids[i].tolist(), found.score[i].tolist(), strict=True) if score > -1e20
+            tuple(row) for row, score in zip(result.ids[i].tolist(), result.score[i].tolist(), strict=True) if score > -1e20
         ]
         assert len(set(kept)) == len(kept)
-    assert found.confidence[0].sum() == pytest.approx(1.0)
-    assert found.confidence[1].sum() <= 1.0
-    assert found.confidence[3].tolist() == [0.0] * 6
+    assert result.confidence[0].sum() == pytest.approx(1.0)
+    assert result.confidence[1].sum() <= 1.0
+    assert result.confidence[3].tolist() == [0.0] * 6
 
 
 def test_words_are_put_together_from_units() -> None:

@@ -208,10 +208,13 @@ def test_damaged_points_are_named_and_missing(drawn: Tables, capsys: pytest.Capt
     assert model.evaluate(rows).targets["points"].rows == len(rows) - 2
 
 
-def test_what_cannot_be_is_said_before_training(drawn: Tables) -> None:
-    for option, said in (("focus: tail", "no point named 'tail'"), ("flip_pairs: {head: tail}", "no point named 'tail'")):
+def test_invalid_setups_are_refused_before_training(drawn: Tables) -> None:
+    for option, message in (
+        ("focus: tail", "no point named 'tail'"),
+        ("flip_pairs: {head: tail}", "no point named 'tail'"),
+    ):
         overrides = [*QUICK, f"model.tasks.points={{kind: keypoints, {option}}}"]
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             sm.fit(drawn["train"], target="points", overrides=overrides, quiet=True)
     with pytest.raises(ConfigError, match="cannot be averaged"):
         sm.fit(drawn["train"], target="points", overrides=[*QUICK, "model.fusion=late"], quiet=True)

@@ -275,7 +275,7 @@ def test_a_server_sends_masks_and_areas(run: Path, drawn: dict[str, Path]) -> No
     assert set(answer["areas"]) == {"0", "1", "2", "3"}
 
 
-def test_what_cannot_be_is_said_before_training(drawn: dict[str, Path]) -> None:
+def test_invalid_setups_are_refused_before_training(drawn: dict[str, Path]) -> None:
     with pytest.raises(ConfigError, match="no class named 'lung'"):
         sm.fit(
             drawn["train"],

@@ -51,7 +51,7 @@ def fits(tables: dict[str, Path]) -> dict[str, Callable[..., Any]]:
     """By task, what trains a tiny model for two epochs."""
     tiny = ["model.size=tiny", "training.epochs=2"]
     windows = {"horizon": 4, "time": "time", "series": "meter", "past": 12, "stride": 4}
-    asked: dict[str, dict[str, Any]] = {
+    options: dict[str, dict[str, Any]] = {
         "labelling": {
             "target": "labels",
             "options": {"causal": True},
@@ -66,7 +66,8 @@ def fits(tables: dict[str, Path]) -> dict[str, Callable[..., Any]]:
         "survival": {"target": {"time": "days", "event": "died"}, "overrides": tiny},
     }
     return {
-        kind: lambda kind=kind, **more: sm.fit(tables[kind], **asked[kind], task=kind, quiet=True, **more) for kind in KINDS
+        kind: lambda kind=kind, **more: sm.fit(tables[kind], **options[kind], task=kind, quiet=True, **more)
+        for kind in KINDS
     }
 
 
@@ -93,7 +94,7 @@ def rows_of(kind: str, run: Path, source: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_stopped_and_resumed_it_ends_bit_for_bit(
+def test_stopped_training_resumes_bit_identically(
     kind: str, fits: Any, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sensorium.training.callbacks import Checkpoint

@@ -176,16 +176,16 @@ def test_wrong_inputs_are_told_with_what_to_do(tmp_path: Path, cli: Any) -> None
     lines = [f"{draw.normal():.2f},{-3 if i == 4 else draw.exponential(9):.2f},{i % 3}" for i in range(40)]
     table = tmp_path / "three.csv"
     table.write_text("\n".join(["age,days,state", *lines]), encoding="utf-8")
-    asked = ("fit", table, "--task", "survival", "--out", tmp_path / "run", "model.size=tiny", "training.epochs=1")
+    command = ("fit", table, "--task", "survival", "--out", tmp_path / "run", "model.size=tiny", "training.epochs=1")
     for more, says in (
         (("--time", "days"), "--time COLUMN --event COLUMN"),
         (("--time", "dayz", "--event", "state"), "did you mean days"),
         (("--time", "days", "--event", "state"), "cannot tell which class marks the event"),
         (("--time", "days", "--event", "state", "--happened", "7"), "'7' is no class"),
     ):
-        code, _, err = cli(*asked, *more)
+        code, _, err = cli(*command, *more)
         assert code != 0
         assert says in err
-    code, _, err = cli(*asked, "--time", "days", "--event", "state", "--happened", "2")
+    code, _, err = cli(*command, "--time", "days", "--event", "state", "--happened", "2")
     assert code == 0, err
     assert "row 5, column 'days': -3 is less than 0" in err

@@ -52,7 +52,7 @@ def started(base: Path, **options: Any) -> Any:
     return sm.fit(rows(30, 1, label=True), target="y", init=base, **arguments | options)
 
 
-def test_the_base_tells_what_it_learnt(base: Path) -> None:
+def test_the_base_reports_what_it_learnt(base: Path) -> None:
     trained = sm.load(base)
     record = trained.history[-1]
     assert {"train_pretraining", "valid_loss_pretraining", "valid_explained_pretraining"} <= set(record)
@@ -143,11 +143,11 @@ def test_a_base_that_does_not_fit_is_refused_in_words(base: Path, tmp_path: Path
         ({"init_streams": {"left": "middle"}}, "no stream named 'middle'"),
         ({"init_streams": {"centre": "left"}}, "no stream named 'centre'"),
         ({"columns": {"a0": "text"}}, "read"),
-        ({"ignore": ["a1"]}, "lacking here: a1"),
+        ({"ignore": ["a1"]}, "only in the base: a1"),
     ):
         with pytest.raises(ConfigError, match=words):
             started(base, **options)
-    with pytest.raises(ConfigError, match="no stream is called like one of the base"):
+    with pytest.raises(ConfigError, match="no stream has the name of one of the base"):
         sm.fit(few, target="y", ignore=[f"b{i}" for i in range(2)], init=base, overrides=TINY, quiet=True)
     with pytest.raises(ArtifactError, match="no such folder"):
         started(tmp_path / "nothing")
@@ -264,21 +264,21 @@ def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert recipe.init.streams == {"left": "left"}
 
 
-def test_the_gain_is_told_with_its_spread(base: Path, tmp_path: Path) -> None:
+def test_the_gain_is_reported_with_its_spread(base: Path, tmp_path: Path) -> None:
     train = rows(60, 3, label=True)
     train[0]["y"] = None
-    told = sm.gain(base, train, target="y", labels=[12, 100], seeds=2, streams=STREAMS, overrides=TINY)
-    assert list(told.scores) == [12]  # the table has not a hundred
-    assert set(told.scores[12]) == {"", "left", "right"}
-    assert all(len(one.scratch) == len(one.base) == 2 for one in told.scores[12].values())
-    assert told.test_rows == 18
-    assert json.loads(json.dumps(told.to_json())) == told.to_json()
-    assert "all streams" in told.text()
+    gain = sm.gain(base, train, target="y", labels=[12, 100], seeds=2, streams=STREAMS, overrides=TINY)
+    assert list(gain.scores) == [12]  # the table has not a hundred
+    assert set(gain.scores[12]) == {"", "left", "right"}
+    assert all(len(one.scratch) == len(one.base) == 2 for one in gain.scores[12].values())
+    assert gain.test_rows == 18
+    assert json.loads(json.dumps(gain.to_json())) == gain.to_json()
+    assert "all streams" in gain.text()
     with pytest.raises(DataError, match="labelled rows"):
         sm.gain(base, train, target="y", labels=[1000])
 
 
-def test_a_loss_beyond_the_spread_is_told() -> None:
+def test_a_loss_beyond_the_spread_is_reported() -> None:
     worse = Gain(
         "y", "accuracy", True, 9, 2, {5: {"": Scores([0.9, 0.8], [0.5, 0.6]), "a": Scores([0.5, 0.7], [0.6, 0.6])}}
     )

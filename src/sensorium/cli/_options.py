@@ -165,7 +165,7 @@ def stream_patterns(streams: list[str] | None) -> dict[str, list[str]]:
 
 
 def stream_map(texts: list[str] | None) -> dict[str, str] | None:
-    """Parse the values ``texts`` of ``--map photo=image`` to the base's stream by stream; None if there are none.
+    """Parse the values ``texts`` of ``--map photo=image``: the base's stream by stream; None if there are none.
 
     Raises:
         ConfigError: A value is not OWN=BASE, or a stream is named twice.

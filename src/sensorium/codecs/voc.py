@@ -69,12 +69,12 @@ def read_voc(data: bytes) -> list[VocObject]:
         parser.Parse(data, True)
     except (expat.ExpatError, ValueError, LookupError) as error:
         raise CellError(f"damaged XML: {reason(error)}") from None
-    return [_object(found, i) for i, found in enumerate(objects, 1)]
+    return [_object(fields, i) for i, fields in enumerate(objects, 1)]
 
 
-def _object(found: dict[str, str], number: int) -> VocObject:
+def _object(fields: dict[str, str], number: int) -> VocObject:
     for key in ("name", *(f"bndbox/{corner}" for corner in _CORNERS)):
-        if not found.get(key):
+        if not fields.get(key):
             raise CellError(f"object {number} of the XML has no {key.replace('bndbox/', '')}")
-    left, top, right, bottom = (found[f"bndbox/{corner}"] for corner in _CORNERS)
-    return VocObject(found["name"], (left, top, right, bottom), found.get("difficult", "0") not in ("", "0"))
+    left, top, right, bottom = (fields[f"bndbox/{corner}"] for corner in _CORNERS)
+    return VocObject(fields["name"], (left, top, right, bottom), fields.get("difficult", "0") not in ("", "0"))

@@ -1,4 +1,4 @@
-"""What is said to a language model and by it: a text, texts that are equally right, or a conversation of several turns."""
+"""Contents of message cells: a text, texts that are equally right, or a conversation of several turns."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Message(NamedTuple):
 
     Args:
         role: ``system``, ``user`` or ``assistant``.
-        text: What is said; ``<photo>`` is the place of the stream ``photo``.
+        text: The content; ``<photo>`` is the place of the stream ``photo``.
     """
 
     role: str
@@ -76,8 +76,8 @@ def read(cell: Any) -> str | list[str] | list[Message] | None:
             listed = json.loads(cell)
         except (ValueError, RecursionError):
             return cell
-        found = read(listed) if isinstance(listed, list) else None
-        return cell if found is None else found
+        parsed = read(listed) if isinstance(listed, list) else None
+        return cell if parsed is None else parsed
     if isinstance(cell, bool) or not isinstance(cell, (str, int, float, list, tuple)):
         return None
     if isinstance(cell, (str, int, float)):

@@ -27,7 +27,7 @@ Out = TypeVar("Out")
 
 @dataclass(frozen=True)
 class Seen:
-    """Rows as a trained model sees them, in evaluation mode: what parts learn from once the network stands still.
+    """Rows as a trained model sees them, in evaluation mode: training data of parts fitted after the network.
 
     Only vectors are kept: ``tokens`` of every ``Encoded`` here are ``[rows, 1, D]``, the vector itself.
     """
@@ -81,7 +81,7 @@ class Task(nn.Module, ABC, Generic[Out]):
     named_by: ClassVar[str | None] = None
     """The option that chooses this task where a command names no task: ``--lm FOLDER``."""
     needs_streams: ClassVar[bool] = True
-    """False: a row without any stream is learnt and scored like others, since it is asked in words."""
+    """False: a row without any stream is learnt and scored like others, since its prompt is a text."""
     scored_shuffled: ClassVar[bool] = False
     """Whether it is also scored with the inputs of other rows, since its answers may score without regard to the row's."""
 
@@ -224,10 +224,10 @@ class Task(nn.Module, ABC, Generic[Out]):
 
     @property
     def converses(self) -> bool:
-        """Whether its answers are words that come one after the other (``spoken``), to a question in its prompt column."""
+        """Whether it generates its answers piece by piece (``stream_answer``), to a question in its prompt column."""
         return False
 
-    def spoken(
+    def stream_answer(
         self, output: Out, *, most: int | None = None, drawing: tuple[float, float, int] | None = None, greedy: bool = False
     ) -> Iterator[str | bool]:
         """The answer to the single row of ``output``, piece by piece as it is generated; last, whether it ended by itself.
@@ -259,7 +259,7 @@ class Task(nn.Module, ABC, Generic[Out]):
         """The prepared training rows of ``batch`` as this task varies them at random, with ``generator``: rows joined,
         with their targets.
 
-        Asked only where it is the only task, since others may not bear it."""
+        Called only where it is the only task, since other tasks may not support it."""
         return batch
 
     def target(self, batch: Batch) -> Field | None:

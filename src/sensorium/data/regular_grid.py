@@ -43,8 +43,8 @@ class OnGrid:
 
     def known_until(self, targets: int) -> int:
         """The number of steps up to the last reading of the ``targets`` series that are forecast."""
-        there = np.flatnonzero(np.isfinite(self.values[:, :targets]).any(axis=1))
-        return int(there[-1]) + 1 if len(there) else 0
+        known = np.flatnonzero(np.isfinite(self.values[:, :targets]).any(axis=1))
+        return int(known[-1]) + 1 if len(known) else 0
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ class LongTable:
             raise ConfigError(
                 f"column {twice!r} is named twice", fix="a column is forecast, known, the clock or the series"
             )
-        asked = [*windows.target, *keys, *(named if strict else ())]
-        for name in asked:
+        required = [*windows.target, *keys, *(named if strict else ())]
+        for name in required:
             table.column(name)  # raises an error that lists the columns
         others = [name for name in table.columns if name not in {*named, *keys, *leave}]
         for name in (PAST, FUTURE_KNOWN, TIMES, windows.column):
@@ -177,10 +177,10 @@ def _timed(table: Table, windows: Windows, values: Array, rows_of: list[Array], 
                 column=windows.time,
                 fix="a longer step (--step), or mend a wrong time",
             )
-        there = np.isfinite(values[rows])
+        finite = np.isfinite(values[rows])
         sums, counts = np.zeros((steps, values.shape[1])), np.zeros((steps, values.shape[1]))
-        np.add.at(sums, at, np.where(there, values[rows], 0.0))
-        np.add.at(counts, at, there)
+        np.add.at(sums, at, np.where(finite, values[rows], 0.0))
+        np.add.at(counts, at, finite)
         last = np.zeros(steps, dtype=np.int64)
         last[at] = np.arange(len(rows))
         merged += len(rows) - len(np.unique(at))
@@ -216,7 +216,7 @@ def calendar_of(one: OnGrid, windows: Windows, clock: Clock, first: int, after: 
 
 
 def _gaps(series: Sequence[OnGrid], windows: Windows, table: Table) -> list[str]:
-    """What there is to say about steps without a reading."""
+    """Notes about steps without a reading."""
     count = len(windows.target)
     cut = [one.values[: one.known_until(count), :count] for one in series]
     missing, steps = sum(int(np.isnan(part).any(axis=1).sum()) for part in cut), sum(map(len, cut))

@@ -32,7 +32,7 @@ def make(
         folder: Where to write; created if missing.
         rows: The number of rows.
         seed: Random seed.
-        meant: Whether only the thing that the note means has a box, which the picture alone does not tell.
+        meant: Whether only the thing that the note means has a box, which the picture alone does not determine.
         holes: The share of notes that are missing.
         test: The share of rows in ``test.json``.
 

@@ -56,7 +56,7 @@ def make(
         seed: Random seed.
         holes: The share of sounds, pictures and transcripts that are missing.
         test: The share of rows in ``test.csv``.
-        noise: Deviation of the white noise in the sounds and pictures of ``test.csv``; 1 is as loud as the words.
+        noise: Deviation of the white noise in the sounds and pictures of ``test.csv``; 1 is the level of the words.
 
     Returns:
         The paths of the tables by name; one without rows is not written.
@@ -78,7 +78,7 @@ def make(
         rng = np.random.default_rng([seed, i])
         words = [str(word) for word in rng.choice(list(TONES), int(rng.integers(1, 6)))]
         loud = noise if i >= rows - held else 0.0
-        sound, times = spoken(words, rng, loud)
+        sound, times = speech(words, rng, loud)
         soundfile.write(folder / "clip" / f"{i:04d}.wav", sound, RATE)
         Image.fromarray(written(words, rng, loud)).save(folder / "strip" / f"{i:04d}.png")
         row = {
@@ -99,7 +99,7 @@ def make(
     return paths
 
 
-def spoken(
+def speech(
     words: list[str], rng: np.random.Generator, noise: float = 0.0
 ) -> tuple[NDArray[np.float64], list[tuple[float, float, str]]]:
     """The sound of ``words`` ``[T]``, drawn with ``rng``, with white ``noise``, and the start and end of each."""

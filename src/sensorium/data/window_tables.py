@@ -131,8 +131,8 @@ def backtest_windows(table: Table, windows: Windows) -> Table:
             while first < len(one.values) and long.clock.moment(one.start, first) <= windows.ended:
                 first += 1
         spans.append(range(first, one.known_until(count) - windows.horizon + 1))
-    found = _table(table, long, windows, _thinned(spans, windows.stride or 1))
-    if not len(found):
+    result = _table(table, long, windows, _thinned(spans, windows.stride or 1))
+    if not len(result):
         after = ""
         if windows.ended is not None and long.clock is not None:
             after = f" after {long.clock.written(windows.ended)}, where training ended"
@@ -141,19 +141,19 @@ def backtest_windows(table: Table, windows: Windows) -> Table:
             file=table.source,
             fix="give later rows; those before them are read as the past",
         )
-    return found
+    return result
 
 
 def next_windows(table: Table, windows: Windows) -> Table:
     """The last window of each series of ``table``, whose future is unknown. ``windows`` is what was chosen in training."""
     long = LongTable.of(table, windows)
     ends = [one.known_until(len(windows.target)) for one in long.series]
-    found = _table(table, long, windows, [[end] if end else [] for end in ends], future=False)
+    result = _table(table, long, windows, [[end] if end else [] for end in ends], future=False)
     return Table(
-        {name: found.column(name) for name in found.columns},
+        {name: result.column(name) for name in result.columns},
         source=table.source,
         root=table.root,
-        numbers=[found.number(i) for i in range(len(found))],
+        numbers=[result.number(i) for i in range(len(result))],
         notes=[*table.notes, *_lacking(table, windows), *_unknown(long, windows, ends)],
     )
 

@@ -1,4 +1,4 @@
-"""What starting from a base brought, by number of labelled rows: results as data."""
+"""The gain from starting from a base, by number of labelled rows: results as data."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def deviation(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Gain(Rendered):
-    """What a base brought.
+    """The gain from a base.
 
     Args:
         target: The target.

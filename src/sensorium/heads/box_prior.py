@@ -1,4 +1,4 @@
-"""What is known of boxes before their image is looked at: how many lie where, and how large they usually are."""
+"""A prior of boxes without their image: counts by position, and typical sizes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ USUAL = 0.2
 
 
 class BoxPrior(NamedTuple):
-    """What the training boxes alone tell.
+    """Statistics of the training boxes.
 
     Args:
         heat: Log-odds of a centre of each class in each cell ``[K, SIDE, SIDE]``.

@@ -131,9 +131,9 @@ def focal_loss(logits: Tensor, heat: Tensor, unknown: Tensor) -> Tensor:
     logits = logits.float()
     chance = logits.sigmoid()
     centre = heat > 1 - 1e-6
-    there = -F.logsigmoid(logits) * (1 - chance) ** LOW
-    nowhere = -F.logsigmoid(-logits) * chance**LOW * (1 - heat) ** HIGH * ~unknown[:, None]
-    return torch.where(centre, there, nowhere).sum(dim=(1, 2, 3))
+    positive = -F.logsigmoid(logits) * (1 - chance) ** LOW
+    negative = -F.logsigmoid(-logits) * chance**LOW * (1 - heat) ** HIGH * ~unknown[:, None]
+    return torch.where(centre, positive, negative).sum(dim=(1, 2, 3))
 
 
 def side_loss(sides: Tensor, targets: BoxTargets, of: tuple[int, int]) -> Tensor:

@@ -12,7 +12,7 @@ from sensorium.core.batch import Field
 from sensorium.core.modality import Array
 from sensorium.heads.box_targets import corners_of
 from sensorium.heads.suppression import kept_boxes
-from sensorium.metrics.detection import MOST, Found
+from sensorium.metrics.detection import MOST, BoxSet
 from sensorium.signal.geometry import boxes as moved_boxes
 from sensorium.signal.geometry import inverse
 
@@ -28,8 +28,8 @@ class BoxWriter(Protocol):
 
 
 @torch.no_grad()
-def found_boxes(heat: Tensor, sides: Tensor, of: tuple[int, int], overlap: float) -> list[Found]:
-    """Return the boxes at the peaks of each row's map, the surest first, in pixels of the prepared image.
+def peak_boxes(heat: Tensor, sides: Tensor, of: tuple[int, int], overlap: float) -> list[BoxSet]:
+    """Return the boxes at the peaks of each row's map, the most confident first, in pixels of the prepared image.
 
     Args:
         heat: Log-odds of a centre ``[B, K, h, w]``.
@@ -44,30 +44,30 @@ def found_boxes(heat: Tensor, sides: Tensor, of: tuple[int, int], overlap: float
     code, place = at // cells, at % cells
     corners = corners_of(sides.detach().float(), of).flatten(2)  # [B, 4, h·w]
     boxes = corners.gather(2, place[:, None].expand(-1, 4, -1)).transpose(1, 2)
-    found: list[Found] = []
+    result: list[BoxSet] = []
     for one in zip(boxes.cpu(), code.cpu(), scores.cpu(), strict=True):
-        seen = Found(*(part[one[2] >= FAINT] for part in one))
+        seen = BoxSet(*(part[one[2] >= FAINT] for part in one))
         keep = kept_boxes(seen.boxes, seen.scores, seen.classes, overlap)
-        found.append(Found(*(part[keep] for part in seen)))
-    return found
+        result.append(BoxSet(*(part[keep] for part in seen)))
+    return result
 
 
-def in_user_pixels(found: Found, image: Field | None, row: int, of: tuple[int, int]) -> Found:
-    """Return boxes in pixels of the user's image, cut at its edges; those without an area there are left out.
+def in_user_pixels(detections: BoxSet, image: Field | None, row: int, of: tuple[int, int]) -> BoxSet:
+    """Return boxes in pixels of the user's image, cropped at its edges; boxes without an area are left out.
 
     Args:
-        found: Boxes in pixels of the prepared image.
+        detections: Boxes in pixels of the prepared image.
         image: The prepared images, with frame and extent; None, or without them: boxes are only cut at the edges.
         row: The row among them.
         of: Height and width of the prepared image.
     """
-    boxes = found.boxes
+    boxes = detections.boxes
     wide, high = image_size(image, row, of)
     if image is not None and image.frame is not None and bool(image.present[row]):
         boxes = moved_boxes(inverse(image.frame[row : row + 1].float().cpu()), boxes[None])[0]
     boxes = boxes.clamp(min=0).minimum(boxes.new_tensor([wide, high, wide, high]))
     keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    return Found(boxes[keep], found.classes[keep], found.scores[keep])
+    return BoxSet(boxes[keep], detections.classes[keep], detections.scores[keep])
 
 
 def image_size(image: Field | None, row: int, of: tuple[int, int]) -> tuple[float, float]:
@@ -84,8 +84,8 @@ def image_size(image: Field | None, row: int, of: tuple[int, int]) -> tuple[floa
     return wide, high
 
 
-def true_boxes(target: Field, row: int) -> Found:
+def true_boxes(target: Field, row: int) -> BoxSet:
     """Return the boxes of a prepared ``target`` in ``row``, as its image was prepared; those to be ignored score 1."""
     data = target.data[row].detach().float().cpu()
     real = torch.ones(len(data), dtype=torch.bool) if target.mask is None else target.mask[row].cpu()
-    return Found(data[real, :4], data[real, 4].long(), data[real, 5])
+    return BoxSet(data[real, :4], data[real, 4].long(), data[real, 5])

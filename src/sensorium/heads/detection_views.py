@@ -16,7 +16,7 @@ from sensorium.core.report_views import Cell, Gallery, Lines, Picture, Table, Vi
 from sensorium.core.scorer import Kept
 from sensorium.heads.detection import in_user_pixels
 from sensorium.heads.segmentation_views import COLOURS, LEAST_SIDE, SHOWN, in_grey
-from sensorium.metrics.detection import DetectionScorer, Found
+from sensorium.metrics.detection import BoxSet, DetectionScorer
 from sensorium.metrics.weighting import ratio
 
 CURVES = 10
@@ -24,7 +24,7 @@ CURVES = 10
 POINTS = 60
 """Most points of a curve."""
 Pixels = NDArray[np.uint8]
-Finds = Callable[[dict[str, Tensor], Batch], tuple[list[int], list[Found], list[Found]]]
+Finds = Callable[[dict[str, Tensor], Batch], tuple[list[int], list[BoxSet], list[BoxSet]]]
 
 
 class Example(NamedTuple):
@@ -82,12 +82,12 @@ class ShownScorer(DetectionScorer):
                 self._offer(sort, order, caption, image.data[row], answers[i], truths[i])
         return kept
 
-    def _offer(self, sort: str, order: float, caption: str, image: Tensor, answer: Found, truth: Found) -> None:
+    def _offer(self, sort: str, order: float, caption: str, image: Tensor, answer: BoxSet, truth: BoxSet) -> None:
         shown = self.examples[sort]
         if len(shown) == SHOWN and order >= shown[-1].order:
             return
         sure = answer.scores >= self.threshold
-        answer = Found(answer.boxes[sure], answer.classes[sure], answer.scores[sure])
+        answer = BoxSet(answer.boxes[sure], answer.classes[sure], answer.scores[sure])
         grey = in_grey(image)
         drawn = [with_boxes(grey, boxes) for boxes in (truth, answer)]
         gap = np.full((drawn[0].shape[0], 4, 3), 255, np.uint8)
@@ -97,7 +97,7 @@ class ShownScorer(DetectionScorer):
 
 
 def certainty(answered: Tensor, every: Tensor) -> float:
-    """Return how certain an answer is, from 0 to 1: the mean score of its boxes; without any, that there is none.
+    """Return the confidence of an answer, from 0 to 1: the mean score of its boxes; without any, that the image has none.
 
     Args:
         answered: Scores of the answered boxes.
@@ -108,12 +108,12 @@ def certainty(answered: Tensor, every: Tensor) -> float:
     return 1.0 - (float(every.max()) if len(every) else 0.0)
 
 
-def with_boxes(picture: Pixels, found: Found) -> Pixels:
+def with_boxes(picture: Pixels, detections: BoxSet) -> Pixels:
     """Return a picture, enlarged where it is small, with the outlines of boxes in the colours of their classes.
 
     Args:
         picture: ``[h, w]`` in grey.
-        found: Boxes in its pixels.
+        detections: Boxes in its pixels.
 
     Returns:
         ``[H, W, 3]``.
@@ -121,7 +121,7 @@ def with_boxes(picture: Pixels, found: Found) -> Pixels:
     times = max(1, round(2 * LEAST_SIDE / max(picture.shape)))
     canvas = np.repeat(picture[..., None], 3, axis=2).repeat(times, axis=0).repeat(times, axis=1)
     high, wide = canvas.shape[:2]
-    for box, code in zip((found.boxes * times).round().long().tolist(), found.classes.tolist(), strict=True):
+    for box, code in zip((detections.boxes * times).round().long().tolist(), detections.classes.tolist(), strict=True):
         left, right = (min(max(x, 0), wide - 1) for x in (box[0], box[2] - 1))
         top, bottom = (min(max(y, 0), high - 1) for y in (box[1], box[3] - 1))
         colour = COLOURS[code % len(COLOURS)]
@@ -172,13 +172,13 @@ score of {scorer.threshold:g} or more."
     )
     views: list[View] = [Table("per_class", "Each class", note, rows=rows)]
     if curves:
-        told = "At an IoU of .5, from the surest box on."
-        views.append(Lines("precision_recall", "Precision and recall", told, lines=curves, x="recall", y="precision"))
+        caption = "At an IoU of .5, from the most confident box on."
+        views.append(Lines("precision_recall", "Precision and recall", caption, lines=curves, x="recall", y="precision"))
     if isinstance(scorer, ShownScorer):
         for sort, examples in scorer.examples.items():
             pictures = [Picture(one.picture, one.caption) for one in examples]
             if pictures:
                 name = sort.lower().replace(" ", "_")
-                told = "Left the true boxes, right those answered, a colour for each class."
-                views.append(Gallery(name, f"{sort} images", told, pictures=pictures))
+                caption = "Left the true boxes, right the answered ones, a colour for each class."
+                views.append(Gallery(name, f"{sort} images", caption, pictures=pictures))
     return views

@@ -1,4 +1,4 @@
-"""A scorer of sentences that also says what a language model forgot: how plain texts surprise it, before and after."""
+"""A scorer of sentences that also measures forgetting: the perplexity of plain texts before and after training."""
 
 from __future__ import annotations
 

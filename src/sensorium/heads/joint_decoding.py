@@ -16,7 +16,7 @@ UNKNOWN = 1
 
 @dataclass(frozen=True)
 class Emissions(Tensors):
-    """What each stream says along its own time, or a transcript that is already known.
+    """Logits of each stream along its own time, or a transcript that is already known.
 
     Args:
         logits: Of each stream ``[B, T, V]``; 0 is the blank.
@@ -39,7 +39,7 @@ class Emissions(Tensors):
         """Log-probabilities of the stream numbered ``i`` ``[B, T, V]``."""
         return self.logits[i].float().log_softmax(dim=2)
 
-    def heard(self, i: int) -> Tensor:
+    def present(self, i: int) -> Tensor:
         """Which rows have the stream numbered ``i`` ``[B]``."""
         return self.real[i].any(dim=1)
 
@@ -50,9 +50,9 @@ class Candidates:
 
     Args:
         ids: ``[B, C, L]``, padded with 0.
-        score: Log probability, summed over the streams, with what the language adds ``[B, C]``; ``LOWEST`` or less where
-            there are no more.
-        confidence: ``[B, C]``: the probability of the transcript; where several streams or a language were asked, its
+        score: Log probability, summed over the streams, with the score of the language model ``[B, C]``;
+            ``LOWEST`` or less where there are no more.
+        confidence: ``[B, C]``: the probability of the transcript; where there are several streams or a language model, its
             share among the candidates.
     """
 
@@ -65,28 +65,28 @@ def candidates(output: Emissions, width: int, language: Language | None = None) 
     """Return the best transcripts of each row of ``output``, ``width`` or fewer.
 
     The best sequences of each stream are found on its own; each is then scored by every stream that the row has. Streams
-    are taken to say the same words independently of each other, at any times.
+    are assumed to emit the same words independently of each other, at any times.
 
     Args:
-        output: What the streams say.
+        output: The emissions of the streams.
         width: Width of the beam search; 1: the most probable alignment of each stream (greedy decoding).
         language: Scores of units after others, if any.
     """
-    found: list[Tensor] = []
+    sequences: list[Tensor] = []
     for i in range(len(output.logits)):
         logs = output.logs(i).clone()
         logs[:, :, UNKNOWN] = LOWEST  # nothing can be written for it
         best = best_path(logs, output.real[i])
         if width > 1:
             best = prefix_beam_search(logs, output.real[i], width, language)
-        found.append(_valid(best, output.heard(i)))
-    longest = max(ids.shape[2] for ids in found)
-    every = torch.cat([F.pad(ids, (0, longest - ids.shape[2])) for ids in found], dim=1)
-    score, heard = joint_scores(output, every)
-    streams = torch.stack([output.heard(i) for i in range(len(output.logits))]).sum(dim=0)
+        sequences.append(_valid(best, output.present(i)))
+    longest = max(ids.shape[2] for ids in sequences)
+    every = torch.cat([F.pad(ids, (0, longest - ids.shape[2])) for ids in sequences], dim=1)
+    score, present = joint_scores(output, every)
+    streams = torch.stack([output.present(i) for i in range(len(output.logits))]).sum(dim=0)
     if language is not None:
-        score = score + _spoken(every, language)
-    score = score.masked_fill(_repeated(every) | ~heard[:, None], LOWEST)
+        score = score + _language_score(every, language)
+    score = score.masked_fill(_repeated(every) | ~present[:, None], LOWEST)
     score = score.masked_fill((every < 0).any(dim=2), LOWEST)
     score, order = score.sort(dim=1, descending=True, stable=True)
     score, order = score[:, :width], order[:, :width]
@@ -102,39 +102,39 @@ def joint_scores(output: Emissions, ids: Tensor) -> tuple[Tensor, Tensor]:
     any ``[B]``.
 
     Args:
-        output: What the streams say.
+        output: The emissions of the streams.
         ids: ``[B, C, L]``, padded with 0; -1 where there is no sequence.
     """
     total = torch.zeros(ids.shape[:2], dtype=torch.float64, device=ids.device)
-    heard = torch.zeros(output.rows, dtype=torch.bool, device=ids.device)
+    present = torch.zeros(output.rows, dtype=torch.bool, device=ids.device)
     for i in range(len(output.logits)):
-        logs, real, own = output.logs(i), output.real[i], output.heard(i)
+        logs, real, own = output.logs(i), output.real[i], output.present(i)
         each = [log_likelihood(logs, real, ids[:, c].clamp(min=0)).double() for c in range(ids.shape[1])]
         total = total + torch.where(own[:, None], torch.stack(each, dim=1).clamp(min=LOWEST), 0.0)
-        heard |= own
-    return total, heard
+        present |= own
+    return total, present
 
 
-def _valid(best: Sequences, heard: Tensor) -> Tensor:
+def _valid(best: Sequences, present: Tensor) -> Tensor:
     """The ids of sequences ``[B, W, L]``; -1 where there is none."""
-    return best.ids.masked_fill(((best.score < LOWEST / 2) | ~heard[:, None])[..., None], -1)
+    return best.ids.masked_fill(((best.score < LOWEST / 2) | ~present[:, None])[..., None], -1)
 
 
 def _repeated(ids: Tensor) -> Tensor:
-    """Which sequences ``[B, C]`` stand earlier in their row already."""
+    """Which sequences ``[B, C]`` are repeated from earlier in their row."""
     same = (ids[:, :, None] == ids[:, None]).all(dim=3)  # [B, C, C]
     return same.tril(diagonal=-1).any(dim=2)
 
 
-def _spoken(ids: Tensor, language: Language) -> Tensor:
-    """What the language adds to whole sequences ``[B, C]``."""
+def _language_score(ids: Tensor, language: Language) -> Tensor:
+    """The score of complete sequences under the language model ``[B, C]``."""
     length = (ids > BLANK).sum(dim=2)
     total = torch.zeros(length.shape, dtype=torch.float64, device=ids.device)
     known = ids.clamp(min=0)
     for n in range(ids.shape[2] + 1):
         follow = language(known[:, :, : max(n, 1)], length.clamp(max=n))
-        here = known[:, :, n] if n < ids.shape[2] else torch.zeros_like(length)
-        # At 0, after the last unit: that it ends there.
-        added = follow.gather(2, here.masked_fill(length == n, 0)[..., None])[..., 0]
+        unit = known[:, :, n] if n < ids.shape[2] else torch.zeros_like(length)
+        # At 0, after the last unit: the end of the sequence.
+        added = follow.gather(2, unit.masked_fill(length == n, 0)[..., None])[..., 0]
         total = total + torch.where(n <= length, added, 0.0)
     return total

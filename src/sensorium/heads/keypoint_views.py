@@ -165,7 +165,7 @@ def point_views(scorer: PointScorer) -> list[View]:
     for k, name in enumerate(scorer.names):
         own, limit = distance[known[:, k], k], within[known[:, k]]
         if len(own):
-            found = float((own <= limit).double().mean())
+            share = float((own <= limit).double().mean())
             high = float(own.quantile(0.9))
             rows.append(
                 {
@@ -173,7 +173,7 @@ def point_views(scorer: PointScorer) -> list[View]:
                     "mean error": float(own.mean()),
                     "median": float(own.median()),
                     "90 % below": high,
-                    "PCK": found,
+                    "PCK": share,
                     "rows": len(own),
                 }
             )
@@ -205,7 +205,7 @@ def with_points(
         picture: In grey ``[h, w]``.
         answered: Places in its pixels ``[K, 2]``, drawn as crosses.
         true: True places, drawn as circles; None: without.
-        known: Which true places there are ``[K]``.
+        known: Which places are labelled ``[K]``.
     """
     times = max(1, round(LEAST_SIDE / max(picture.shape)))
     canvas = np.repeat(picture.repeat(times, axis=0).repeat(times, axis=1)[..., None], 3, axis=2)

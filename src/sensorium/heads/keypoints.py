@@ -19,7 +19,7 @@ from sensorium.signal.geometry import compose, identity, mirrored, points
 
 _PAIRED = re.compile(r"(?i)(.*?)[\W_]*(x|y|v|vis|visible|visibility)")
 _SIDES = (("left", "right"), ("links", "rechts"), ("l_", "r_"), ("_l", "_r"))
-"""What tells a point on the left from its counterpart on the right, by name."""
+"""Words in names that mark a point as left or right."""
 
 
 class PointReader(Protocol):
@@ -109,7 +109,7 @@ def _pairs(names: Sequence[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Poses(Tensors):
-    """What is known of the places of K points: heat maps on the image where there is one, else coordinates by themselves.
+    """The predicted places of K points: heat maps on the image where there is one, else coordinates by themselves.
 
     Args:
         maps: Logits of each place of the prepared image ``[B, K, h, w]``.

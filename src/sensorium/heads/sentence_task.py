@@ -27,7 +27,7 @@ from sensorium.heads.sentence_views import sentence_views
 from sensorium.nn.decoding import Generated, Vocabulary, beam_search, normaliser, sample
 from sensorium.nn.positional_encoding import grid_sinusoids
 from sensorium.nn.prompt_tokens import PromptTokens
-from sensorium.nn.word_decoder import Given, WordDecoder
+from sensorium.nn.word_decoder import DecoderInputs, WordDecoder
 
 UNKNOWN = 1
 NEAREST = "nearest training row"
@@ -36,7 +36,7 @@ Attend = Literal["streams", "fused"]
 
 
 @dataclass(frozen=True)
-class Context(Given):
+class Context(DecoderInputs):
     """What the sentences of each row are generated from, or a sentence that is already known.
 
     Args:

@@ -9,11 +9,11 @@ from sensorium.metrics.box_overlap import box_iou
 
 
 def kept_boxes(boxes: Tensor, scores: Tensor, classes: Tensor, overlap: float) -> Tensor:
-    """Return which boxes non-maximum suppression keeps, ``[n]`` bool: those that overlap no surer one of their class.
+    """Return which boxes non-maximum suppression keeps, ``[n]`` bool: no more confident one of their class overlaps them.
 
     Args:
         boxes: ``[n, 4]``.
-        scores: ``[n]``; of equal ones the first counts as surer.
+        scores: ``[n]``; ties go to the first.
         classes: ``[n]``.
         overlap: The IoU above which two boxes are taken for one thing.
     """

@@ -8,7 +8,7 @@ from sensorium.metrics.transcripts import NOTHING, confusions
 
 SHOWN = 8
 MANY = 0.1
-"""Share of the words that were left out, or inserted, above which a report says so."""
+"""Share of omitted or inserted words above which a report mentions them."""
 
 
 def transcript_views(scorer: TranscriptScorer) -> list[View]:

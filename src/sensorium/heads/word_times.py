@@ -1,4 +1,4 @@
-"""When each word of a transcript is said, or where it is written."""
+"""The time of each word of a transcript, or its place along a line."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def timed_words(
     the recording (steps of a series, pixels along a line); without a frame they are shares of the whole.
 
     Args:
-        output: What the streams say.
+        output: The emissions of the streams.
         ids: The transcript of each row ``[B, L]``, padded with 0.
         streams: Names of the streams in ``output``.
         pieces: What each id spells.
@@ -61,12 +61,12 @@ def timed_words(
     """
     rows: list[list[dict[str, Any]]] = [[] for _ in range(len(ids))]
     for i in reversed(range(len(streams))):  # the first stream of the row has the last word
-        heard = output.heard(i).nonzero()[:, 0]
-        if not len(heard):
+        present = output.present(i).nonzero()[:, 0]
+        if not len(present):
             continue
-        logs, steps = packed(output.logs(i)[heard], output.real[i][heard])
+        logs, steps = packed(output.logs(i)[present], output.real[i][present])
         mask = torch.arange(logs.shape[1], device=logs.device) < steps[:, None]
-        own = ids[heard]
+        own = ids[present]
         first, last = alignment(logs, mask, own)
         chance = logs.exp().gather(1, first.clamp(min=0)[..., None].expand(-1, -1, logs.shape[2]))
         chance = chance.gather(2, own[..., None])[..., 0]  # [b, L]
@@ -76,7 +76,7 @@ def timed_words(
         if field is not None and field.data.dim() > 2:
             stride = float(max(round(field.data.shape[2] / max(length, 1)), 1))
             back = None if field.frame is None or field.frame.shape[1] != 1 else inverse(field.frame.float().cpu())
-        for j, row in enumerate(heard.tolist()):
+        for j, row in enumerate(present.tolist()):
             words = words_of(own[j].tolist(), pieces)
             if not words or int(first[j, 0]) < 0:
                 continue

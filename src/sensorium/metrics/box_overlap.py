@@ -34,8 +34,8 @@ def box_iou(one: Tensor, other: Tensor) -> Tensor:
 
 
 def giou(one: Tensor, other: Tensor) -> Tensor:
-    """Return the generalised intersection over union ``[...]``, from -1 to 1: it also tells boxes that do not touch how
-    far apart they are.
+    """Return the generalised intersection over union ``[...]``, from -1 to 1: it also measures the
+    distance of boxes that do not touch.
 
     Source: https://arxiv.org/abs/1902.09630.
 

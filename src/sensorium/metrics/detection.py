@@ -21,19 +21,19 @@ RECALLS = 101
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 """Sizes in square pixels of the user's image, each from and to."""
 MOST = 100
-"""Most boxes of a picture that are scored, the surest of all its classes."""
+"""Maximum number of scored boxes of a picture, the most confident of all its classes."""
 _NUMBERS = 8_000_000
 """Most numbers of a curve that are held at once, for all resamples."""
 Flags = NDArray[np.bool_]
 
 
-class Found(NamedTuple):
+class BoxSet(NamedTuple):
     """Boxes of one picture, in pixels of the user's image, on the CPU.
 
     Args:
         boxes: Left, top, right, bottom, ``[n, 4]``.
         classes: Class indices ``[n]``.
-        scores: How sure each is ``[n]``; of true boxes 1 where they are to be ignored, else 0.
+        scores: Confidences ``[n]``; of true boxes 1 where they are to be ignored, else 0.
     """
 
     boxes: Tensor
@@ -55,15 +55,15 @@ class Matches(NamedTuple):
     true: NDArray[np.int64]
 
 
-def matched(answer: Found, truth: Found, classes: int) -> Matches:
-    """Match the boxes of an answer with the true ones as COCO does, the surest first.
+def matched(answer: BoxSet, truth: BoxSet, classes: int) -> Matches:
+    """Match the boxes of an answer with the true ones as COCO does, the most confident first.
 
-    An answer takes the true box of its class that it overlaps most and that no surer one took. Boxes to be ignored may be
-    taken by several answers, where they overlap in the answer's own area; these do not count, nor do answers of another
-    size without a match. Source: ``evaluateImg``, https://github.com/cocodataset/cocoapi.
+    An answer takes the true box of its class that it overlaps most and that no more confident one took. Boxes to be ignored
+    may be taken by several answers, where they overlap in the answer's own area; these do not count, nor do answers of
+    another size without a match. Source: ``evaluateImg``, https://github.com/cocodataset/cocoapi.
 
     Args:
-        answer: The answers, the surest first.
+        answer: The answers, the most confident first.
         truth: The true boxes.
         classes: The number of classes K.
     """
@@ -107,7 +107,7 @@ def average_precision(right: Tensor, ignored: Tensor, weight: Tensor, true: Tens
     The mean over 101 points of recall of the highest precision at that recall or more: COCO's, with weighted rows.
 
     Args:
-        right: Which answers match ``[T, n]``, the surest first.
+        right: Which answers match ``[T, n]``, the most confident first.
         ignored: Which do not count ``[T, n]``.
         weight: How often the row of each answer counts ``[R, n]``.
         true: How many true boxes there are ``[R]``; the result is NaN where none are.
@@ -147,7 +147,7 @@ class DetectionScorer(Scorer[dict[str, Tensor]]):
         super().__init__()
         self.classes, self.threshold = list(classes), threshold
 
-    def kept_of(self, pairs: Sequence[tuple[Found, Found]]) -> Kept:
+    def kept_of(self, pairs: Sequence[tuple[BoxSet, BoxSet]]) -> Kept:
         """What is kept of rows: of each box its score, its class (-1: none) and the bits of its matches.
 
         Args:
@@ -164,7 +164,7 @@ class DetectionScorer(Scorer[dict[str, Tensor]]):
         bits = 1 << np.arange(len(AREAS) * len(THRESHOLDS), dtype=np.int64)
         for row, (answer, truth) in enumerate(pairs):
             first = answer.scores.argsort(descending=True, stable=True)[:MOST]
-            answer = Found(answer.boxes[first], answer.classes[first], answer.scores[first])
+            answer = BoxSet(answer.boxes[first], answer.classes[first], answer.scores[first])
             matches, count = matched(answer, truth, classes), len(first)
             kept["scores"][row, :count] = answer.scores
             kept["classes"][row, :count] = answer.classes.to(torch.int16)
@@ -174,7 +174,7 @@ class DetectionScorer(Scorer[dict[str, Tensor]]):
         return kept
 
     def answers_of(self, code: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the answers of the class ``code``, the surest first: row ``[n]``, score ``[n]``, and whether right and
+        """Return the answers of the class ``code``, best first: row ``[n]``, score ``[n]``, and whether right and
         ignored, ``[A, T, n]``."""
         kept = self.kept
         row, place = (kept["classes"] == code).nonzero().unbind(1)

@@ -31,7 +31,7 @@ COCO_SPREADS = {"nose": 0.026} | {f"{side}_{part}": of for part, of in _BY_PART.
 """How far people's labels of the points of a person lie apart, relative to its size. Source: the COCO API,
 https://github.com/cocodataset/cocoapi, ``Params.setKpParams``."""
 SPREAD = 0.05
-"""The same where nobody has measured it."""
+"""The same where no measurement exists."""
 
 
 def spreads(names: Sequence[str]) -> Tensor:

@@ -13,7 +13,7 @@ from sensorium.core.errors import MissingExtraError
 from sensorium.metrics.weighting import ratio
 
 NOTHING = "(nothing)"
-"""Stands for the word that is missing where one was left out, or that was inserted where there is none."""
+"""Placeholder for the missing word of an omission or an insertion."""
 
 
 def check_available() -> None:

@@ -78,10 +78,10 @@ class BoundingBoxes(Modality):
             return Guess(0.98, "every cell ends in .xml, as Pascal VOC's boxes do")
         boxes = labelled = 0
         for cell in cells:
-            found = _spelled(cell)
-            if found is None:
+            parsed = _spelled(cell)
+            if parsed is None:
                 return Guess(0.0, "not every cell is a list of boxes")
-            boxes += len(found.labels)
+            boxes += len(parsed.labels)
             labelled += _labelled(cell)
         if not boxes:
             return Guess(0.0, "no cell has a box")
@@ -123,12 +123,12 @@ class BoundingBoxes(Modality):
 
     @property
     def doubts(self) -> list[str]:
-        found = []
+        doubts = []
         if self.state["corners"]:
-            found.append("every box would also be one if its numbers were left, top, right, bottom: format: xyxy?")
+            doubts.append("every box would also be one if its numbers were left, top, right, bottom: format: xyxy?")
         if self.units == "pixels" and 0 < self.state["farthest"] <= SHARES:
-            found.append("no box reaches beyond one pixel: units: relative?")
-        return found
+            doubts.append("no box reaches beyond one pixel: units: relative?")
+        return doubts
 
     @property
     def classes(self) -> list[str]:

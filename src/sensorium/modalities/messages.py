@@ -1,4 +1,4 @@
-"""What is said to a language model, or by it."""
+"""Message cells: texts and conversations of a language model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BYTES_A_CHARACTER = 8  # of UTF-8 and of escapes in JSON
 
 @component
 class Messages(Modality):
-    """What is said to a language model, or by it: a question, an answer, or a conversation of several turns.
+    """A question, an answer, or a conversation of several turns with a language model.
 
     A cell is a text; several texts that are equally right, ``["a cat", "cat"]``; or turns,
     ``[{"role": "user", "content": "Who is this?"}, ...]``. Never guessed: the task ``conversation`` reads its prompt and
@@ -89,7 +89,7 @@ class Messages(Modality):
 
     def decode(self, value: Array) -> str | list[Any]:
         """Return the text, the texts or the turns (as mappings) of the bytes ``value``."""
-        found = unpack(bytes(int(i) & 255 for i in value))
-        if isinstance(found, str):
-            return found
-        return [{"role": m.role, "content": m.text} if isinstance(m, Message) else m for m in found]
+        content = unpack(bytes(int(i) & 255 for i in value))
+        if isinstance(content, str):
+            return content
+        return [{"role": m.role, "content": m.text} if isinstance(m, Message) else m for m in content]

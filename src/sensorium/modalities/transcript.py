@@ -100,7 +100,7 @@ class Transcript(Modality):
         return str(self.state["units"])
 
     def missing(self, cell: Any) -> bool:
-        """Whether ``cell`` is missing; ``none`` may be what was said."""
+        """Whether ``cell`` is missing; the text ``none`` is valid content."""
         return is_blank(cell) and not (isinstance(cell, str) and cell.strip().lower() in ("none", "null", "nil", "na"))
 
     def encode(self, cell: Any) -> Array:

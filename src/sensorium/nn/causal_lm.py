@@ -14,7 +14,7 @@ Side = Literal["left", "right"]
 
 
 @dataclass(frozen=True)
-class Laid:
+class PaddedSequences:
     """Sequences of some rows, padded on one side.
 
     Args:
@@ -33,69 +33,73 @@ class Laid:
         return (self.mask.long().cumsum(dim=1) - 1).clamp(min=0)
 
 
-def lay(rows: Sequence[Sequence[int]], learnt: Sequence[Sequence[bool]], device: torch.device, side: Side = "left") -> Laid:
-    """Return the sequences ``rows`` of token ids, padded on one ``side``, on ``device``; ``learnt`` as in ``Laid``."""
+def pad_sequences(
+    rows: Sequence[Sequence[int]], learnt: Sequence[Sequence[bool]], device: torch.device, side: Side = "left"
+) -> PaddedSequences:
+    """Return ``rows`` of token ids, padded on one ``side``, on ``device``; ``learnt`` as in ``PaddedSequences``."""
     longest = max(map(len, rows), default=0)
     ids = torch.zeros((len(rows), longest), dtype=torch.long)
     mask, known = torch.zeros_like(ids, dtype=torch.bool), torch.zeros_like(ids, dtype=torch.bool)
     for i, (row, own) in enumerate(zip(rows, learnt, strict=True)):
         at = slice(longest - len(row), longest) if side == "left" else slice(0, len(row))
         ids[i, at], mask[i, at], known[i, at] = torch.tensor(row, dtype=torch.long), True, torch.tensor(own)
-    return Laid(ids.to(device), mask.to(device), known.to(device))
+    return PaddedSequences(ids.to(device), mask.to(device), known.to(device))
 
 
-def embedded(embedding: nn.Module, rows: int, laid: Laid, media: Mapping[int, tuple[Tensor, Tensor]]) -> Tensor:
-    """Return what the language model receives ``[B, T, H]``: word embeddings, and ``media`` where they are laid.
+def embedded(
+    embedding: nn.Module, rows: int, sequences: PaddedSequences, media: Mapping[int, tuple[Tensor, Tensor]]
+) -> Tensor:
+    """Return the inputs of the language model ``[B, T, H]``: word embeddings, and ``media`` at their places.
 
     Args:
         embedding: The layer of words.
         rows: The number of words, and the id of the first place that is none.
-        laid: The sequences.
-        media: By id, vectors ``[B, N, H]`` and which are real ``[B, N]``; the id stands as often in a row as it has real
+        sequences: The sequences.
+        media: By id, vectors ``[B, N, H]`` and which are real ``[B, N]``; the id occurs as often in a row as it has real
             ones, or not at all.
     """
-    vectors: Tensor = embedding(laid.ids.masked_fill(laid.ids >= rows, 0))
+    vectors: Tensor = embedding(sequences.ids.masked_fill(sequences.ids >= rows, 0))
     for place, (tokens, real) in media.items():
-        here = laid.ids == place
-        wanted = real & here.any(dim=1, keepdim=True)
-        vectors = vectors.index_put(here.nonzero(as_tuple=True), tokens[wanted].to(vectors.dtype))
+        at_place = sequences.ids == place
+        wanted = real & at_place.any(dim=1, keepdim=True)
+        vectors = vectors.index_put(at_place.nonzero(as_tuple=True), tokens[wanted].to(vectors.dtype))
         # A batch of words alone has gradients too: of zero.
         vectors = vectors + (tokens.flatten()[:1] * 0).to(vectors.dtype).sum()
     return vectors
 
 
 def takes_places(network: nn.Module) -> bool:
-    """Whether ``network`` takes positions: those that have none encode distances alone."""
+    """Whether ``network`` takes positions; networks that encode only distances do not."""
     return "position_ids" in inspect.signature(network.forward).parameters
 
 
-def logits_at(network: nn.Module, vectors: Tensor, laid: Laid) -> tuple[Tensor, Tensor]:
+def logits_at(network: nn.Module, vectors: Tensor, sequences: PaddedSequences) -> tuple[Tensor, Tensor]:
     """Return the logits before each learnt token ``[n, V]`` float32 and those tokens ``[n]``, row by row.
 
     Args:
         network: The language model.
         vectors: ``[B, T, H]``.
-        laid: The sequences; the first token of a row is not learnt.
+        sequences: The sequences; the first token of a row is not learnt.
     """
-    columns = laid.learnt.any(dim=0).nonzero().squeeze(1)
+    columns = sequences.learnt.any(dim=0).nonzero().squeeze(1)
     columns = columns[columns > 0]
-    places = {"position_ids": laid.places} if takes_places(network) else {}
+    places = {"position_ids": sequences.places} if takes_places(network) else {}
     out: Any = network(
-        inputs_embeds=vectors, attention_mask=laid.mask.long(), use_cache=False, logits_to_keep=columns - 1, **places
+        inputs_embeds=vectors, attention_mask=sequences.mask.long(), use_cache=False, logits_to_keep=columns - 1, **places
     )
-    learnt = laid.learnt[:, columns]
-    return out.logits[learnt].float(), laid.ids[:, columns][learnt]
+    learnt = sequences.learnt[:, columns]
+    return out.logits[learnt].float(), sequences.ids[:, columns][learnt]
 
 
 @dataclass(frozen=True)
 class LmCache:
-    """What a language model remembers of the sequences so far.
+    """The state of a language model after the sequences so far.
 
     Args:
         held: Keys and values, as transformers holds them; changed in place.
         mask: The real tokens ``[R, T]``.
         place: The position of the next token ``[R]``.
-        ahead: The logits of the first token ``[R, V]``, until they are asked for.
+        ahead: The logits of the first token ``[R, V]``, until they are read.
     """
 
     held: Any
@@ -134,13 +138,13 @@ class LmStep:
         # Named anew in transformers 5.24.
         self._cache = "cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values"
 
-    def start(self, vectors: Tensor, laid: Laid) -> LmCache:
-        """Return the cache after the sequences ``laid``, padded on the left, whose ``vectors`` are ``[B, T, H]``."""
-        places = {"position_ids": laid.places} if self._places else {}
+    def start(self, vectors: Tensor, sequences: PaddedSequences) -> LmCache:
+        """Return the cache after the sequences ``sequences``, padded on the left, whose ``vectors`` are ``[B, T, H]``."""
+        places = {"position_ids": sequences.places} if self._places else {}
         out: Any = self.network(
-            inputs_embeds=vectors, attention_mask=laid.mask.long(), use_cache=True, logits_to_keep=1, **places
+            inputs_embeds=vectors, attention_mask=sequences.mask.long(), use_cache=True, logits_to_keep=1, **places
         )
-        return LmCache(out[self._cache], laid.mask, laid.mask.long().sum(dim=1), self._ended(out.logits[:, -1]))
+        return LmCache(out[self._cache], sequences.mask, sequences.mask.long().sum(dim=1), self._ended(out.logits[:, -1]))
 
     def __call__(self, tokens: Tensor, cache: LmCache) -> tuple[Tensor, LmCache]:
         """Return the logits of the next token ``[R, V + 1]`` after ``tokens`` ``[R]``, and the cache with them."""
@@ -148,7 +152,7 @@ class LmStep:
             return cache.ahead, replace(cache, ahead=None)
         mask = torch.cat([cache.mask, torch.ones_like(cache.mask[:, :1])], dim=1)
         places = {"position_ids": cache.place[:, None]} if self._places else {}
-        # A sequence that is over goes on with its end token, and nobody looks at it.
+        # A finished sequence continues with its end token; its output is not read.
         rows = int(self.network.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
         words = torch.where(tokens >= rows, self.ends[0], tokens)
         held = {self._cache: cache.held}

@@ -109,9 +109,9 @@ def prefix_beam_search(logs: Tensor, mask: Tensor, width: int, language: Languag
     orphan = torch.full_like(key, torch.iinfo(torch.long).min)
     parent = orphan
     last = torch.zeros_like(key)
-    blank, other, spoken = (logs.new_full((rows, width), LOWEST) for _ in range(3))
+    blank, other, prior = (logs.new_full((rows, width), LOWEST) for _ in range(3))
     blank[:, 0] = 0.0
-    spoken[:, 0] = 0.0
+    prior[:, 0] = 0.0
     longest = int(steps.max()) if rows else 0
     follow = None if language is None else language(ids, length)
     for t in range(longest):
@@ -130,8 +130,8 @@ def prefix_beam_search(logs: Tensor, mask: Tensor, width: int, language: Languag
             2, last[:, None, :].expand(-1, width, -1), same.to(torch.int8), "amax"
         )
         grown = grown.masked_fill(taken > 0, LOWEST)
-        total = torch.logaddexp(stay_blank, stay_other) + spoken
-        more = grown + spoken[..., None] + (0.0 if follow is None else follow)
+        total = torch.logaddexp(stay_blank, stay_other) + prior
+        more = grown + prior[..., None] + (0.0 if follow is None else follow)
         score, index = torch.cat([total, more.flatten(1)], dim=1).topk(width, dim=1)
         stays = index < width
         flat = (index - width).clamp(min=0)
@@ -157,7 +157,7 @@ def prefix_beam_search(logs: Tensor, mask: Tensor, width: int, language: Languag
         dead = score < LOWEST / 2
         new_key, new_parent = torch.where(dead, unused, new_key), torch.where(dead, orphan, new_parent)
         new_last = torch.where(grew, unit, of(last))
-        new_spoken = of(spoken) + torch.where(grew, added, 0.0)
+        new_prior = of(prior) + torch.where(grew, added, 0.0)
         ids = torch.where(step[..., None], new_ids, ids)
         length, key, parent, last = (
             torch.where(step, new, old)
@@ -168,12 +168,12 @@ def prefix_beam_search(logs: Tensor, mask: Tensor, width: int, language: Languag
                 (new_last, last),
             )
         )
-        blank, other, spoken = (
-            torch.where(step, new, old) for new, old in ((new_blank, blank), (new_other, other), (new_spoken, spoken))
+        blank, other, prior = (
+            torch.where(step, new, old) for new, old in ((new_blank, blank), (new_other, other), (new_prior, prior))
         )
         if language is not None:
             follow = language(ids, length)
-    score = torch.logaddexp(blank, other) + spoken
+    score = torch.logaddexp(blank, other) + prior
     if follow is not None:
         score = score + follow[:, :, BLANK]
     score, order = score.sort(dim=1, descending=True, stable=True)

@@ -247,7 +247,7 @@ def one_by_one(
     drawing: tuple[float, float, int, int] | None = None,
     device: torch.device | str = "cpu",
 ) -> Iterator[int]:
-    """Yield the tokens of one row as they are found, the end last unless ``longest`` is reached before.
+    """Yield the tokens of one row as they are generated, the end last unless ``longest`` is reached before.
 
     They are those of a ``beam_search`` of width 1, or of the first draw of ``sample``.
 

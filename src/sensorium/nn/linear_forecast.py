@@ -51,13 +51,13 @@ class LinearForecast(nn.Module):
             future: What followed ``[B, H, C]``, in the units of the window; NaN where unknown.
             strength: The ridge penalty for each row and series.
         """
-        there = future.isfinite()
-        wanted = torch.where(there, future, 0.0).double()
+        finite = future.isfinite()
+        wanted = torch.where(finite, future, 0.0).double()
         x = own.double().flatten(0, 1)
         self.weight.copy_(_ridge(x, wanted.transpose(1, 2).flatten(0, 1), strength * len(x)))
         if known is None or not self.effect.numel():
             return
-        rest = torch.where(there, wanted - torch.einsum("bcp,ph->bhc", own, self.weight), 0.0)
+        rest = torch.where(finite, wanted - torch.einsum("bcp,ph->bhc", own, self.weight), 0.0)
         z = known.double().transpose(1, 2).flatten(0, 1)
         self.effect.copy_(_ridge(z, rest.flatten(0, 1), strength * len(z)))
 

@@ -44,7 +44,7 @@ class NgramModel(LearnedBuffers):
         self._rows: dict[tuple[int, ...], Tensor] = {}
 
     def learn(self, sequences: Iterable[Sequence[int]]) -> None:
-        """Count the n-grams of ``sequences`` of ids without 0, with what stands before and after them."""
+        """Count the n-grams of ``sequences`` of ids without 0, with the start and the end."""
         count: Counter[tuple[int, ...]] = Counter()
         for ids in sequences:
             whole = (*[END] * (self.order - 1), *ids, END)

@@ -17,7 +17,7 @@ Kind = Literal["linear", "mlp", "resampler"]
 
 
 class Projector(nn.Module):
-    """Tokens ``[B, N, D]`` to vectors ``[B, M, H]`` as loud as word embeddings, and which of them are real.
+    """Tokens ``[B, N, D]`` to vectors ``[B, M, H]`` at the scale of word embeddings, with their mask.
 
     Sources: linear, https://arxiv.org/abs/2304.08485; perceptron, https://arxiv.org/abs/2310.03744; resampler (learnt
     queries that attend to the tokens), https://arxiv.org/abs/2204.14198.
@@ -27,10 +27,10 @@ class Projector(nn.Module):
         width: Width H of the language model.
         kind: The layers.
         tokens: Number M of vectors of a resampler; the others keep the number of tokens.
-        loudness: Root mean square of a word embedding, where the scale of the vectors begins.
+        embedding_rms: Root mean square of a word embedding, where the scale of the vectors begins.
     """
 
-    def __init__(self, dim: int, width: int, kind: Kind, tokens: int, loudness: float) -> None:
+    def __init__(self, dim: int, width: int, kind: Kind, tokens: int, embedding_rms: float) -> None:
         super().__init__()
         self.dim, self.kind = dim, kind
         self.queries = nn.Parameter(torch.randn(tokens, dim) * dim**-0.5) if kind == "resampler" else None
@@ -39,7 +39,7 @@ class Projector(nn.Module):
         self.project: nn.Module = nn.Linear(dim, width)
         if kind != "linear":
             self.project = nn.Sequential(nn.Linear(dim, width), nn.GELU(), nn.Linear(width, width))
-        self.scale = nn.Parameter(torch.tensor(loudness))
+        self.scale = nn.Parameter(torch.tensor(embedding_rms))
 
     def forward(self, part: Encoded) -> tuple[Tensor, Tensor]:
         """Return the vectors ``[B, M, H]`` of a stream, zero where it has none, and the mask ``[B, M]``."""

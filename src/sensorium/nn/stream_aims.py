@@ -17,7 +17,7 @@ BINS: dict[int, tuple[int, ...]] = {1: (32,), 2: (16, 16), 3: (4, 8, 8)}
 LARGEST = 4096
 """Numbers in the summary of a grid, at most, unless its channels alone are more."""
 BUCKETS, CODES = 1024, 64
-"""Ids whose occurrence is counted separately, and codes of a category that are told apart, at most."""
+"""Maximum number of ids that are counted separately, and of distinguished codes of a category."""
 
 
 def sections(layout: Layout) -> list[int]:
@@ -113,12 +113,12 @@ def _cells_apart(layout: Row, data: Tensor, mask: Tensor | None) -> Tensor:
     real = torch.ones_like(data, dtype=torch.bool) if mask is None else mask
     columns = []
     for i, n in enumerate(layout.cardinalities):
-        cell, there = data[:, i], real[:, i]
+        cell, filled = data[:, i], real[:, i]
         if n == 0:
-            columns.append(cell.masked_fill(~there, torch.nan).unsqueeze(1))
+            columns.append(cell.masked_fill(~filled, torch.nan).unsqueeze(1))
             continue
         code = cell.nan_to_num(0.0).long()
-        known = there & (code > 0)
+        known = filled & (code > 0)
         apart = F.one_hot((code - 1).clamp(min=0) % _codes(n), _codes(n)).to(data)
         columns.append(apart.masked_fill(~known.unsqueeze(1), torch.nan))
     return torch.cat(columns, dim=1)

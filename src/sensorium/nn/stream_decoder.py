@@ -73,7 +73,7 @@ class StreamDecoder(nn.Module):
 
         Args:
             pooled: Vectors ``[B, S, D]``.
-            presence: Which are there ``[B, S]``.
+            presence: Which are present ``[B, S]``.
             source: ``others``: from all streams but itself, or from itself where a row has no other; ``own``; ``all``.
 
         Returns:

@@ -1,4 +1,4 @@
-"""What an encoder says along time: its feature maps, or its tokens, at one rate."""
+"""Outputs of an encoder along time: its feature maps, or its tokens, at one rate."""
 
 from __future__ import annotations
 

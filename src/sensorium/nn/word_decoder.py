@@ -15,7 +15,7 @@ from sensorium.nn.positional_encoding import sinusoids
 
 
 @dataclass(frozen=True)
-class Given(Tensors):
+class DecoderInputs(Tensors):
     """What the sequences of each row are generated from.
 
     Args:
@@ -144,7 +144,7 @@ class WordDecoder(nn.Module):
     def _logits(self, x: Tensor) -> Tensor:
         return F.linear(self.norm(x), self.words.weight, self.bias)
 
-    def forward(self, context: Given, tokens: Tensor) -> Tensor:
+    def forward(self, context: DecoderInputs, tokens: Tensor) -> Tensor:
         """Return the logits ``[B, N, V]`` of each of ``tokens``, given those before it in its sequence.
 
         Args:
@@ -170,7 +170,7 @@ class WordDecoder(nn.Module):
             x, _ = layer(x, None, seen, layer.remembered(context.memory), context.memory_mask)
         return self._logits(x[:, prefix:])
 
-    def start(self, context: Given) -> DecoderCache:
+    def start(self, context: DecoderInputs) -> DecoderCache:
         """Return the cache after the prefix of ``context``, before the first token."""
         memory = tuple(layer.remembered(context.memory) for layer in self._blocks)
         x, past = context.prefix, []

@@ -1,4 +1,4 @@
-"""The tasks answered from spoilt streams."""
+"""The losses of the tasks on corrupted streams."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sensorium.nn.views import layouts_of, view
 
 @component
 class Denoising(Objective):
-    """Denoising: streams are spoilt at random, and the tasks must answer as for the whole ones.
+    """Denoising: streams are corrupted at random, and the tasks are trained on them as on the intact ones.
 
     Of the task ``pretraining`` it makes a denoising autoencoder: what is rebuilt is the clean stream. Beside targets it
     trains answers that bear noise. Images and series are cropped, noisy and erased in part, words are dropped, cells of a
@@ -24,8 +24,8 @@ class Denoising(Objective):
     Source: Vincent et al. 2008, https://doi.org/10.1145/1390156.1390294, § 2.3.
 
     Args:
-        weight: Weight of the tasks' losses on spoilt streams.
-        strength: How much streams are spoilt; 0: not at all.
+        weight: Weight of the tasks' losses on corrupted streams.
+        strength: Strength of the corruption; 0: none.
     """
 
     raw: ClassVar[bool] = True

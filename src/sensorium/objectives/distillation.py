@@ -53,7 +53,7 @@ class Distillation(Objective):
         terms: dict[str, list[Tensor]] = {}
         for stream in self.streams:
             alone = run.only(stream)
-            # A row whose only stream this is has nobody to learn from.
+            # A row with only this stream has no teacher.
             others = torch.stack([streams[s].present for s in self.teachers if s != stream] or [~present]).any(dim=0)
             weight = run.batch.weight * (alone.fused.present & present & others)
             if not bool((weight > 0).any()):

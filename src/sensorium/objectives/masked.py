@@ -99,7 +99,7 @@ class Masked(Objective):
         if mask is None and isinstance(layout, Ids):
             mask = data != 0
         tokens, real = encoder.embed(data, mask)
-        # What is left of a token without its content: where it stands, which cell it is.
+        # What remains of a token without its content: its position, or its column.
         blank, _ = encoder.embed(torch.zeros_like(data), mask)
         hide = hidden_tokens(real, self.share)
         tokens = torch.where(hide.unsqueeze(2), blank + self.hint[i], tokens)

@@ -1,4 +1,4 @@
-"""Rows of a table as conversations with a language model: what is asked, where media lie, what is learnt."""
+"""Rows of a table as conversations with a language model: questions, places of media, tokens that are learnt."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor
 from sensorium.core.batch import Field
 from sensorium.core.errors import ConfigError
 from sensorium.core.messages import Message, unpack
-from sensorium.nn.causal_lm import Laid, Side, lay
+from sensorium.nn.causal_lm import PaddedSequences, Side, pad_sequences
 from sensorium.pretrained.chat_tokeniser import ChatTokeniser, Piece
 
 
 class Rows(NamedTuple):
     """Sequences of a batch, and of each row how many tokens of its texts were cut."""
 
-    laid: Laid
+    sequences: PaddedSequences
     cut: list[int]
 
 
@@ -63,7 +63,7 @@ class ChatRows:
         words: Tokeniser and template of the language model.
         streams: The streams that are laid, in order.
         vocabulary: The number of ids of the language model; that of stream ``i`` is ``vocabulary + i``.
-        system: What the system says before each conversation that has no system's turn; empty: nothing.
+        system: The system message of conversations without one; empty: none.
         ask: The question of rows that have none.
         earlier: Whether earlier turns of the assistant are learnt.
         longest: Maximum number of tokens of a sequence.
@@ -108,7 +108,7 @@ class ChatRows:
         turns = [m._replace(text=m.text.strip("\n")) if away else m for m in turns]
         return self.words.pieces(turns, present)
 
-    def lay(
+    def sequences(
         self,
         questions: Sequence[bytes],
         counts: Mapping[str, Sequence[int]],
@@ -121,11 +121,11 @@ class ChatRows:
         """Return the sequences of rows.
 
         Args:
-            questions: What is asked, packed; empty: nothing.
+            questions: The packed questions; empty: none.
             counts: By stream, how many vectors each row has.
             answers: The token ids of each answer, with its end; None: it is still to be generated.
             device: Where the sequences go.
-            room: So many tokens are left for what is generated.
+            room: The number of tokens left for the generated answer.
             side: Where shorter ones are padded.
         """
         every, known, cut = [], [], []
@@ -147,7 +147,7 @@ class ChatRows:
             every.append([*ids, *answer])
             known.append([*learnt, *[True] * len(answer)])
             cut.append(lost)
-        return Rows(lay(every, known, device, side), cut)
+        return Rows(pad_sequences(every, known, device, side), cut)
 
     def _fitting(self, pieces: list[Piece], held: Mapping[str, int], most: int) -> tuple[list[Piece], int]:
         """Return ``pieces`` of at most ``most`` tokens, the longest texts cut at their ends, and how much was cut."""

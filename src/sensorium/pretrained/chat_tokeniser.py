@@ -16,7 +16,7 @@ from sensorium.pretrained.checkpoint import Checkpoint
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# What is said is not shown to the template, but a place for it: characters of the private use area.
+# The template gets placeholders instead of the content: characters of the private use area.
 _HOLE = re.compile("\ue000([0-9]+)\ue001")
 _NAMES = {"user": "Question", "assistant": "Answer", "system": "Instruction"}
 
@@ -28,8 +28,8 @@ class Piece:
     Args:
         ids: Token ids; empty for a medium.
         learnt: By token, whether it is a part of an answer, or ends one.
-        stream: The stream that is laid here instead.
-        typed: Whether it is said rather than written by the template: it may be cut where a conversation is too long.
+        stream: The stream that is inserted instead.
+        typed: Whether it is content rather than part of the template: it may be cut where a conversation is too long.
     """
 
     ids: tuple[int, ...] = ()
@@ -59,12 +59,12 @@ class ChatTokeniser:
         text = self._special("eos_token")
         own = None if text is None else self._marked.token_to_id(text)
         closing = self._closing()
-        found = [i for i in (closing, own, *listed) if i is not None]
-        if not found:
+        ending = [i for i in (closing, own, *listed) if i is not None]
+        if not ending:
             raise ConfigError(f"language model {name!r} names no token that ends a text", fix="eos_token_id in config.json")
-        self.end: int = found[0]
+        self.end: int = ending[0]
         """The token after an answer."""
-        self.ends: tuple[int, ...] = tuple(dict.fromkeys(found))
+        self.ends: tuple[int, ...] = tuple(dict.fromkeys(ending))
         """All tokens that end a text, ``end`` first."""
 
     @classmethod
@@ -177,24 +177,24 @@ class ChatTokeniser:
 
         Args:
             messages: The turns. Those of the assistant are learnt, each with its end.
-            streams: The streams of the row, in order. Each is laid where a user's turn first names it, ``<photo>``; those
-                that no turn names before the first user's turn, in order.
+            streams: The streams of the row, in order. Each is inserted where a user's turn first names it, ``<photo>``;
+                those that no turn names before the first user's turn, in order.
         """
         holes = [Message(m.role, f"\ue000{i}\ue001") for i, m in enumerate(messages)]
         parts = _HOLE.split(self.rendered(holes, reply=True))
-        said = {int(number) for number in parts[1::2]}
+        rendered = {int(number) for number in parts[1::2]}
         inner = _placed(messages, streams)
         if any(
-            m.role == "system" and i not in said for i, m in enumerate(messages)
+            m.role == "system" and i not in rendered for i, m in enumerate(messages)
         ):  # a template may leave it out in silence
             parts = _HOLE.split(self.rendered(_folded(holes), reply=True))
-            said = {int(number) for number in parts[1::2]}
-        if len(said) < len(messages):
-            lost = next(m.role for i, m in enumerate(messages) if i not in said)
+            rendered = {int(number) for number in parts[1::2]}
+        if len(rendered) < len(messages):
+            lost = next(m.role for i, m in enumerate(messages) if i not in rendered)
             raise ConfigError(f"the chat template of {self.name!r} leaves out a turn of the {lost}")
-        found: list[Piece] = []
+        pieces: list[Piece] = []
         if self.template is None and (begin := self._begin()):
-            found.append(Piece(tuple(begin), (False,) * len(begin)))
+            pieces.append(Piece(tuple(begin), (False,) * len(begin)))
         after_answer = False
         for k, part in enumerate(parts):
             if k % 2 == 0:
@@ -202,18 +202,18 @@ class ChatTokeniser:
                 learnt = [False] * len(ids)
                 if after_answer and ids and ids[0] in self.ends:
                     learnt[0] = True
-                found.append(Piece(tuple(ids), tuple(learnt)))
+                pieces.append(Piece(tuple(ids), tuple(learnt)))
                 after_answer = False
                 continue
             i = int(part)
             after_answer = messages[i].role == "assistant"
             for one in inner[i]:
                 if isinstance(one, Piece):
-                    found.append(one)
+                    pieces.append(one)
                 else:
                     ids = self.answer(one) if after_answer else self.typed(one)
-                    found.append(Piece(tuple(ids), (after_answer,) * len(ids), typed=True))
-        return [piece for piece in found if piece.ids or piece.stream is not None]
+                    pieces.append(Piece(tuple(ids), (after_answer,) * len(ids), typed=True))
+        return [piece for piece in pieces if piece.ids or piece.stream is not None]
 
 
 def _default(template: Any) -> str | None:
@@ -225,7 +225,7 @@ def _default(template: Any) -> str | None:
 
 
 def _folded(messages: Sequence[Message]) -> list[Message]:
-    """``messages`` with what the system says put before the first user's turn."""
+    """``messages`` with the system's text put before the first user's turn."""
     system = "\n\n".join(m.text for m in messages if m.role == "system")
     rest = [m for m in messages if m.role != "system"]
     first = next((i for i, m in enumerate(rest) if m.role == "user"), None)
@@ -243,10 +243,10 @@ def _placed(messages: Sequence[Message], streams: Sequence[str]) -> list[list[st
         parts: list[str | Piece] = []
         text = message.text
         while message.role == "user" and left:
-            found = min(((text.find(f"<{name}>"), name) for name in left if f"<{name}>" in text), default=None)
-            if found is None:
+            first_place = min(((text.find(f"<{name}>"), name) for name in left if f"<{name}>" in text), default=None)
+            if first_place is None:
                 break
-            at, name = found
+            at, name = first_place
             parts += [text[:at], Piece(stream=name)]
             text = text[at + len(name) + 2 :]
             left.remove(name)

@@ -1,4 +1,4 @@
-"""Causal language models of transformers, from a local folder: read without running code, and told apart by a digest."""
+"""Causal language models of transformers, from a local folder: read without running code, and identified by a digest."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class LanguageModel:
     @property
     def embedding(self) -> nn.Module:
         """The layer that turns token ids into what the network receives."""
-        found: nn.Module = self.network.get_input_embeddings()  # type: ignore[operator]
-        return found
+        layer: nn.Module = self.network.get_input_embeddings()  # type: ignore[operator]
+        return layer
 
     @property
     def rows(self) -> int:
@@ -70,8 +70,8 @@ class LanguageModel:
     @property
     def longest(self) -> int | None:
         """The number of positions it knows; None where it names none."""
-        found = getattr(self.network.config, "max_position_embeddings", None)
-        return found if isinstance(found, int) and found > 0 else None
+        positions = getattr(self.network.config, "max_position_embeddings", None)
+        return positions if isinstance(positions, int) and positions > 0 else None
 
     def received(self, ids: Tensor) -> Tensor:
         """Return the embeddings of ``ids`` as the network receives them (Gemma multiplies those of its table)."""
@@ -79,7 +79,7 @@ class LanguageModel:
         return vectors
 
     @torch.no_grad()
-    def loudness(self) -> float:
+    def embedding_rms(self) -> float:
         """Return the root mean square of word embeddings as the network receives them."""
         ids = torch.linspace(0, self.rows - 1, min(self.rows, _SAMPLE)).round().long()
         return float(self.received(ids).float().square().mean().sqrt())
@@ -100,7 +100,7 @@ def save_merged(model: LanguageModel, folder: Path) -> str:
 
 
 def digest_of(checkpoint: Checkpoint) -> str:
-    """Return SHA-256 of the files that decide what the model ``checkpoint`` says: weights, configuration, words."""
+    """Return the SHA-256 of the files that determine the answers of ``checkpoint``: weights, configuration, tokeniser."""
     described = [path for name in _DESCRIBING if (path := checkpoint.file(name)) is not None]
     total = hashlib.sha256()
     for path in [*described, *checkpoint.parts()]:

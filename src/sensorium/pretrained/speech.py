@@ -1,4 +1,4 @@
-"""What a language model says of what a row is asked and shows: likelihoods of given answers, and answers word by word."""
+"""Answers of a language model to the question and media of a row: their likelihood, and generation token by token."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sensorium.core.batch import Tensors
-from sensorium.nn.causal_lm import LmCache, LmStep, embedded, lay, logits_at
+from sensorium.nn.causal_lm import LmCache, LmStep, embedded, logits_at, pad_sequences
 from sensorium.nn.decoding import Generated, Vocabulary, beam_search, one_by_one, sample
 from sensorium.pretrained.chat_rows import ChatRows, Rows, texts_of
 from sensorium.pretrained.language_model import LanguageModel
 
-Said = list[tuple[str, float]]
+ScoredAnswers = list[tuple[str, float]]
 """Answers to one row, best first, each with the logarithm of a probability."""
 
 
 @dataclass(frozen=True)
-class Asked(Tensors):
-    """What each row is asked, and the media that it shows.
+class ChatInputs(Tensors):
+    """The question and the media of each row.
 
     Args:
-        question: Bytes ``[B, P]``, 0 where padded or not asked.
+        question: Bytes ``[B, P]``, 0 where padded or absent.
         media: By stream, vectors ``[B, N, H]`` as words of the language model.
         real: By stream, which of them are real ``[B, N]``.
         constant: Bytes of an answer ``[B, L]``, padded with 0; only of a baseline or a rival.
@@ -39,7 +39,7 @@ class Asked(Tensors):
 
 
 class Decoding(NamedTuple):
-    """How answers are generated; ``nn.decoding`` says what each means."""
+    """Settings of generation, documented in ``nn.decoding``."""
 
     sampled: bool
     width: int
@@ -50,7 +50,7 @@ class Decoding(NamedTuple):
 
 
 class Speech:
-    """The language model at work.
+    """Scores and generates answers of a language model.
 
     Args:
         model: The language model.
@@ -61,29 +61,29 @@ class Speech:
     def __init__(self, model: LanguageModel, rows: ChatRows, decoding: Decoding) -> None:
         self.model, self.rows, self.decoding = model, rows, decoding
 
-    def laid(self, output: Asked, answers: Sequence[Sequence[int]] | None, room: int = 0) -> Rows:
-        """Return the sequences of ``output``; ``answers`` and ``room`` as in ``ChatRows.lay``."""
+    def sequences(self, output: ChatInputs, answers: Sequence[Sequence[int]] | None, room: int = 0) -> Rows:
+        """Return the sequences of ``output``; ``answers`` and ``room`` as in ``ChatRows.sequences``."""
         counts = {name: real.sum(dim=1).tolist() for name, real in zip(self.rows.streams, output.real, strict=True)}
-        return self.rows.lay(texts_of(output.question), counts, answers, output.question.device, room=room)
+        return self.rows.sequences(texts_of(output.question), counts, answers, output.question.device, room=room)
 
-    def vectors(self, output: Asked, rows: Rows) -> Tensor:
+    def vectors(self, output: ChatInputs, rows: Rows) -> Tensor:
         """Return what the language model receives of ``rows``, with the media of ``output``: ``[B, T, H]``."""
         media = {self.model.rows + i: pair for i, pair in enumerate(zip(output.media, output.real, strict=True))}
-        return embedded(self.model.embedding, self.model.rows, rows.laid, media)
+        return embedded(self.model.embedding, self.model.rows, rows.sequences, media)
 
-    def likelihood(self, output: Asked, answers: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    def likelihood(self, output: ChatInputs, answers: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Return the summed log-likelihood of what is learnt in each row of ``output`` ``[B]``, and the number of tokens.
 
         ``answers``: the token ids of each row's answer, with its end.
         """
-        rows = self.laid(output, answers)
-        logits, wanted = logits_at(self.model.network, self.vectors(output, rows), rows.laid)
-        row = rows.laid.learnt.nonzero()[:, 0]
+        rows = self.sequences(output, answers)
+        logits, wanted = logits_at(self.model.network, self.vectors(output, rows), rows.sequences)
+        row = rows.sequences.learnt.nonzero()[:, 0]
         each = -F.cross_entropy(logits, wanted, reduction="none")
         total = each.new_zeros(len(answers)).index_add(0, row, each)
-        return total, rows.laid.learnt.sum(dim=1)
+        return total, rows.sequences.learnt.sum(dim=1)
 
-    def weighed(self, output: Asked, choices: Sequence[str]) -> list[Said]:
+    def weighed(self, output: ChatInputs, choices: Sequence[str]) -> list[ScoredAnswers]:
         """Return ``choices`` for each row of ``output``, the most probable first, with logarithms of probabilities that sum
         to 1."""
         count, words = len(output.question), self.model.words
@@ -91,13 +91,13 @@ class Speech:
         scores = torch.stack(total, dim=1).log_softmax(dim=1)
         return [sorted(zip(choices, row, strict=True), key=lambda pair: -pair[1]) for row in scores.tolist()]
 
-    def _start(self, output: Asked, most: int) -> tuple[LmStep, LmCache, Vocabulary]:
+    def _start(self, output: ChatInputs, most: int) -> tuple[LmStep, LmCache, Vocabulary]:
         step = LmStep(self.model.network, self.model.words.ends)
-        rows = self.laid(output, None, room=most + 1)
-        cache = step.start(self.vectors(output, rows), rows.laid)
+        rows = self.sequences(output, None, room=most + 1)
+        cache = step.start(self.vectors(output, rows), rows.sequences)
         return step, cache, Vocabulary(self.model.rows, self.model.words.end)
 
-    def generated(self, output: Asked, most: int) -> list[Said]:
+    def generated(self, output: ChatInputs, most: int) -> list[ScoredAnswers]:
         """Return the answers to each row of ``output``, of at most ``most`` tokens, with the mean log probability of their
         tokens."""
         step, cache, vocabulary = self._start(output, most)
@@ -121,7 +121,7 @@ class Speech:
             )
         return self._texts(made)
 
-    def _texts(self, made: Generated) -> list[Said]:
+    def _texts(self, made: Generated) -> list[ScoredAnswers]:
         mean = made.log_probability / (made.length + 1)
         rows = []
         for tokens, lengths, scores in zip(made.tokens.tolist(), made.length.tolist(), mean.tolist(), strict=True):
@@ -132,7 +132,7 @@ class Speech:
             rows.append(list(texts.items()) or [("", 0.0)])
         return rows
 
-    def spoken(self, output: Asked, most: int, how: Decoding) -> Iterator[str | bool]:
+    def stream_answer(self, output: ChatInputs, most: int, how: Decoding) -> Iterator[str | bool]:
         """Yield the answer to the single row of ``output``, of at most ``most`` tokens, piece by piece as it is generated:
         greedily, or sampled, as ``how`` says; last, whether it ended by itself."""
         step, cache, vocabulary = self._start(output, most)
@@ -157,10 +157,10 @@ class Speech:
         tokens after the first ``[B]``."""
         device = self.model.embedding.get_parameter("weight").device
         ids = [self.model.words.typed(text)[: self.rows.longest] or [self.model.words.end] for text in texts]
-        laid = lay(ids, [[False, *[True] * (len(row) - 1)] for row in ids], device, "right")
-        count = laid.learnt.sum(dim=1)
-        if not bool(laid.learnt.any()):
+        sequences = pad_sequences(ids, [[False, *[True] * (len(row) - 1)] for row in ids], device, "right")
+        count = sequences.learnt.sum(dim=1)
+        if not bool(sequences.learnt.any()):
             return count.float(), count
-        logits, wanted = logits_at(self.model.network, self.model.received(laid.ids), laid)
+        logits, wanted = logits_at(self.model.network, self.model.received(sequences.ids), sequences)
         each = F.cross_entropy(logits, wanted, reduction="none")
-        return each.new_zeros(len(ids)).index_add(0, laid.learnt.nonzero()[:, 0], each), count
+        return each.new_zeros(len(ids)).index_add(0, sequences.learnt.nonzero()[:, 0], each), count

@@ -1,4 +1,4 @@
-"""What a base brought, for a terminal."""
+"""The gain from a base, for a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report says of a model before its scores."""
+"""Notes on a model at the head of a report, before its scores."""
 
 from __future__ import annotations
 

@@ -40,9 +40,9 @@ _FIX_MEDIA = 'send the content: {"type": "image_url", "image_url": {"url": "data
 def add_chat_routes(app: FastAPI, services: Mapping[str, ModelService]) -> None:
     """Add ``/v1/chat/completions`` and ``/v1/models`` to ``app``, for those of ``services`` that converse."""
     talking = {
-        name: (service, found)
+        name: (service, conversational)
         for name, service in services.items()
-        if (found := conversing(service.predictor.model)) is not None
+        if (conversational := conversing(service.predictor.model)) is not None
     }
     if not talking:
         return
@@ -142,7 +142,7 @@ def _row(document: Mapping[str, Any], service: ModelService, task: Task[Any]) ->
     }
     cells: dict[str, Any] = {}
 
-    def laid(part: Mapping[str, Any]) -> str:
+    def part_text(part: Mapping[str, Any]) -> str:
         form = str(part.get("type"))
         if form == "text" and isinstance(part.get("text"), str):
             return str(part["text"])
@@ -169,7 +169,7 @@ def _row(document: Mapping[str, Any], service: ModelService, task: Task[Any]) ->
         if isinstance(content, list) and all(isinstance(part, Mapping) for part in content):
             if turn["role"] != "user" and any(part.get("type") != "text" for part in content):
                 raise RequestError(422, "media belong to turns of the user")
-            content = "\n".join(laid(part) for part in content)
+            content = "\n".join(part_text(part) for part in content)
         if not isinstance(content, str):
             raise RequestError(422, "the content of a turn is a text or a list of parts")
         turns.append({"role": ROLES[turn["role"]], "content": content})

@@ -24,7 +24,7 @@ from sensorium.serve.http_errors import RETRY_AFTER, RequestError
 from sensorium.serve.limits import Limits
 from sensorium.serve.memory import release_memory
 from sensorium.serve.request_budget import DecodingCost, RequestBudget
-from sensorium.streaming.chat_session import Wish, spoken
+from sensorium.streaming.chat_session import Wish, stream_answer
 from sensorium.streaming.stream_session import KINDS
 
 T = TypeVar("T")
@@ -156,12 +156,12 @@ class ModelService:
         stopped = Event()
 
         def put(item: Any) -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody listens
+            with suppress(RuntimeError):  # the loop is closed: no receiver
                 loop.call_soon_threadsafe(pieces.put_nowait, item)
 
         def generate(sample: Sample) -> None:
             try:
-                put(_last(spoken(self.predictor, sample, task, wish), put, stopped))
+                put(_last(stream_answer(self.predictor, sample, task, wish), put, stopped))
             except Exception as error:  # raised again where the pieces are read
                 put(error)
 
@@ -343,7 +343,7 @@ class ModelService:
 
 
 def _last(pieces: Iterator[str | bool], put: Callable[[Any], None], stopped: Event) -> bool:
-    """Hand on the texts of ``pieces`` to ``put`` until it is ``stopped``; return what stands last."""
+    """Hand on the texts of ``pieces`` to ``put`` until it is ``stopped``; return the last one."""
     for piece in pieces:
         if isinstance(piece, bool):
             return piece

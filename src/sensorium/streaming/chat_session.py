@@ -45,7 +45,7 @@ def conversing(model: Model) -> tuple[str, Task[Any]] | None:
 
 
 @torch.no_grad()
-def spoken(predictor: Predictor, sample: Sample, task: str, wish: Wish = AS_TRAINED) -> Iterator[str | bool]:
+def stream_answer(predictor: Predictor, sample: Sample, task: str, wish: Wish = AS_TRAINED) -> Iterator[str | bool]:
     """Yield the answer of ``task`` of a model to the row ``sample``, piece by piece, and last whether it ended by itself.
 
     Args:
@@ -56,7 +56,9 @@ def spoken(predictor: Predictor, sample: Sample, task: str, wish: Wish = AS_TRAI
     """
     output = Forward(predictor.model, predictor.batch([sample])).outputs[task]
     drawing = (wish.temperature, wish.top_p, wish.seed) if wish.temperature else None
-    yield from predictor.model.tasks[task].spoken(output, most=wish.most, drawing=drawing, greedy=wish.temperature == 0)
+    yield from predictor.model.tasks[task].stream_answer(
+        output, most=wish.most, drawing=drawing, greedy=wish.temperature == 0
+    )
 
 
 class Chat:
@@ -70,23 +72,25 @@ class Chat:
     def __init__(self, predictor: Predictor, media: Opener | None = None) -> None:
         self.predictor = predictor
         self.media = media or LocalFiles(Path.cwd(), anywhere=True)
-        found = conversing(predictor.model)
-        if found is None:
+        conversational = conversing(predictor.model)
+        if conversational is None:
             raise ConfigError(
                 "this model does not converse: none of its tasks answers a question in words of its own",
                 fix="sensorium fit TABLE --lm FOLDER --target ANSWER --prompt QUESTION",
             )
-        self.name, task = found
+        self.name, task = conversational
         self.prompt = next(iter(task.goal.prompts))
         self.turns: list[dict[str, str]] = []
         self.cells: dict[str, Any] = {}
 
     def column(self, kind: str) -> str:
         """Return the first input column of ``kind`` that shows nothing yet: ``image``, ``audio``."""
-        found = [column.name for column in self.predictor.schema.inputs if column.spec["kind"] == kind]
-        free = [name for name in found if name not in self.cells]
+        columns = [column.name for column in self.predictor.schema.inputs if column.spec["kind"] == kind]
+        free = [name for name in columns if name not in self.cells]
         if not free:
-            raise ConfigError(f"this model takes {len(found)} inputs of kind {kind}" if found else f"it takes no {kind}")
+            raise ConfigError(
+                f"this model takes {len(columns)} inputs of kind {kind}" if columns else f"it takes no {kind}"
+            )
         return free[0]
 
     def show(self, cells: Mapping[str, Any]) -> None:
@@ -109,9 +113,9 @@ class Chat:
         sample = self.predictor.schema.encode(row, media=self.media, problems=problems)
         if problems:
             raise DataError(problems[0].problem, column=problems[0].column)
-        said = ""
-        for piece in spoken(self.predictor, sample, self.name):
+        answer = ""
+        for piece in stream_answer(self.predictor, sample, self.name):
             if isinstance(piece, str):
-                said += piece
+                answer += piece
                 yield piece
-        self.turns = [*turns, {"role": "assistant", "content": said}]
+        self.turns = [*turns, {"role": "assistant", "content": answer}]

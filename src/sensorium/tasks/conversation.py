@@ -1,4 +1,4 @@
-"""Answers of a language model that is given senses."""
+"""Answers of a language model to questions about the streams of a row."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from sensorium.heads.sentence_scorer import SentenceScorer
 from sensorium.heads.sentence_views import sentence_views
 from sensorium.nn.lora import Lora
 from sensorium.nn.projector import Kind, Projector
+from sensorium.pretrained.borrowed_language_model import borrowed, updated
 from sensorium.pretrained.chat_rows import ChatRows, filled, replies, reply, texts_of
 from sensorium.pretrained.language_model import Dtype, LanguageModel, save_merged
-from sensorium.pretrained.lent_language_model import borrowed, updated
-from sensorium.pretrained.speech import Asked, Decoding, Said, Speech
+from sensorium.pretrained.speech import ChatInputs, Decoding, ScoredAnswers, Speech
 
 BLIND = "without media"
 FUSED = "fused"
@@ -39,8 +39,8 @@ Stage = Literal["align", "instruct"]
 
 
 @component
-class Conversation(Task[Asked]):
-    """An answer of a language model that is given senses: any causal language model of transformers sees the streams.
+class Conversation(Task[ChatInputs]):
+    """An answer of a causal language model that reads the streams of a row beside the question.
 
     Tokens of every stream become vectors like those of words and are laid into the conversation, where a question names the
     column, ``<photo>``, or before the first question. The target is a text or the last turn of a conversation; the question
@@ -54,8 +54,8 @@ class Conversation(Task[Asked]):
     question without media, with those of another row, and of the best constant answer. In the stage ``instruct`` also the
     perplexity of the questions as plain texts, now and before training: what was forgotten.
 
-    Output: ``Asked``, question and media. Target: bytes ``[B, N]``, several right answers in a list: the most frequent one
-    is learnt. Loss: the mean negative log-likelihood of a token of the answer. Sources: Liu et al. 2023,
+    Output: ``ChatInputs``, question and media. Target: bytes ``[B, N]``, several right answers in a list: the most
+    frequent one is learnt. Loss: the mean negative log-likelihood of a token of the answer. Sources: Liu et al. 2023,
     https://arxiv.org/abs/2304.08485; Hu et al. 2021, https://arxiv.org/abs/2106.09685 (low-rank update).
 
     Args:
@@ -72,14 +72,14 @@ class Conversation(Task[Asked]):
         stage: What is trained: ``align`` the projectors and encoders, ``instruct`` also a low-rank update.
         projector: ``linear``, ``mlp``, or ``resampler``, which makes as many vectors of a stream as ``tokens``.
         tokens: Number of vectors of a stream that a resampler makes.
-        lay: Which tokens are laid: those of each of the ``streams``, or the ``fused`` ones.
+        lay: Which tokens are inserted: those of each of the ``streams``, or the ``fused`` ones.
         rank: Width of the low-rank update.
         targets: Only layers whose name contains one of these words are updated; none: all linear ones of its blocks.
-        system: What the system says first, in every conversation without a turn of the system.
+        system: The system message of conversations without one.
         ask: The question of rows that have none.
         earlier: Whether earlier turns of the assistant are learnt too.
         length: Maximum number of tokens of a conversation. Longer texts are cut, media never.
-        choices: The only answers there are; each gets a probability.
+        choices: The only possible answers; each gets a probability.
     """
 
     predicts: ClassVar[tuple[str, ...]] = ("messages",)
@@ -131,9 +131,9 @@ class Conversation(Task[Asked]):
         model = self._held[0]
         self.streams = tuple(goal.streams) if lay == "streams" and goal.streams else (FUSED,)
         self.fused_only = not (lay == "streams" and goal.streams)
-        loudness = model.loudness()
+        embedding_rms = model.embedding_rms()
         self.projectors = NamedModules(
-            {name: Projector(dim, model.width, projector, tokens, loudness) for name in self.streams}
+            {name: Projector(dim, model.width, projector, tokens, embedding_rms) for name in self.streams}
         )
         self.updates = nn.ModuleList(updated(model, rank, targets) if stage == "instruct" else [])
         self.longest, self.choices = longest, list(choices or [])
@@ -195,7 +195,7 @@ class Conversation(Task[Asked]):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.lm.network._apply(fn)  # type: ignore[no-untyped-call]  # it goes where the task goes
+        self.lm.network._apply(fn)  # type: ignore[no-untyped-call]  # moved together with the task
         return self
 
     @property
@@ -228,15 +228,15 @@ class Conversation(Task[Asked]):
 
     # ── the model ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Asked:
+    def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> ChatInputs:
         parts = {FUSED: fused} if self.fused_only else streams
         made = [self.projectors[name](parts[name]) for name in self.streams]
         name = next(iter(self.goal.prompts), None)
-        asked = prompts.get(name) if name is not None else None
-        question = fused.present.new_zeros((len(fused.present), 0), dtype=torch.long) if asked is None else filled(asked)
-        return Asked(question, tuple(vectors for vectors, _ in made), tuple(mask for _, mask in made))
+        field = prompts.get(name) if name is not None else None
+        question = fused.present.new_zeros((len(fused.present), 0), dtype=torch.long) if field is None else filled(field)
+        return ChatInputs(question, tuple(vectors for vectors, _ in made), tuple(mask for _, mask in made))
 
-    def _surprise(self, output: Asked, answers: list[list[int]]) -> Tensor:
+    def _surprise(self, output: ChatInputs, answers: list[list[int]]) -> Tensor:
         """The mean negative log-likelihood of the tokens of an answer ``[B]``."""
         if output.constant is not None:
             means = [-self.frequency.log()[torch.tensor(answer)].mean() for answer in answers]
@@ -244,20 +244,20 @@ class Conversation(Task[Asked]):
         total, count = self.speech.likelihood(output, answers)
         return -total / count
 
-    def loss(self, output: Asked, target: Field) -> Tensor:
+    def loss(self, output: ChatInputs, target: Field) -> Tensor:
         return self._surprise(output, self._answers(target))
 
     # ── answers ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @torch.no_grad()
-    def said(self, output: Asked) -> list[Said]:
+    def scored_answers(self, output: ChatInputs) -> list[ScoredAnswers]:
         """Return the answers to each row of ``output``, best first, with the mean log probability of their tokens; of
         ``choices`` with the logarithm of their probability."""
         key = (self.speech.decoding, self._most)
-        known = output.__dict__.get("_said")
+        known = output.__dict__.get("_scored_answers")
         if known is not None and known[0] == key:
-            found: list[Said] = known[1]
-            return found
+            answers: list[ScoredAnswers] = known[1]
+            return answers
         if output.constant is not None:
             texts = [reply(data) for data in texts_of(output.constant)]
             surprise = self._surprise(output, [self._ended(text) for text in texts]).tolist()
@@ -266,7 +266,7 @@ class Conversation(Task[Asked]):
             made = self.speech.weighed(output, self.choices)
         else:
             made = self.speech.generated(output, self._most)
-        object.__setattr__(output, "_said", (key, made))  # asked for by scores, answers and reports alike
+        object.__setattr__(output, "_scored_answers", (key, made))  # kept for scores, answers and reports
         return made
 
     @property
@@ -274,9 +274,9 @@ class Conversation(Task[Asked]):
         return not self.choices
 
     @torch.no_grad()
-    def spoken(
+    def stream_answer(
         self,
-        output: Asked,
+        output: ChatInputs,
         *,
         most: int | None = None,
         drawing: tuple[float, float, int] | None = None,
@@ -288,17 +288,17 @@ class Conversation(Task[Asked]):
         elif drawing is not None:
             temperature, top_p, seed = drawing
             how = how._replace(sampled=True, width=1, temperature=temperature, top_p=top_p, seed=seed)
-        yield from self.speech.spoken(output, most or self._most, how)
+        yield from self.speech.stream_answer(output, most or self._most, how)
 
-    def sentences(self, output: Asked) -> list[tuple[str, float]]:
+    def sentences(self, output: ChatInputs) -> list[tuple[str, float]]:
         """Return the answer and the confidence of each row of ``output``."""
-        return [(texts[0][0], math.exp(texts[0][1])) for texts in self.said(output)]
+        return [(texts[0][0], math.exp(texts[0][1])) for texts in self.scored_answers(output)]
 
-    def answers(self, output: Asked, batch: Batch) -> list[Answer]:
-        said = output.constant is not None
-        cut = [0] * batch.rows if said else self.speech.laid(output, None, room=self._most + 1).cut
+    def answers(self, output: ChatInputs, batch: Batch) -> list[Answer]:
+        constant = output.constant is not None
+        cut = [0] * batch.rows if constant else self.speech.sequences(output, None, room=self._most + 1).cut
         made: list[Answer] = []
-        for texts, lost in zip(self.said(output), cut, strict=True):
+        for texts, lost in zip(self.scored_answers(output), cut, strict=True):
             text, score = texts[0]
             answer: Answer = {"value": text, "score": score, "confidence": math.exp(score)}
             if self.choices:
@@ -321,7 +321,7 @@ class Conversation(Task[Asked]):
             for texts, present in zip(right, target.present.tolist(), strict=True)
         ]
 
-    def text_surprise(self, output: Asked) -> tuple[Tensor, Tensor, Tensor]:
+    def text_surprise(self, output: ChatInputs) -> tuple[Tensor, Tensor, Tensor]:
         """Return the summed surprise of the questions of ``output`` as plain texts, now and without the update, and the
         number of their tokens."""
         rows = self.speech.rows
@@ -338,7 +338,7 @@ class Conversation(Task[Asked]):
                 update.scale = scale
         return after, before, count
 
-    def scorer(self) -> Scorer[Asked]:
+    def scorer(self) -> Scorer[ChatInputs]:
         return ForgettingScorer(self, self.metrics) if len(self.updates) else SentenceScorer(self, self.metrics)
 
     def fold(self, folder: Path) -> dict[str, Any]:
@@ -346,20 +346,20 @@ class Conversation(Task[Asked]):
             return {}
         return {"stage": "align", "lm": f"{folder.name}@{save_merged(self.lm, folder)}"}
 
-    def views(self, scorer: Scorer[Asked]) -> list[View]:
+    def views(self, scorer: Scorer[ChatInputs]) -> list[View]:
         return sentence_views(scorer) if isinstance(scorer, SentenceScorer) and scorer.rows else []
 
     # ── explanations, and what it is compared with ─────────────────────────────────────────────────────────────────
 
-    def explained(self, output: Asked, of: Asked) -> Tensor:
+    def explained(self, output: ChatInputs, of: ChatInputs) -> Tensor:
         """Return the mean log-likelihood of the tokens of the answer of ``of``."""
         answers = [self._ended(text) for text, _ in self.sentences(of)]
         return -self._surprise(output, answers * (len(output.question) // len(answers)))
 
-    def question(self, of: Asked) -> list[str]:
+    def question(self, of: ChatInputs) -> list[str]:
         return [f"mean log-likelihood of a token of {text!r}" for text, _ in self.sentences(of)]
 
-    def rivals(self, output: Asked) -> dict[str, Asked]:
+    def rivals(self, output: ChatInputs) -> dict[str, ChatInputs]:
         if output.constant is not None:
             return {}
         blind = replace(output, real=tuple(torch.zeros_like(real) for real in output.real))
@@ -370,6 +370,6 @@ class Conversation(Task[Asked]):
         count = Counter(data for part in targets for data in texts_of(filled(part)) if data)
         return max(count, key=lambda data: (count[data], data)).decode() if count else None
 
-    def constant(self, baseline: str, rows: int) -> Asked:
+    def constant(self, baseline: str, rows: int) -> ChatInputs:
         data = torch.tensor([list(baseline.encode())]).expand(rows, -1)
-        return Asked(data.new_zeros((rows, 0)), (), (), data)
+        return ChatInputs(data.new_zeros((rows, 0)), (), (), data)

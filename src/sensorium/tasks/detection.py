@@ -20,11 +20,11 @@ from sensorium.core.scorer import Scorer
 from sensorium.core.task import Task
 from sensorium.heads.box_prior import SIDE, USUAL, box_prior
 from sensorium.heads.box_targets import box_targets, corners_of, focal_loss, side_loss
-from sensorium.heads.detection import BoxWriter, found_boxes, image_size, in_user_pixels, true_boxes
+from sensorium.heads.detection import BoxWriter, image_size, in_user_pixels, peak_boxes, true_boxes
 from sensorium.heads.detection_views import ShownScorer, certainty, detection_views, with_boxes
 from sensorium.heads.place_maps import place_maps
 from sensorium.heads.segmentation_views import in_grey
-from sensorium.metrics.detection import DetectionScorer, Found
+from sensorium.metrics.detection import BoxSet, DetectionScorer
 from sensorium.nn.dense_decoder import DenseDecoder
 
 Maps = dict[str, Tensor]
@@ -51,8 +51,8 @@ class Detection(Task[Maps]):
         sides: Weight of the loss of the boxes' sides relative to that of their centres.
         dropout: Share of feature maps dropped at the coarsest scale in training.
         threshold: Boxes with a lower score are not answered; scores count them all the same.
-        overlap: Of two boxes of one class that overlap by more than this (IoU), the less sure one is dropped.
-        focus: The class whose surest box an explanation is about; None: the surest of all.
+        overlap: Of two boxes of one class that overlap by more than this (IoU), the less confident one is dropped.
+        focus: The class whose most confident box is explained; None: the most confident box of all.
         overlay: Whether an answer also has the image with the boxes drawn on it, at the size at which it was read.
     """
 
@@ -157,30 +157,30 @@ class Detection(Task[Maps]):
         return (centres + self.side_weight * side_loss(output["sides"], true, self.size)) / self.boxes_per_row
 
     def scorer(self) -> Scorer[Maps]:
-        def find(output: Maps, batch: Batch) -> tuple[list[int], list[Found], list[Found]]:
+        def find(output: Maps, batch: Batch) -> tuple[list[int], list[BoxSet], list[BoxSet]]:
             target = self.target(batch)
             rows: list[int] = [] if target is None else target.present.nonzero()[:, 0].tolist()
             if target is None or not rows:
                 return [], [], []
-            found = found_boxes(output["heat"][rows], output["sides"][rows], self.size, self.overlap)
-            return rows, found, [true_boxes(target, row) for row in rows]
+            detections = peak_boxes(output["heat"][rows], output["sides"][rows], self.size, self.overlap)
+            return rows, detections, [true_boxes(target, row) for row in rows]
 
         return ShownScorer(find, self.classes, self.threshold, self.on, self.size)
 
     def answers(self, output: Maps, batch: Batch) -> list[Answer]:
         image = batch.inputs.get(self.on)
         answers: list[Answer] = []
-        for row, every in enumerate(found_boxes(output["heat"], output["sides"], self.size, self.overlap)):
+        for row, every in enumerate(peak_boxes(output["heat"], output["sides"], self.size, self.overlap)):
             sure = every.scores >= self.threshold
-            found = Found(every.boxes[sure], every.classes[sure], every.scores[sure])
-            own = in_user_pixels(found, image, row, self.size)
+            detections = BoxSet(every.boxes[sure], every.classes[sure], every.scores[sure])
+            own = in_user_pixels(detections, image, row, self.size)
             one: Answer = {
                 "value": self._listed(own, image_size(image, row, self.size), scores=True),
                 "confidence": certainty(own.scores, every.scores),
                 "counts": {name: int((own.classes == code).sum()) for code, name in enumerate(self.classes)},
             }
             if self.overlay and image is not None and bool(image.present[row]):
-                one["overlay"] = Attachment(with_boxes(in_grey(image.data[row]), found), "image", note="overlay")
+                one["overlay"] = Attachment(with_boxes(in_grey(image.data[row]), detections), "image", note="overlay")
             answers.append(one)
         return answers
 
@@ -191,12 +191,12 @@ class Detection(Task[Maps]):
         truths: list[Any] = []
         for row, present in enumerate(target.present.tolist()):
             true = in_user_pixels(true_boxes(target, row), image, row, self.size)
-            wanted = Found(*(part[true.scores == 0] for part in true))
+            wanted = BoxSet(*(part[true.scores == 0] for part in true))
             size = image_size(image, row, self.size)
             truths.append(self._listed(wanted, size, scores=False) if present else None)
         return truths
 
-    def _listed(self, found: Found, size: tuple[float, float], *, scores: bool) -> list[dict[str, Any]]:
+    def _listed(self, detections: BoxSet, size: tuple[float, float], *, scores: bool) -> list[dict[str, Any]]:
         """Boxes as plain data, written as the training boxes were; ``size`` is the width and height of the image."""
         return [
             {
@@ -205,26 +205,26 @@ class Detection(Task[Maps]):
                 **({"score": round(score, 4)} if scores else {}),
             }
             for corners, code, score in zip(
-                found.boxes.double().numpy(), found.classes.tolist(), found.scores.tolist(), strict=True
+                detections.boxes.double().numpy(), detections.classes.tolist(), detections.scores.tolist(), strict=True
             )
         ]
 
-    def _asked(self, of: Maps) -> tuple[Tensor, Tensor]:
-        """The class and the place in the map ``[B]`` of the surest centre in focus."""
+    def _reference_answers(self, of: Maps) -> tuple[Tensor, Tensor]:
+        """The class and the place in the map ``[B]`` of the most confident centre in focus."""
         heat = of["heat"].float() if self.focus is None else of["heat"][:, self.focus : self.focus + 1].float()
         best = heat.flatten(1).argmax(dim=1)
         cells = heat.shape[2] * heat.shape[3]
         return best // cells + (self.focus or 0), best % cells
 
     def explained(self, output: Maps, of: Maps) -> Tensor:
-        """Return the score that ``output`` gives the box which is the surest in ``of``."""
-        code, place = self._asked(of)
+        """Return the score in ``output`` of the most confident box of ``of``."""
+        code, place = self._reference_answers(of)
         heat = output["heat"].float().sigmoid().flatten(2)
         rows = len(heat)
         return heat[torch.arange(rows, device=heat.device), code.expand(rows), place.expand(rows)]
 
     def question(self, of: Maps) -> list[str]:
-        code, place = self._asked(of)
+        code, place = self._reference_answers(of)
         corners = corners_of(of["sides"].float(), self.size).flatten(2)
         boxes = corners[torch.arange(len(code), device=corners.device), :, place].round().long().tolist()
         return [

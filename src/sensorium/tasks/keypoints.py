@@ -180,10 +180,10 @@ class Keypoints(Task[Poses]):
         field = batch.inputs.get(self.on or "")
         frames = to_shares(field, self.size, own, relative=self.relative)
         placed = on_image(own, frames, self.order)
-        there = inside(placed[..., :2], placed.new_ones(2)) & (placed[..., 2] > 0)
+        visible = inside(placed[..., :2], placed.new_ones(2)) & (placed[..., 2] > 0)
         if field is None or field.frame is None:
-            there = torch.zeros_like(there)
-        placed = torch.cat([placed[..., :2], (placed[..., 2] * there)[..., None]], dim=2)
+            visible = torch.zeros_like(visible)
+        placed = torch.cat([placed[..., :2], (placed[..., 2] * visible)[..., None]], dim=2)
         labelled = (own[..., 2] > 0).any(dim=1)
         return Field(torch.cat([placed, own], dim=2), labelled)
 

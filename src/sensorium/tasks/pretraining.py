@@ -114,7 +114,7 @@ class Pretraining(Task[Learnt]):
 
     @classmethod
     def suggested_objectives(cls, options: Mapping[str, Any], layouts: Mapping[str, Layout]) -> list[Spec]:
-        """Every stream is heard alone by this loss itself; two views of a row where there is one stream only."""
+        """This loss already uses every stream alone; with one stream only, two views of a row."""
         plain: list[Spec] = [{"kind": "supervised", "subsets": 0.0}]
         return plain if len(layouts) > 1 else [*plain, "simclr"]
 
@@ -145,7 +145,7 @@ class Pretraining(Task[Learnt]):
 
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Learnt:
         pooled, presence = vectors(streams, self.names)
-        # Without a loss of its own, rebuilding only reads the vectors: it tells what they hold.
+        # Without a loss of its own, rebuilding only reads the vectors and measures what they contain.
         read = pooled if self.rebuild > 0 else pooled.detach()
         rebuilt, divergence = self.decoder(read, presence, self.source)
         return Learnt(self._sides(pooled, presence), rebuilt, divergence)
@@ -218,9 +218,11 @@ class Pretraining(Task[Learnt]):
         errors, known = self._errors(output, self.target(batch))
         whole = errors.sum(dim=1) / known.sum(dim=1).clamp(min=1)
         answers: list[Answer] = []
-        for i, (value, each, there) in enumerate(zip(whole.tolist(), errors.tolist(), known.tolist(), strict=True)):
-            answer: Answer = {"value": value if any(there) else None}
-            answer["errors"] = {name: each[s] for s, name in enumerate(self.names) if there[s]}
+        for i, (value, each, present_streams) in enumerate(
+            zip(whole.tolist(), errors.tolist(), known.tolist(), strict=True)
+        ):
+            answer: Answer = {"value": value if any(present_streams) else None}
+            answer["errors"] = {name: each[s] for s, name in enumerate(self.names) if present_streams[s]}
             if self.contrast > 0:
                 unit, present = output.sides.vectors[i], output.sides.present[i]
                 answer["similarities"] = {

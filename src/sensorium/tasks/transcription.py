@@ -34,11 +34,11 @@ from sensorium.nn.temporal_convolution import DilatedBlock
 from sensorium.nn.time_maps import TimeMaps
 
 IMPROBABLE = -20.0
-"""Least log probability of a unit that explanations tell apart."""
+"""Lower bound of the log probability of a unit in explanations."""
 
 
 class Head(nn.Module):
-    """What one stream says at each of its steps: dilated convolutions over its maps, then logits of the units."""
+    """Logits of the units at each step of one stream: dilated convolutions over its maps, then a linear layer."""
 
     def __init__(self, maps: TimeMaps, hidden: int, depth: int, dropout: float, units: int) -> None:
         super().__init__()
@@ -93,8 +93,8 @@ class Transcription(Task[Emissions]):
         hidden: Channels of the heads.
         depth: Blocks of dilated convolutions; each doubles how far a step sees.
         dropout: Dropout rate of the heads.
-        occurrence: Weight of a second loss: which units occur in the transcript, told from the fused vector, by which rows
-            are then found and compared.
+        occurrence: Weight of a second loss: which units occur in the transcript, predicted from the fused vector, by
+            which rows are then found and compared.
         join: Share of training rows to which another row is joined in each step, with its transcript: longer rows and other
             orders of words. Not where there are streams beside those along time, which may differ.
     """
@@ -190,16 +190,18 @@ class Transcription(Task[Emissions]):
 
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Emissions:
         steer = None if self.steer is None else self.steer(fused.pooled)
-        said = [head(streams[name], steer) for name, head in zip(self.on, self.heads, strict=True)]
-        return Emissions(tuple(logits for logits, _ in said), tuple(real for _, real in said), self.occurs(fused.pooled))
+        outputs = [head(streams[name], steer) for name, head in zip(self.on, self.heads, strict=True)]
+        return Emissions(
+            tuple(logits for logits, _ in outputs), tuple(real for _, real in outputs), self.occurs(fused.pooled)
+        )
 
     def _log_likelihoods(self, output: Emissions, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean log-likelihood of a unit of ``ids`` under each stream ``[B, S]``, and which streams tell it: those that
-        the row has and into which the transcript fits."""
+        """The mean log-likelihood of a unit of ``ids`` under each stream ``[B, S]``, and the mask of valid streams: those
+        that the row has and into which the transcript fits."""
         length = (ids != BLANK).sum(dim=1).clamp(min=1)
         each = torch.stack([log_likelihood(output.logs(i), output.real[i], ids) for i in range(len(self.on))], dim=1)
-        tells = torch.stack([output.heard(i) for i in range(len(self.on))], dim=1) & each.isfinite()
-        return torch.where(tells, each, 0.0) / length[:, None], tells
+        valid = torch.stack([output.present(i) for i in range(len(self.on))], dim=1) & each.isfinite()
+        return torch.where(valid, each, 0.0) / length[:, None], valid
 
     @property
     def chance(self) -> float:
@@ -210,8 +212,8 @@ class Transcription(Task[Emissions]):
         ids = self._ids(target)
         if output.constant is not None:
             return _different(ids, output.constant) * -self.chance
-        each, tells = self._log_likelihoods(output, ids)
-        count = tells.sum(dim=1)
+        each, valid = self._log_likelihoods(output, ids)
+        count = valid.sum(dim=1)
         loss = torch.where(count > 0, -each.sum(dim=1) / count.clamp(min=1), -self.chance)
         if self.occurrence:
             present = torch.zeros_like(output.occurs).scatter(1, ids, 1.0)
@@ -224,8 +226,8 @@ class Transcription(Task[Emissions]):
         ids = self._ids(target)
         if output.constant is not None:
             return _different(ids, output.constant) * -self.chance
-        each, tells = self._log_likelihoods(output, ids)
-        return torch.where(tells.any(dim=1), -each.sum(dim=1) / tells.sum(dim=1).clamp(min=1), -self.chance)
+        each, valid = self._log_likelihoods(output, ids)
+        return torch.where(valid.any(dim=1), -each.sum(dim=1) / valid.sum(dim=1).clamp(min=1), -self.chance)
 
     # ── answers ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -287,16 +289,16 @@ class Transcription(Task[Emissions]):
         return transcript_views(scorer) if isinstance(scorer, TranscriptScorer) and scorer.rows else []
 
     def explained(self, output: Emissions, of: Emissions) -> Tensor:
-        """Return the mean log-likelihood of a unit of the answer of ``of``, averaged over the streams; a stream that is
-        absent says it as well as chance."""
+        """Return the mean log-likelihood of a unit of the answer of ``of``, averaged over the streams; an absent
+        stream counts as chance."""
         # Explainers ask about one answer hundreds of times.
         if self._answered is None or self._answered[0] is not of:
             self._answered = of, self.candidates(of).ids[:, 0]
         ids = self._answered[1].expand(output.rows, -1)
         if output.constant is not None:
             return torch.full_like(output.occurs[:, 0], self.chance)
-        each, tells = self._log_likelihoods(output, ids)
-        return torch.where(tells, each.clamp(min=IMPROBABLE), self.chance).mean(dim=1)
+        each, valid = self._log_likelihoods(output, ids)
+        return torch.where(valid, each.clamp(min=IMPROBABLE), self.chance).mean(dim=1)
 
     def question(self, of: Emissions) -> list[str]:
         return [f"mean log-likelihood of a unit of {text!r}" for text, _ in self.texts(of)]

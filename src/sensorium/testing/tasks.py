@@ -235,8 +235,8 @@ def goal_of(kind: str) -> tuple[Goal, Batch]:
         layouts: dict[str, Layout] = {"one": Row((0,)), "two": Row((0,))}
         goal = Goal(TASK, {}, {name: reader for name, (reader, _) in zip(names, prompts, strict=True)}, layouts)
         prompt_fields = {name: field for name, (_, field) in zip(names, prompts, strict=True)}
-        there = torch.ones(rows, dtype=torch.bool)
-        inputs = {s: Field(samples.data(one, rows, seed=i), there) for i, (s, one) in enumerate(layouts.items())}
+        present = torch.ones(rows, dtype=torch.bool)
+        inputs = {s: Field(samples.data(one, rows, seed=i), present) for i, (s, one) in enumerate(layouts.items())}
         return goal, Batch(inputs, {}, torch.ones(rows), prompt_fields)
     modality, target = target_of(kind)
     rows = target.present.shape[0]
@@ -245,8 +245,11 @@ def goal_of(kind: str) -> tuple[Goal, Batch]:
     prompted = find("tasks", kind).prompted
     if not prompted:
         return Goal.of(modality, TASK), Batch({}, {TASK: target}, torch.ones(rows))
-    asked = {f"{TASK}_prompt_{name}": _prompt(form) for name, form in prompted.items()}
-    readers, fields = {name: one for name, (one, _) in asked.items()}, {name: one for name, (_, one) in asked.items()}
+    prompt_columns = {f"{TASK}_prompt_{name}": _prompt(form) for name, form in prompted.items()}
+    readers, fields = (
+        {name: one for name, (one, _) in prompt_columns.items()},
+        {name: one for name, (_, one) in prompt_columns.items()},
+    )
     fields = {name: one.hide(torch.arange(rows) != 1) for name, one in fields.items()}  # a row that is not asked
     goal = Goal(TASK, {TASK: modality}, readers, {"one": Row((0,)), "two": Row((0,))})
     return goal, Batch({}, {TASK: target}, torch.ones(rows), fields)

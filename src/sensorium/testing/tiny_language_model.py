@@ -1,7 +1,7 @@
 """A small world of coloured shapes and tones, and a tiny language model that has read about it.
 
 It has read texts in which *words stood where a medium will stand*: "red circle what colour is it ? red". So it can use what
-is laid there, and what a model says of media proves that the media informed it.
+is laid there, so correct answers about media prove that the media were used.
 """
 
 from __future__ import annotations
@@ -105,12 +105,12 @@ def _text(chat: Any, draw: random.Random) -> tuple[list[int], int]:
         colour, shape, tone = draw.choice(sorted(COLOURS)), draw.choice(SHAPES), draw.choice(sorted(TONES))
         question = draw.choice(sorted(QUESTIONS))
         answer = QUESTIONS[question](colour, shape, tone)
-        # Vectors of a picture are many, and each says something: words stand there over and over, in any order.
+        # A picture has many vectors, each informative: words stand for them repeatedly, in any order.
         shown = [draw.choice((colour, shape)) for _ in range(draw.randint(4, 16))] + [colour, shape]
         draw.shuffle(shown)
         shown += [tone] * draw.randint(1, 8)
-    said = " ".join(shown) + "\n" + question if shown else question
-    ids = [i for piece in chat.pieces([Message("user", said)], ()) for i in piece.ids]
+    prompt = " ".join(shown) + "\n" + question if shown else question
+    ids = [i for piece in chat.pieces([Message("user", prompt)], ()) for i in piece.ids]
     ending = [*chat.answer(answer), chat.end]
     return [*ids, *ending], len(ending)
 

@@ -75,7 +75,7 @@ class Base:
     # ── columns ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def with_columns(self, plan: Recipe, table: Table, targets: Collection[str], roles: Mapping[str, str]) -> Recipe:
-        """Return ``plan`` with the columns of ``table`` that start from the base declared as they were there.
+        """Return ``plan`` with the columns of ``table`` that start from the base declared as in the base.
 
         What the user says of a column takes precedence; ``targets`` and columns with ``roles`` are left alone.
         """
@@ -83,8 +83,8 @@ class Base:
         columns: dict[str, Spec] = dict(plan.columns)
         for own, of in self._named_pairs().items():
             for name, column in self._columns(own, of).items():
-                said = columns.get(name, {})
-                options: dict[str, Any] = {"kind": said} if isinstance(said, str) else dict(said)
+                declared = columns.get(name, {})
+                options: dict[str, Any] = {"kind": declared} if isinstance(declared, str) else dict(declared)
                 if name in taken or options.get("role", "input") not in INPUTS or not table.has(column.of or name):
                     continue
                 if "kind" in options and options["kind"] != column.spec["kind"]:
@@ -100,7 +100,7 @@ class Base:
         return plan.model_copy(update={"columns": columns})
 
     def carry(self, schema: Schema) -> set[str]:
-        """Give the columns of ``schema`` that start from the base what was learnt of them there; return their names."""
+        """Copy the learnt state of the base to the columns of ``schema`` that start from it; return their names."""
         carried = set()
         for own, of in self.pairs(schema).items():
             for column, theirs in zip(schema.streams[own], self.schema.streams[of], strict=True):
@@ -109,7 +109,7 @@ class Base:
         return carried
 
     def _columns(self, own: str, of: str) -> dict[str, Column]:
-        """The base's columns of its stream ``of``, by the name they have here as the stream ``own``."""
+        """The base's columns of its stream ``of``, by their names in the new stream ``own``."""
         columns = self.schema.streams.get(of, [])
         if len(columns) == 1 and columns[0].reader.stream is None:
             return {own: columns[0]}
@@ -133,7 +133,7 @@ class Base:
         """By stream of ``schema``, the base's stream that it starts from.
 
         Raises:
-            ConfigError: Streams that are named do not exist, none is common, or a stream's columns are others than there.
+            ConfigError: Named streams do not exist, none is common, or a stream has other columns than in the base.
         """
         pairs = self._named_pairs()
         for own in self.init.streams:
@@ -142,8 +142,8 @@ class Base:
         pairs = {own: of for own, of in pairs.items() if own in schema.streams}
         if not pairs:
             raise ConfigError(
-                f"no stream is called like one of the base: here {listed(list(schema.streams))}, "
-                f"there {listed(list(self.schema.streams))}",
+                f"no stream has the name of one of the base: the table has {listed(list(schema.streams))}, "
+                f"the base {listed(list(self.schema.streams))}",
                 file=self.init.base,
                 fix="pair them: --map OWN=BASE",
             )
@@ -158,8 +158,8 @@ class Base:
         if not single and [c.name for c in columns] != [c.name for c in theirs]:
             more = [c.name for c in columns if c.name not in {t.name for t in theirs}]
             fewer = [t.name for t in theirs if t.name not in {c.name for c in columns}]
-            what = f"; more here: {listed(more)}" if more else ""
-            what += f"; lacking here: {listed(fewer)}" if fewer else ""
+            what = f"; only in the table: {listed(more)}" if more else ""
+            what += f"; only in the base: {listed(fewer)}" if fewer else ""
             raise ConfigError(
                 f"stream {own!r} has other columns than the base's stream {of!r}{what or ', or in another order'}",
                 file=self.init.base,

@@ -79,7 +79,7 @@ def resolve(
     finely = read_finely(task_specs, schema)
     for stream in schema.streams if network else ():
         layout = schema.layout(stream)
-        usual = fine_encoder(layout) if stream in finely else _asked_encoder(task_specs, schema, layout)
+        usual = fine_encoder(layout) if stream in finely else _preferred_encoder(task_specs, schema, layout)
         usual = usual or encoder(layout, rows)
         spec = recipe.model.encoders.get(stream) or usual
         encoders[stream] = _completed("encoders", _sized("encoders", spec, preset))
@@ -312,7 +312,7 @@ def _encoder(layout: Layout, rows: int) -> Spec:
     return layout.encoder
 
 
-def _asked_encoder(task_specs: Sequence[TaskSpec], schema: Schema, layout: Layout) -> Spec | None:
+def _preferred_encoder(task_specs: Sequence[TaskSpec], schema: Schema, layout: Layout) -> Spec | None:
     """Return the encoder that the first task with a wish has for a stream of ``layout``."""
     for task in task_specs:
         readers = [schema.columns[name].reader for name in task.targets]

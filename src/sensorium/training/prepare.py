@@ -103,18 +103,18 @@ def prepare(
         splits = from_table(request, console, test)
     request = request if splits.plan is None else replace(request, plan=splits.plan)
     schema, training = splits.schema, splits.training
-    asked, known = request.plan, frozenset[str]()
-    if (base := Base.of(asked)) is not None:
+    requested, known = request.plan, frozenset[str]()
+    if (base := Base.of(requested)) is not None:
         known = frozenset(base.carry(schema))
-        for line in base.notes(asked, schema):
+        for line in base.notes(requested, schema):
             console.note(f"  {line}")
-        asked = base.with_model(asked, schema)
+        requested = base.with_model(requested, schema)
     opener = LocalFiles(training.root or Path.cwd(), anywhere=True)
-    fit_modalities(schema, training, opener, asked.seed, known)
+    fit_modalities(schema, training, opener, requested.seed, known)
     for line in target_notes(schema, training):
         console.note(f"  {line}")
     classes = class_sizes(schema, training)
-    recipe, trials, quality_notes = with_quality(quality, request.with_source(asked), schema, splits.rows, classes)
+    recipe, trials, quality_notes = with_quality(quality, request.with_source(requested), schema, splits.rows, classes)
     plan, notes = resolve(recipe, schema, splits.rows, classes)
     for line in quality_notes + notes:
         console.note(f"  {line}")

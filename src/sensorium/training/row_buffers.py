@@ -27,7 +27,7 @@ class DenseRows:
         self._values: NDArray[Any] | None = None
 
     def add(self, values: NDArray[Any]) -> None:
-        """Copy ``values`` ``[n, ...]`` behind those that are there."""
+        """Append ``values`` ``[n, ...]``."""
         if self._values is None:
             self._values = np.empty((self.rows, *values.shape[1:]), values.dtype)
         self._values[self.filled : self.filled + len(values)] = values

@@ -20,7 +20,7 @@ from sensorium.training.training_request import Request
 def cut(request: Request, console: Console) -> Request:
     """Return ``request`` with the windows of its long table, training and later held-out ones, in place of the table.
 
-    Without ``data.windows`` in its recipe it is returned as it is. What was done is told on ``console``.
+    Without ``data.windows`` in its recipe it is returned as it is. Notes are written to ``console``.
 
     Raises:
         ConfigError: The table is a stream, or no task of the recipe learns from windows.
@@ -39,7 +39,7 @@ def cut(request: Request, console: Console) -> Request:
         console.warn(note)
     ignored = [name for name, role in request.roles.items() if role == "ignore"]
     ignored += [name for name, spec in plan.columns.items() if _is_ignored(spec)]
-    found = training_windows(
+    windowed = training_windows(
         table,
         windows,
         valid=valid,
@@ -47,23 +47,23 @@ def cut(request: Request, console: Console) -> Request:
         leave=ignored,
         kinds=[name for name in plan.columns if name not in ignored],
     )
-    for line in found.notes:
+    for line in windowed.notes:
         console.note(f"  {line}")
-    chosen = found.windows
-    known = [FUTURE_KNOWN] if found.training.has(FUTURE_KNOWN) else []
+    chosen = windowed.windows
+    known = [FUTURE_KNOWN] if windowed.training.has(FUTURE_KNOWN) else []
     consumed = {*chosen.target, *chosen.known, *(chosen.beside or ()), chosen.time, *ignored} - {chosen.column}
     declared = {name: spec for name, spec in plan.columns.items() if name not in consumed}
-    for name, spec in found.columns.items():
+    for name, spec in windowed.columns.items():
         own = declared.get(name, {})
         declared[name] = {**spec, **({} if isinstance(own, str) else own)}
     source = str(request.source) if isinstance(request.source, (str, os.PathLike)) else plan.data.train
     data = plan.data.model_copy(update={"windows": chosen, "train": source})
-    model = plan.model.model_copy(update={"tasks": _tasks(plan, chosen.column, found.season, known)})
+    model = plan.model.model_copy(update={"tasks": _tasks(plan, chosen.column, windowed.season, known)})
     return replace(
         request,
         plan=plan.model_copy(update={"data": data, "columns": declared, "model": model}),
-        source=found.training,
-        valid=found.held_out,
+        source=windowed.training,
+        valid=windowed.held_out,
         roles={name: role for name, role in request.roles.items() if role != "ignore"},
     )
 

@@ -67,7 +67,7 @@ def coco_columns(document: Mapping[str, Any], path: Path, add_note: AddNote) -> 
         own.append({"bbox": one.get("bbox"), "label": label, **crowd})
     if lost:
         add_note(f"{counted(lost, 'annotation')} of images that are not listed: left out")
-    files = _found([one["file_name"] for one in document["images"]], path, add_note)
+    files = _with_folder([one["file_name"] for one in document["images"]], path, add_note)
     more = dict.fromkeys(key for one in document["images"] for key in one if key not in _OWN)
     return AnnotatedColumns(
         {
@@ -82,7 +82,7 @@ def _is_keyed(item: Any, key: str) -> bool:
     return isinstance(item, Mapping) and isinstance(item.get(key), (int, str))
 
 
-def _found(files: list[str], path: Path, add_note: AddNote) -> list[str]:
+def _with_folder(files: list[str], path: Path, add_note: AddNote) -> list[str]:
     """The files, in the folder beside the annotations in which they are: COCO names them without it."""
     first = next(iter(files), None)
     if first is None or (path.parent / first).exists():

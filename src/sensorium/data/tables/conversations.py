@@ -99,7 +99,7 @@ def _placed(
         if reference is None:
             reference = waiting[kind].pop(0) if waiting[kind] else None
         if reference is None:
-            return f"<{kind}>"  # nothing is there to lie in this place: it stays what it is, text
+            return f"<{kind}>"  # no medium for this place: it stays text
         count[kind] += 1
         if count[kind] > MOST:
             raise DataError(f"a conversation has more than {MOST} media of kind {kind}", file=source, row=number)
@@ -113,7 +113,7 @@ def _placed(
         if turn.role != "user":
             turns.append(turn)
         elif isinstance(content, str):
-            turns.append(Message(turn.role, _MARK.sub(lambda found: place(found[1]), content)))
+            turns.append(Message(turn.role, _MARK.sub(lambda match: place(match[1]), content)))
         else:
             parts = [
                 str(part["text"]) if part["type"] == "text" else place(*_reference(part, source, number))
@@ -122,7 +122,7 @@ def _placed(
             turns.append(Message(turn.role, "\n".join(parts)))
     for kind, left in waiting.items():
         while left:
-            place(kind)  # named by no turn: it is laid before the first question
+            place(kind)  # named by no turn: inserted before the first question
     return turns, media
 
 

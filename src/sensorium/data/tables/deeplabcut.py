@@ -43,19 +43,19 @@ def read_deeplabcut(
     heads = [list(header)]
     for wanted in _ROWS[1:]:
         row = next(records, [])
-        found = row[0].strip().lower() if row else ""
-        if found == "individuals":
+        heading = row[0].strip().lower() if row else ""
+        if heading == "individuals":
             fix = "export the points of one animal, or write a table with a row for each"
             raise DataError("the table has several individuals, and one is read", file=path, row=len(heads) + 1, fix=fix)
-        if found != wanted or len(row) != len(header):
+        if heading != wanted or len(row) != len(header):
             raise DataError(f"no header row {wanted!r} of DeepLabCut", file=path, row=len(heads) + 1)
         heads.append([cell.strip() for cell in row])
     bodyparts, axes = heads[1], [axis.lower() for axis in heads[2]]
     index = next((i for i in range(1, len(axes)) if axes[i]), len(axes))
     having = {axis: [part for part, own in zip(bodyparts, axes, strict=True) if own == axis] for axis in _AXES}
     if set(axes[index:]) - set(_AXES) or not having["x"] or having["x"] != having["y"]:
-        found = ", ".join(sorted(set(axes[index:]))) or "nothing"
-        raise DataError(f"the coordinates of each point are x and y, and here {found}", file=path, row=3)
+        listed = ", ".join(sorted(set(axes[index:]))) or "nothing"
+        raise DataError(f"the coordinates of each point are x and y, not {listed}", file=path, row=3)
     names: list[str] = []
     points: list[dict[str, list[float] | None]] = []
     for number, record in enumerate(records, 1):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sensorium.core.borrowed_weights import lent_folder, parted, remember
+from sensorium.core.borrowed_weights import borrowed_folder, parted, remember
 from sensorium.core.errors import ConfigError
 from sensorium.nn.lora import Lora, attach, takes
 from sensorium.pretrained.build_budget import outside_budget
@@ -19,7 +19,7 @@ def borrowed(lm: str | None, dtype: Dtype) -> LanguageModel:
     if not name:
         made = outside_budget(stand_in)
     else:
-        folder = lent_folder(name, digest, "--lm")
+        folder = borrowed_folder(name, digest, "--lm")
         made = outside_budget(lambda: load(folder, dtype))
         remember(made.digest, folder)
     if digest is not None and made.digest != digest:
