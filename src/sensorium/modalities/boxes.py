@@ -28,6 +28,8 @@ SHARES = 1.05
 """Coordinates up to this may be shares of the picture; rounding may pass its edge."""
 ELSEWHERE = 1.5
 """Boxes that reach beyond the picture by this factor belong to another picture or are written in another way."""
+MOSTLY = 0.8
+"""Share of cells that must be readable as boxes to suggest this kind; a damaged one is reported when it is read."""
 EDGE = 1.0
 """Boxes that pass the edge by up to this many pixels are not mentioned."""
 DOUBTFUL = 20
@@ -76,18 +78,20 @@ class BoundingBoxes(Modality):
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
         if cells and all(isinstance(cell, str) and cell.strip().lower().endswith(".xml") for cell in cells):
             return Guess(0.98, "every cell ends in .xml, as Pascal VOC's boxes do")
-        boxes = labelled = 0
+        boxes = labelled = read = 0
         for cell in cells:
-            parsed = _spelled(cell)
-            if parsed is None:
-                return Guess(0.0, "not every cell is a list of boxes")
-            boxes += len(parsed.labels)
-            labelled += _labelled(cell)
+            if (parsed := _spelled(cell)) is not None:
+                read, boxes = read + 1, boxes + len(parsed.labels)
+                labelled += _labelled(cell)
+        share = read / max(len(cells), 1)
+        if share < MOSTLY:
+            return Guess(0.0, "most cells are no lists of boxes")
         if not boxes:
             return Guess(0.0, "no cell has a box")
+        reason = f"{read} of {len(cells)} cells are lists of"
         if labelled < boxes:
-            return Guess(0.4, "every cell is a list of four numbers each, which may be boxes")
-        return Guess(0.97, "every cell is a list of boxes: four numbers and a label")
+            return Guess(0.4 * share, f"{reason} four numbers each, which may be boxes")
+        return Guess(0.97 * share, f"{reason} boxes: four numbers and a label")
 
     def fit(self, cells: Iterable[Any]) -> None:
         labels: Counter[str] = Counter()

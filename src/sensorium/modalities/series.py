@@ -103,6 +103,8 @@ class Series(Modality):
             return Guess(0.0, "no cell is a series")
         count = formats.total()
         share = count / len(cells)
+        if "rows" in formats:
+            return Guess(0.88 * share, f"{count} of {len(cells)} cells are lists of rows of numbers")
         if "list" in formats:
             lengths = {len(cell) for cell in cells if hasattr(cell, "__len__")}
             # Flat lists of one short length may also be vectors.
@@ -353,7 +355,8 @@ def _single(steps: Array) -> Array:
 
 
 def _recognised(cell: Any) -> str:
-    """Return how a cell is recognised as a series: by its extension, its magic bytes, or as a list; empty if it is not."""
+    """Return how a cell is recognised as a series: by its extension, its magic bytes, or as a list, of
+    ``rows`` if each step has several readings; empty if it is not."""
     if isinstance(cell, os.PathLike):
         cell = os.fspath(cell)
     if isinstance(cell, str):
@@ -376,4 +379,4 @@ def _recognised(cell: Any) -> str:
         to_steps(data)
     except CellError:
         return ""
-    return "list"
+    return "rows" if np.ndim(data[0]) else "list"

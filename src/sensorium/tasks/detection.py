@@ -167,6 +167,10 @@ class Detection(Task[Maps]):
 
         return ShownScorer(find, self.classes, self.threshold, self.on, self.size)
 
+    @property
+    def answer_columns(self) -> Mapping[str, tuple[str, ...]]:
+        return {"confidence": ("confidence",), **{f"count={name}": ("counts", name) for name in self.classes}}
+
     def answers(self, output: Maps, batch: Batch) -> list[Answer]:
         image = batch.inputs.get(self.on)
         answers: list[Answer] = []

@@ -16,6 +16,9 @@ from sensorium.data.window_tables import training_windows
 from sensorium.reporting.console import Console
 from sensorium.training.training_request import Request
 
+SAMPLE = 200
+"""Rows looked at for a clock that nobody named."""
+
 
 def cut(request: Request, console: Console) -> Request:
     """Return ``request`` with the windows of its long table, training and later held-out ones, in place of the table.
@@ -37,6 +40,10 @@ def cut(request: Request, console: Console) -> Request:
     assert table is not None
     for note in [*table.notes, *(valid.notes if valid is not None else ())]:
         console.warn(note)
+    if windows.time is None and (clocks := _clocks(table)):
+        console.warn(
+            f"the rows are taken as one series in their order; {clocks[0]!r} looks like their clock: --time {clocks[0]}"
+        )
     ignored = [name for name, role in request.roles.items() if role == "ignore"]
     ignored += [name for name, spec in plan.columns.items() if _is_ignored(spec)]
     windowed = training_windows(
@@ -66,6 +73,13 @@ def cut(request: Request, console: Console) -> Request:
         valid=windowed.held_out,
         roles={name: role for name, role in request.roles.items() if role != "ignore"},
     )
+
+
+def _clocks(table: Table) -> list[str]:
+    """The columns of ``table`` that hold dates."""
+    sniff = find("modalities", "datetime").sniff
+    cells = {name: [cell for cell in table.column(name)[:SAMPLE] if cell not in (None, "")] for name in table.columns}
+    return [name for name, some in cells.items() if some and sniff(some, name).score > 0.5]
 
 
 def _is_ignored(spec: Any) -> bool:
