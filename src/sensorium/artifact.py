@@ -228,9 +228,12 @@ def _message(error: BaseException) -> str:
 def _listed(folder: Path) -> dict[str, tuple[str, int]]:
     """SHA-256 and size of every file, as the manifest has them."""
     if not folder.is_dir():
-        raise ArtifactError("there is no such folder", file=folder, fix="give the folder that fit wrote (--out)")
+        problem = "is a file, not the folder of a model" if folder.is_file() else "there is no such folder"
+        raise ArtifactError(problem, file=folder, fix="give the folder that fit wrote (--out)")
     path = folder / MANIFEST
     if not path.is_file() and not path.is_symlink():
+        if not any((folder / name).exists() for name in FILES):
+            raise ArtifactError("holds no finished model, nor a part of one", file=folder, fix="give the folder that fit wrote (--out)")
         raise ArtifactError(
             f"holds no finished model: {MANIFEST} is absent", file=folder, fix="train again, or wait: it is written last"
         )

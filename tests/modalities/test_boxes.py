@@ -150,5 +150,6 @@ def test_columns_of_boxes_are_recognised() -> None:
     kinds = {name: guess.kind for name, guess in infer_types(table, targets=["found"]).items()}
     assert kinds == {"photo": "image", "found": "boxes", "file": "boxes"}
     sniffed = find("modalities", "boxes").sniff
+    assert sniffed([[[1, 2, 3, 4, "cat"]]] * 9 + [[[1, 2, -3, 4, "cat"]]], "x").score > 0.8, "one is damaged"
     assert sniffed([[[1, 2, 3, 4]]], "x").score < 0.5, "four numbers may be many things"
     assert sniffed([[[0, 1.5, "walk"]]], "x").score == 0

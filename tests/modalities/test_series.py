@@ -200,6 +200,7 @@ def test_sniffing() -> None:
     assert Series.sniff(["[1, 2, 3]", "[4, 5]"], "x").score > 0.5
     assert Series.sniff([[1, 2, 3], [1, 2]], "x").score > Series.sniff([[1, 2], [3, 4]], "x").score > 0.5
     assert Series.sniff([npy(walk(3, 2)).data], "x").score > 0.9
+    assert Series.sniff(["[[1, 2], [3, 4], [5, 6]]"] * 9, "lab").score > 0.85
     for nothing in (["a.png"], [["a", "b"]], ["hello"], [3], [], ["[" * 100_000]):
         assert Series.sniff(nothing, "x").score == 0
 

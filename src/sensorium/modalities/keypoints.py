@@ -77,7 +77,7 @@ class Keypoints(Modality):
         if _NAME.search(name):
             return Guess(0.92 * share, f"{reason}, and the column is called {name!r}")
         # Lists of pairs under another name are more often short series.
-        return Guess((0.9 if mapped else 0.7 if seen else 0.45) * share, reason)
+        return Guess((0.9 if mapped + seen else 0.45) * share, reason)
 
     def fit(self, cells: Iterable[Any]) -> None:
         names: list[str] = []

@@ -121,6 +121,9 @@ def _from_document(document: Any, path: Path, add_note: AddNote) -> dict[str, li
     if len(lists) == len(document):
         lengths = {name: len(cells) for name, cells in lists.items()}
         if len(set(lengths.values())) > 1:
+            if "images" in lists and len(lacking := {"annotations", "categories"} - set(lists)) == 1:
+                (key,) = lacking
+                raise DataError(f"annotations in the form of COCO without {key!r}", file=path, fix=f"add {key!r}, a list")
             sizes = ", ".join(f"{name} {length}" for name, length in lengths.items())
             raise DataError(f"the columns differ in length: {sizes}", file=path, fix=SHAPES)
         return dict(lists)
