@@ -233,7 +233,9 @@ def _listed(folder: Path) -> dict[str, tuple[str, int]]:
     path = folder / MANIFEST
     if not path.is_file() and not path.is_symlink():
         if not any((folder / name).exists() for name in FILES):
-            raise ArtifactError("holds no finished model, nor a part of one", file=folder, fix="give the folder that fit wrote (--out)")
+            raise ArtifactError(
+                "holds no finished model, nor a part of one", file=folder, fix="give the folder that fit wrote (--out)"
+            )
         raise ArtifactError(
             f"holds no finished model: {MANIFEST} is absent", file=folder, fix="train again, or wait: it is written last"
         )

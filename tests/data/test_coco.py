@@ -71,7 +71,10 @@ def test_broken_images_are_refused(images: list[Any], words: str, tmp_path: Path
 
 
 def test_a_document_that_lacks_a_list_is_named(tmp_path: Path) -> None:
-    document = {"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]}
+    document = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+    }
     (tmp_path / "boxes.json").write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(DataError, match="COCO without 'annotations'"):
         Table.read(tmp_path / "boxes.json")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from typing import Literal
+import sys
+import warnings
+from importlib import import_module
+from typing import Any, Literal
 
 from sensorium.core.errors import MissingExtraError
 from sensorium.language.tokeniser import UNSPACED
@@ -34,26 +38,26 @@ def words(text: str, segmenter: Segmenter = "characters") -> list[str]:
 
 def chinese(text: str) -> list[str]:
     """Split Chinese ``text`` into words by jieba. Source: https://github.com/fxsjy/jieba."""
-    try:
-        import jieba
-    except ImportError:
-        raise MissingExtraError("splitting Chinese into words", "zh") from None
-    _quiet()
+    jieba = _imported("jieba", "splitting Chinese into words")
     return [word for word in jieba.cut(text) if not word.isspace()]
 
 
 def tagged_chinese(text: str) -> list[tuple[str, str]]:
     """Split Chinese ``text`` into words with the part-of-speech flags of jieba (``n``, ``v``, ``a``, …)."""
-    try:
-        import jieba.posseg
-    except ImportError:
-        raise MissingExtraError("tagging Chinese parts of speech", "zh") from None
-    _quiet()
-    return [(pair.word, pair.flag) for pair in jieba.posseg.cut(text) if not pair.word.isspace()]
+    tagger = _imported("jieba.posseg", "tagging Chinese parts of speech")
+    return [(pair.word, pair.flag) for pair in tagger.cut(text) if not pair.word.isspace()]
 
 
-def _quiet() -> None:
-    # jieba logs the loading of its dictionary to standard error.
-    import logging
-
-    logging.getLogger("jieba").setLevel(logging.WARNING)
+def _imported(module: str, purpose: str) -> Any:
+    """The ``module`` of jieba without its warnings of escape sequences, given when Python first compiles it, and without
+    its log of loading a dictionary."""
+    if module not in sys.modules:
+        try:
+            with warnings.catch_warnings():
+                for category in (DeprecationWarning, SyntaxWarning):
+                    warnings.simplefilter("ignore", category)
+                import_module(module)
+        except ImportError:
+            raise MissingExtraError(purpose, "zh") from None
+        logging.getLogger("jieba").setLevel(logging.WARNING)
+    return sys.modules[module]
