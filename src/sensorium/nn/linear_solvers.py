@@ -127,7 +127,7 @@ class Solver:
 
         if key not in self.models:
             self.models[key] = LogisticRegression(warm_start=True, max_iter=STEPS, fit_intercept=free)
-        with without_convergence_warnings():
+        with without_expected_warnings():
             return self.models[key].set_params(C=strength).fit(x, y, sample_weight=weight)
 
     def _classes(self, x: Any, y: NDArray[Any], weight: Floats, strength: float) -> Head:
@@ -197,12 +197,14 @@ class Solver:
 
 
 @contextmanager
-def without_convergence_warnings() -> Iterator[None]:
-    """Silence convergence warnings: a model stopped after ``STEPS`` steps predicts as well."""
+def without_expected_warnings() -> Iterator[None]:
+    """Silence what is expected: a model stopped after ``STEPS`` steps predicts as well, and a subsample of a table with
+    hundreds of classes has few rows of each."""
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "The number of unique classes is greater than", UserWarning)
         yield
 
 
