@@ -31,7 +31,6 @@ SLOW = (
     "tests/training/test_speed_tuning.py::test_resumed_run_keeps_tuned_settings",
     "tests/training/test_speed_tuning.py::test_tuned_run_equals_run_of_its_recipe",
     "tests/tasks/test_survival.py::test_on_the_command_line",
-    "tests/tasks/test_series_tasks.py::test_stopped_training_resumes_bit_identically",
     "tests/tasks/test_segmentation.py::test_a_new_process_answers_the_same",
     # compiled networks
     "tests/encoders/test_encoders.py::test_grids_and_maps_are_the_same_when_compiled",
@@ -45,6 +44,8 @@ SLOW = (
     "tests/test_benchmarks.py::test_the_command_prints_a_table_and_writes_json",
 )
 LONG = (
+    "tests/test_examples.py::test_example_runs[labelling]",
+    "tests/tasks/test_series_tasks.py::test_stopped_training_resumes_bit_identically",
     "tests/test_examples.py::test_example_runs[captions]",
     "tests/test_examples.py::test_example_runs[disease_risk]",
     "tests/test_examples.py::test_example_runs[forecast]",
