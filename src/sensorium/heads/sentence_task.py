@@ -318,3 +318,11 @@ class SentenceTask(Task[Context]):
 
     def constant(self, baseline: list[int], rows: int) -> Context:
         return self._saying(torch.tensor([baseline or [0]]).expand(rows, -1))
+
+
+def refuse_prompts(goal: Goal, kind: str) -> None:
+    """Raise ``ConfigError`` if ``goal`` has a prompt column, of which a task of ``kind`` makes nothing."""
+    if goal.prompts:
+        raise ConfigError(
+            f"task {goal.name!r}: {kind} has no prompt", column=next(iter(goal.prompts)), fix="--task answering"
+        )

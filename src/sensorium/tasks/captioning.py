@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
 from sensorium.core.registry import component
-from sensorium.heads.sentence_task import Attend, Decode, SentenceTask
+from sensorium.heads.sentence_task import Attend, Decode, SentenceTask, refuse_prompts
 
 
 @component
@@ -67,12 +66,7 @@ class Captioning(SentenceTask):
         smoothing: float = 0.0,
         neighbours: int | None = 2000,
     ) -> None:
-        if goal.prompts:
-            raise ConfigError(
-                f"task {goal.name!r}: captioning has no prompt",
-                column=next(iter(goal.prompts)),
-                fix="--task answering",
-            )
+        refuse_prompts(goal, "captioning")
         super().__init__(
             goal,
             dim,

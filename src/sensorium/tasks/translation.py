@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Ids, Layout
 from sensorium.core.modality import Modality
 from sensorium.core.recipe import Spec
 from sensorium.core.registry import component
-from sensorium.heads.sentence_task import Attend, Decode, SentenceTask
+from sensorium.heads.sentence_task import Attend, Decode, SentenceTask, refuse_prompts
 
 
 @component
@@ -73,12 +72,7 @@ class Translation(SentenceTask):
         smoothing: float = 0.1,
         neighbours: int | None = 2000,
     ) -> None:
-        if goal.prompts:
-            raise ConfigError(
-                f"task {goal.name!r}: translation has no prompt",
-                column=next(iter(goal.prompts)),
-                fix="--task answering",
-            )
+        refuse_prompts(goal, "translation")
         super().__init__(
             goal,
             dim,
