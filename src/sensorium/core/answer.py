@@ -1,4 +1,4 @@
-"""What a task answers for one row: plain data, and media where an answer is a picture, a mask or a sound."""
+"""The answer of a task for one row: plain data, with media attached where it is a picture, a mask or a sound."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 Answer = dict[str, Any]
-"""JSON-ready but for ``Attachment``. ``value`` is the answer itself; ``probabilities``, by label, and ``confidence``, 0 to
-1, where the task knows them. Further keys are the task's own."""
+"""JSON-ready except for ``Attachment``. ``value`` is the answer itself; ``probabilities`` (by label) and ``confidence`` (0
+to 1) are present if the task provides them. Further keys are specific to the task."""
 
 Kind = Literal["image", "mask", "audio"]
 
 
 @dataclass(frozen=True)
 class Attachment:
-    """A medium within an answer: an array that a writer puts on disk, a server sends and a page shows.
+    """A medium in an answer: an array that is written to disk, sent by a server or shown on a page.
 
     Args:
         data: ``image``: ``[H, W]`` or ``[H, W, 3]`` uint8; ``mask``: ``[H, W]`` uint8 or uint16, a number for each class;
             ``audio``: ``[samples]`` float in -1 … 1 or int16.
-        kind: Which.
-        rate: Of audio, samples a second.
-        note: What it shows, in a word or two.
+        kind: Type of the medium.
+        rate: Sampling rate of audio, in Hz.
+        note: A short caption.
     """
 
     data: NDArray[Any]
@@ -36,12 +36,12 @@ class Attachment:
 
     @property
     def suffix(self) -> str:
-        """The ending of its file."""
+        """File name suffix."""
         return ".wav" if self.kind == "audio" else ".png"
 
     @property
     def media_type(self) -> str:
-        """As HTTP names it."""
+        """MIME type."""
         return "audio/wav" if self.kind == "audio" else "image/png"
 
 

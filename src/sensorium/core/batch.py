@@ -1,4 +1,4 @@
-"""What flows: fields into the model, ``Encoded`` between its parts. Missing is normal: each struct carries ``present``."""
+"""The data that flows through a model: ``Field`` into it, ``Encoded`` between its components, each with ``present``."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch.utils import _pytree as pytree
 
 @dataclass(frozen=True)
 class Tensors:
-    """Base of the structs below: a few tensors that are moved and mapped together (and a pytree for torch).
+    """Base of the structs below: tensors that are moved and mapped together, registered as a pytree.
 
-    A field with ``metadata={"fixed": True}`` holds no tensors: it is a part of the struct's shape, and equal in all rows.
+    A field with ``metadata={"fixed": True}`` holds no tensors: it belongs to the structure and is equal for all rows.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
 
-        # Asked when they are needed: the fields are not known yet while the class is being made.
+        # Evaluated lazily: the dataclass fields are not defined yet when the subclass is created.
         def names(fixed: bool) -> list[str]:
             return [f.name for f in fields(cls) if f.metadata.get("fixed", False) == fixed]
 
@@ -72,13 +72,13 @@ class Field(Tensors):
     """One stream of a batch, before encoding.
 
     Args:
-        data: ``[B, ...]`` as the layout says (before ``prepare``: as the modality stores it).
-        present: ``[B]`` bool: which rows have the stream.
-        mask: ``[B, N]`` bool: which steps, points or cells are real; None where nothing is padded.
-        where: ``[b]``: the rows that are present, where that was asked before the field went to a device; see ``rows``.
-        frame: ``[B, A, A + 1]``: affine maps from places in the original (pixels of the upright picture, seconds of a
-            recording, steps of a series) to places in ``data``; None where nobody asked. See ``signal/geometry.py``.
-        extent: ``[B, n]``: how far each original reaches in those units (a picture: width, height), where that was asked.
+        data: ``[B, ...]`` in the shape of the layout (before ``prepare``: as the modality stores it).
+        present: ``[B]`` bool: rows that have the stream.
+        mask: ``[B, N]`` bool: steps, points or cells that are real; None without padding.
+        where: ``[b]``: indices of the present rows, if computed before the transfer to a device (``Batch.counted``).
+        frame: ``[B, A, A + 1]``: affine maps from coordinates in the original (pixels of the upright picture, seconds of a
+            recording, steps of a series) to coordinates in ``data``; None if not needed. See ``signal/geometry.py``.
+        extent: ``[B, n]``: the extent of each original in those units (a picture: width, height); None if not needed.
     """
 
     data: Tensor
@@ -90,7 +90,7 @@ class Field(Tensors):
 
     @property
     def rows(self) -> Tensor:
-        """The rows that are present ``[b]``. Without ``where`` this waits for the device."""
+        """Indices ``[b]`` of the present rows. Without ``where`` this synchronises with the device."""
         return self.present.nonzero().squeeze(1) if self.where is None else self.where
 
     def hide(self, keep: Tensor) -> Field:
@@ -110,7 +110,7 @@ class Field(Tensors):
 
 @dataclass(frozen=True)
 class Ready(Field):
-    """A stream that comes encoded, from disk: ``data`` are its tokens, ``mask`` which are real, ``pooled`` its vector.
+    """A stream read from disk already encoded: ``data`` are its tokens, ``mask`` the real ones, ``pooled`` its vector.
 
     It has neither grid nor pyramid: only tokens up to the last real one are kept.
     """
@@ -119,7 +119,7 @@ class Ready(Field):
 
     @property
     def encoded(self) -> Encoded:
-        """As its encoder gave it."""
+        """The encoding as its encoder returned it."""
         assert self.mask is not None
         assert self.pooled is not None
         return Encoded(self.data, self.mask, self.pooled, self.present).hide(self.present)
@@ -127,13 +127,13 @@ class Ready(Field):
 
 @dataclass(frozen=True)
 class Batch(Tensors):
-    """Rows on their way into the model.
+    """Rows as a model reads them.
 
     Args:
         inputs: A field for each stream.
         targets: A field for each target column.
-        weight: ``[B]``: how much each row counts.
-        prompts: A field for each prompt column, which no encoder reads: it is handed to tasks.
+        weight: ``[B]``: the weight of each row.
+        prompts: A field for each prompt column; tasks read it, encoders do not.
     """
 
     inputs: dict[str, Field]
@@ -147,17 +147,17 @@ class Batch(Tensors):
         return self.weight.shape[0]
 
     def counted(self) -> Batch:
-        """The same rows, each stream with the list of those that have it: to be made before a device holds them."""
+        """The same rows with ``where`` computed for each stream, to be called before the transfer to a device."""
         return replace(self, inputs={s: replace(f, where=f.rows) for s, f in self.inputs.items()})
 
     def counting(self) -> Batch:
-        """The same rows as if those of weight 0 had no target."""
+        """The same rows without the targets of rows of weight 0."""
         keep = self.weight > 0
         return replace(self, targets={name: part.hide(keep) for name, part in self.targets.items()})
 
     def shuffled(self) -> Batch:
-        """The batch with each row's inputs replaced by those of another row, the same in every call. Targets, weights and
-        prompts stay."""
+        """The batch with the inputs of each row replaced by those of another row, deterministically. Targets, weights and
+        prompts are unchanged."""
         cycle = torch.randperm(self.rows, generator=torch.Generator().manual_seed(self.rows))
         order = torch.empty_like(cycle).index_copy(0, cycle, cycle.roll(1)).to(self.weight.device)
         inputs = {s: replace(f, where=None).map(lambda t: t[order]) for s, f in self.inputs.items()}
@@ -176,17 +176,17 @@ class Batch(Tensors):
 
 @dataclass(frozen=True)
 class Encoded(Tensors):
-    """What an encoder, an adapter and a fusion return, so that one may stand where another stood.
+    """The common result of encoders, adapters and fusions.
 
     Args:
         tokens: ``[B, N, D]``, zero where masked.
-        mask: ``[B, N]`` bool: which tokens are real; all False in a missing row.
-        pooled: ``[B, D]``: the row in one vector, zero where missing.
+        mask: ``[B, N]`` bool: real tokens; all False in a missing row.
+        pooled: ``[B, D]``: one vector for the row, zero if missing.
         present: ``[B]`` bool.
-        grid: The shape of the tokens before they were laid in a row, last axis fastest, time first where one axis is time;
-            its product is N. ``()`` where tokens have no place (a vector, cells of a table, points, several streams).
+        grid: The shape of the token grid before flattening (row-major, time first if an axis is time); its product is N.
+            ``()`` for tokens without a position (a vector, table cells, points, several streams).
         pyramid: Feature maps ``[B, C, *size]`` from fine to coarse, zero where masked or missing; ``()`` unless a task
-            asked the encoder for them (``Encoder.gives_pyramid``).
+            requires them (``Encoder.gives_pyramid``).
     """
 
     tokens: Tensor
@@ -197,7 +197,7 @@ class Encoded(Tensors):
     pyramid: tuple[Tensor, ...] = ()
 
     def hide(self, keep: Tensor) -> Encoded:
-        """The same with the rows where ``keep`` ``[B]`` is False made missing: everything there becomes zero."""
+        """The same with rows where ``keep`` ``[B]`` is False made missing (all zero)."""
         return Encoded(
             tokens=self.tokens * keep[:, None, None],
             mask=self.mask & keep[:, None],
@@ -217,13 +217,13 @@ class Encoded(Tensors):
 
 
 def zeroed(values: Tensor, real: Tensor) -> Tensor:
-    """``values`` ``[..., D]`` with zeros where ``real`` ``[...]`` is False, whatever was there, NaN included."""
+    """``values`` ``[..., D]`` with zeros where ``real`` ``[...]`` is False, even in place of NaN."""
     return values.masked_fill(~real.unsqueeze(-1), 0.0)
 
 
 def padded_size(rows: int, least: int) -> int:
-    """The number of rows to which a batch of ``rows`` is padded so that networks see few sizes: the smallest power of
-    two that holds them, but at least ``least``."""
+    """The padded size of a batch of ``rows`` rows: the next power of two, at least ``least``. Few sizes keep compiled
+    networks from being compiled anew."""
     return max(least, 1 << max(rows - 1, 0).bit_length())
 
 
@@ -252,7 +252,7 @@ def joined(parts: Sequence[Any]) -> Any:
 
 
 def _filled(parts: Sequence[Tensor | None], rows: Sequence[int]) -> list[Tensor]:
-    """``parts`` with zeros for None: frames of a batch in which no row has what they are of."""
+    """``parts`` with zeros for None, such as the frames of a batch without any present row."""
     like = next(part for part in parts if part is not None)
     return [like.new_zeros(n, *like.shape[1:]) if part is None else part for part, n in zip(parts, rows, strict=True)]
 

@@ -1,4 +1,4 @@
-"""A loaded model tried on a row with nothing in it, so that inconsistencies are found at once."""
+"""A check of a loaded model on a row without streams, which finds inconsistencies at once."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sensorium.core.layout import Graph, Grid, Ids, Layout, Points, Row
 from sensorium.core.schema import Schema
 
 LARGEST = 1 << 30
-"""Numbers that one row of a stream may have: a model that asks for more is refused."""
+"""Maximum number of values per row of a stream; models that need more are refused."""
 TRIED = 1 << 24
-"""With streams of more numbers than this no row is tried, for it would cost what the file does not account for."""
+"""Above this number of values per row no row is tried: the cost would exceed what the file size justifies."""
 _CELLS = ("a word, 2", "1.5", "2020-01-02", 1)
 
 

@@ -1,10 +1,10 @@
-"""What is fitted in one go beside the network: features of a stream, and experts that answer from them.
+"""The contracts of features and experts: models that are fitted in one step beside the network.
 
     Field ─Features→ numbers ─Expert→ scores ─Task.scored→ output
 
 Features need no gradient: word counts, quantiles, spectra. An expert is a convex model or an ensemble of trees over the
-features of several streams. Both see rows as they are prepared, so that whatever hides a stream, spoils a cell or asks a
-question of the model reaches them as it reaches the network.
+features of several streams. Both read prepared rows, so that hiding a stream, corrupting a cell or explaining an answer
+affects them in the same way as the network.
 """
 
 from __future__ import annotations
@@ -26,19 +26,18 @@ from sensorium.core.registry import build, chosen, kind_of
 from sensorium.core.stream_subsets import coalitions
 
 CHUNK = 128
-"""Rows whose features are held dense at once."""
+"""Number of rows whose features are dense in memory at a time."""
 
 
 @dataclass(frozen=True)
 class Response:
-    """What an expert answers, in the terms of statistics.
+    """The statistical type of what an expert predicts.
 
     Args:
-        kind: ``classes``: one of ``size``; ``ordered``: one of ``size``, which lie in a row; ``labels``: any of ``size``;
-            ``number``: ``size`` is 1;
-            ``risk``: how much sooner than others a row has its event (a log hazard), ``size`` is 1.
-        size: How many scores a row is given.
-        weights: How much a row counts by its class ``[size]``; empty: all alike.
+        kind: ``classes``: one of ``size``; ``ordered``: one of ``size`` ordered classes; ``labels``: any of ``size``;
+            ``number``: a number, ``size`` is 1; ``risk``: a log hazard, ``size`` is 1.
+        size: Number of scores of a row.
+        weights: Class weights ``[size]``; empty: all equal.
     """
 
     kind: Literal["classes", "ordered", "labels", "number", "risk"]
@@ -48,15 +47,15 @@ class Response:
 
 @dataclass(frozen=True)
 class Observed:
-    """Rows that experts are fitted on. Rows of an absent stream are zero.
+    """Training rows of experts. The features of absent streams are zero.
 
     Args:
         features: By stream, ``[rows, F]``: a NumPy array, or a SciPy CSR matrix where most are zero.
-        compact: By stream, ``[rows, f]`` float32: fewer numbers that say most of the same, for trees.
+        compact: By stream, ``[rows, f]`` float32: a compact version of the features, for trees.
         present: By stream, ``[rows]`` bool.
         target: ``[rows]`` class indices (``classes``, ``ordered``), ``[rows, size]`` of 0 and 1 (``labels``), ``[rows]``
             float (``number``), ``[rows, 2]`` of time and 1 or 0 (``risk``: whether the event happened then).
-        weight: ``[rows]``: how much each row counts; those of class weights are in it.
+        weight: ``[rows]``: the weight of each row, class weights included.
     """
 
     features: Mapping[str, Any]
@@ -69,7 +68,7 @@ class Observed:
         return len(self.weight)
 
     def take(self, index: NDArray[Any]) -> Observed:
-        """The rows ``index``: indices or a mask; one of all rows copies nothing."""
+        """The rows ``index``: indices or a mask; a mask of all rows copies nothing."""
         if index.dtype == np.bool_ and index.all():
             return self
         return Observed(
@@ -82,18 +81,18 @@ class Observed:
 
 
 class Features(LearnedBuffers, ABC):
-    """Numbers that say something of a stream and are learnt without a gradient. Positional parameter: the layout.
+    """Features of a stream that are fitted without gradients. Positional parameter: the layout.
 
-    Like an encoder it sees only rows that have the stream, prepared and not augmented.
+    Like an encoder it receives only rows that have the stream, prepared and not augmented.
     """
 
     usual: ClassVar[bool] = True
-    """Whether it is taken unasked for every stream that it reads."""
+    """Whether it is a default for every stream that it reads."""
     sparse: ClassVar[bool] = False
-    """Whether most of ``forward`` is zero."""
+    """Whether most values of ``forward`` are zero."""
     encoded: ClassVar[bool] = False
-    """Whether of a stream whose layout it does not read it reads the vector of the stream's encoder, as a ``Grid`` of one
-    cell, where that is frozen: it is then taken unasked. What a trained encoder says is learnt from targets."""
+    """Whether, for a stream whose layout it does not read, it reads the pooled vector of the stream's frozen encoder
+    instead (a ``Grid`` of one cell); it is then a default. Vectors of trained encoders depend on the targets."""
 
     @classmethod
     @abstractmethod
@@ -107,7 +106,7 @@ class Features(LearnedBuffers, ABC):
 
     @abstractmethod
     def forward(self, field: Field) -> Tensor:
-        """``[B, F]`` float32, finite; F is settled once it is fitted."""
+        """The features ``[B, F]`` float32, finite; F is fixed once fitted."""
 
     def compact(self, features: Tensor, field: Field) -> Tensor:
         """Compact features ``[B, f]`` of ``field`` for trees, which handle a hundred numbers well and thirty thousand
@@ -119,16 +118,16 @@ class Features(LearnedBuffers, ABC):
 
 
 class Expert(LearnedBuffers, ABC):
-    """Answers from features, fitted on all rows at once. Positional parameters: the response, and the streams' names.
+    """A model that predicts from features, fitted on all rows at once. Positional parameters: the response, stream names.
 
-    It answers whichever streams a row has, and a row with none by the training targets alone.
+    It predicts from whichever streams a row has; for a row without any, from the training targets alone.
     """
 
     answers: ClassVar[tuple[str, ...]] = ("classes", "ordered", "labels", "number", "risk")
-    """The kinds of ``Response`` it can give."""
+    """The kinds of ``Response`` it supports."""
     reads: ClassVar[Literal["features", "compact"]] = "features"
     cost: ClassVar[str]
-    """What fitting it costs, in words: how time and memory grow with rows, features and classes."""
+    """The cost of fitting, in words: growth of time and memory with rows, features and classes."""
 
     @classmethod
     def suits(cls, rows: int, layouts: Mapping[str, Layout]) -> bool:
@@ -140,19 +139,18 @@ class Expert(LearnedBuffers, ABC):
         self.response, self.streams = response, tuple(streams)
 
     def like(self, other: Self) -> None:
-        """Copy the settings that the ``fit`` of ``other`` chose (a strength, a number of trees), so that the next
-        ``fit`` does not search. By default nothing is chosen in ``fit``."""
+        """Copy the settings chosen by the ``fit`` of ``other`` (a penalty, a number of trees), so that the next ``fit``
+        does not search. By default ``fit`` chooses nothing."""
 
     @abstractmethod
     def fit(self, rows: Observed, seed: int) -> None:
-        """Fit to ``rows``. The same rows and ``seed`` give the same expert. Results are stored in declared buffers."""
+        """Fit to ``rows``, deterministically for a ``seed``. Results are stored in declared buffers."""
 
     def crossed(self, rows: Observed, fold: NDArray[np.int64], seed: int) -> dict[tuple[str, ...], Tensor]:
-        """Out-of-fold scores by subset of streams ``[rows, size]``: each row's from an expert fitted on the other folds,
-        given only these streams; without streams, from the targets alone.
+        """Out-of-fold scores ``[rows, size]`` for each subset of streams: each row is scored by an expert fitted on the
+        other folds, with only these streams present; with none, from the targets alone.
 
-        Called once it is fitted to ``rows`` with ``seed``, with the same settings. ``fold`` ``[rows]`` assigns rows to
-        folds.
+        Called after ``fit`` with the same ``rows`` and ``seed``. ``fold`` ``[rows]`` assigns rows to folds.
         """
         crossed: dict[tuple[str, ...], Tensor] = {}
         for k in np.unique(fold):
@@ -178,7 +176,7 @@ class Expert(LearnedBuffers, ABC):
         return torch.cat(scores)
 
     def fresh(self) -> Self:
-        """Another of the same kind and options, not fitted."""
+        """An unfitted expert of the same kind and options."""
         made: Self = build("experts", {"kind": kind_of(self), **chosen(self)}, self.response, self.streams)
         return made
 
@@ -188,7 +186,7 @@ class Expert(LearnedBuffers, ABC):
         hazard.
 
         Args:
-            features: By stream, what ``reads`` says of it ``[B, F]``; anything finite in rows without it.
+            features: By stream, the form that ``reads`` names ``[B, F]``; any finite values in rows without the stream.
             present: By stream, ``[B]`` bool.
         """
 

@@ -1,8 +1,8 @@
-"""What an explainer promises: it says where in one stream of one row an answer comes from.
+"""The contract of explainers, which attribute an answer to the elements of one stream of one row.
 
-It works at the waist, on the prepared data of a ``Field``, and knows layouts and encoders but no kind of cell. What always
-holds, and is tested for every one by ``sensorium.testing``: values are finite, zero where nothing is real, the same when
-asked again; and where ``blank`` is given, they add up to the answer less that.
+Explainers work on the prepared data of a ``Field`` and depend on layouts and encoders, never on the kind of cell.
+Invariants, which ``sensorium.testing`` checks for each: values are finite, zero where nothing is real, and reproducible; if
+``blank`` is set, they sum to the answer minus ``blank``.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ CHUNK = 64  # rows answered at a time
 
 @dataclass(frozen=True)
 class Probe:
-    """One stream of one row, and the answer as a function of it alone: whatever else the row has stands still.
+    """One stream of one row, and the answer as a function of it with everything else held fixed.
 
     Args:
-        layout: The stream's.
-        encoder: The stream's, in evaluation mode; the identity where there is no network.
-        data: ``[1, ...]`` as the layout says.
-        mask: ``[1, N]``: what of it is real; None: all.
-        answer: Rows of this stream ``[n, ...]`` and their masks to what is explained ``[n]``: a class's chance, a value.
-        smooth: Whether gradients reach the data through ``answer``.
-        groups: Of ids and cells, which word or column each belongs to ``[N]``; -1: always kept.
+        layout: The layout of the stream.
+        encoder: The encoder of the stream in evaluation mode; the identity without a network.
+        data: ``[1, ...]`` in the shape of the layout.
+        mask: ``[1, N]``: real elements; None: all.
+        answer: Maps rows of this stream ``[n, ...]`` and their masks to the explained quantity ``[n]``: the probability
+            of a class, a value.
+        smooth: Whether ``answer`` is differentiable in the data.
+        groups: For ids and cells, the word or column that each belongs to ``[N]``; -1: always kept.
     """
 
     layout: Layout
@@ -44,27 +45,27 @@ class Probe:
     groups: Tensor | None = None
 
     def units(self, parts: int | None = None) -> Units:
-        """The row divided into parts; ``parts``: of a grid, the number along each axis, None for the default."""
+        """The row divided into parts; ``parts``: the number along each axis of a grid, None for the default."""
         return Units(self.layout, self.data, self.mask, groups=self.groups, parts=parts)
 
     @property
     def value(self) -> float:
-        """The answer as the row is."""
+        """The answer for the unchanged row."""
         with torch.no_grad():
             return float(self.answer(self.data, self.mask)[0])
 
     @torch.no_grad()
     def kept(self, units: Units, keep: Tensor) -> Tensor:
-        """The answer ``[n]`` with only the parts ``keep`` ``[n, parts]`` of ``units`` left."""
+        """The answers ``[n]`` with only the parts ``keep`` ``[n, parts]`` of ``units`` present."""
         return torch.cat([self.answer(*units.left(some)) for some in torch.split(keep, CHUNK)])
 
 
 class Heat(NamedTuple):
-    """What each element of a row did to the answer: positive spoke for it, negative against.
+    """The attribution of each element of a row: positive for the answer, negative against it.
 
     Args:
-        values: ``[C or 1, *size]`` of a grid, ``[N]`` of ids, points and nodes, ``[cells]`` of a table.
-        blank: The answer from which the values lead, added up, to the row's own; None where they only rank.
+        values: ``[C or 1, *size]`` for a grid, ``[N]`` for ids, points and nodes, ``[cells]`` for a table.
+        blank: The reference answer: values sum to the row's answer minus this; None if values only rank.
     """
 
     values: Tensor
@@ -72,16 +73,16 @@ class Heat(NamedTuple):
 
 
 class Explainer(ABC):
-    """A way to say where an answer comes from. Keyword-only parameters are the user's options."""
+    """A method of attribution. Keyword-only parameters are the user's options."""
 
     reads: ClassVar[tuple[type[Layout], ...]]
     gradients: ClassVar[bool] = False
     """Whether it needs an answer that can be differentiated."""
     measures: ClassVar[bool] = False
-    """Whether its values are in units of the answer (by how much it changes), and not only larger or smaller."""
+    """Whether its values are in units of the answer (its change) rather than of arbitrary scale."""
     preferred: ClassVar[int] = 0
-    """Its place where none is asked for: of those that can, the largest is taken. 0: never, as of any that was not measured
-    to beat chance for every encoder it reads."""
+    """Priority as the default: the applicable explainer with the largest is used. 0: never a default, for explainers that
+    were not measured to beat chance for every encoder they read."""
 
     def refuses(self, probe: Probe) -> str:
         """The reason why it cannot explain ``probe``; empty if it can."""
@@ -93,4 +94,4 @@ class Explainer(ABC):
 
     @abstractmethod
     def explain(self, probe: Probe) -> Heat:
-        """The values of the row of ``probe``. Gradients may be disabled by the caller, and none are left in the model."""
+        """The attribution of the row of ``probe``. The caller may disable gradients; none may be left in the model."""

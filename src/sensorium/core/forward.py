@@ -1,4 +1,4 @@
-"""One pass through a model, each stage computed once, when first asked for, so that objectives share it."""
+"""One forward pass through a model; stages are computed lazily and once, so that objectives share them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sensorium.core.task import Task
 
 
 class Blending(Protocol):
-    """Experts beside a network, as ``sensorium.nn.ensemble.Ensemble`` is."""
+    """Experts beside a network, such as ``sensorium.nn.ensemble.Ensemble``."""
 
     def read(self, inputs: Mapping[str, Field], least: int | None = None) -> dict[str, dict[str, Tensor]]:
         """Features of the prepared streams ``inputs``, padded to ``least`` rows."""
@@ -31,7 +31,7 @@ class Blending(Protocol):
 
 
 class Passable(Protocol):
-    """A model in three stages, as ``sensorium.model.Model`` is; what answers beside the network is heard in evaluation."""
+    """A model in three stages, such as ``sensorium.model.Model``; experts beside the network are blended in evaluation."""
 
     fusion: Fusion
     tasks: NamedModules[Task[Any]]
@@ -59,13 +59,13 @@ class Passable(Protocol):
 class Forward:
     """One pass of ``model`` over ``batch``: ``streams``, then ``fused``, then ``outputs`` by task.
 
-    Of a model of several networks ``streams``, ``kept`` and ``fused`` are those of the first; ``own`` and ``outputs`` are
-    what all say together.
+    In a model of several networks ``streams``, ``kept`` and ``fused`` belong to the first; ``own`` and ``outputs`` combine
+    all networks.
 
-    ``keep`` makes encoded streams missing row by row (``[B]`` bool each) before the fusion sees them: stream dropout
-    that costs no second encoding. ``streams`` are always the whole ones.
+    ``keep`` makes encoded streams missing row by row (``[B]`` bool each) before fusion: stream dropout without encoding
+    again. ``streams`` are always complete.
 
-    ``least``: encoders are given so many rows at least (``Model.encode``).
+    ``least``: minimum number of rows passed to encoders (``Model.encode``).
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Forward:
 
     @cached_property
     def kept(self) -> dict[str, Encoded]:
-        """The encoded streams, hidden ones absent."""
+        """The encoded streams, with hidden ones missing."""
         return hide(self.streams, self.keep) if self.keep else self.streams
 
     @cached_property
@@ -92,13 +92,13 @@ class Forward:
 
     @cached_property
     def read(self) -> dict[str, dict[str, Tensor]]:
-        """What experts read off the streams, whole: hiding a stream costs no second reading."""
+        """The features of experts for the complete streams: hiding a stream needs no second extraction."""
         assert self.model.experts is not None
         return self.model.experts.read(self.batch.inputs, self.least)
 
     @property
     def prompts(self) -> dict[str, Field]:
-        """What tasks get beside encodings: the prompts, and the streams that they look at, hidden where the stream is."""
+        """Inputs of tasks beside encodings: prompts and the streams of ``Task.looks_at``, hidden where the stream is."""
         seen = dict.fromkeys(stream for task in self.model.tasks.values() for stream in task.looks_at)
         return {**self.batch.prompts, **{s: self.inputs[s].hide(self.kept[s].present) for s in seen}}
 
@@ -109,7 +109,7 @@ class Forward:
 
     @cached_property
     def own(self) -> dict[str, Any]:
-        """What the network says by itself, or several by their mean; empty where there is none."""
+        """The outputs of the network alone, averaged over several networks; empty without a network."""
         if not self.model.network:
             return {}
         mine = self.model.answer(self.fused, self.kept, self.prompts)

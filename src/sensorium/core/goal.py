@@ -1,4 +1,4 @@
-"""What a task is built for: the columns that it answers, what it is asked with, and what it may look at."""
+"""The goal of a task: its target columns, its prompt columns, and the streams of the model."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from sensorium.core.pyramid_level import Level
 
 
 class TaskSpec(NamedTuple):
-    """A task as a recipe tells of it.
+    """A task as declared in a recipe.
 
     Args:
-        name: Its own.
+        name: The name of the task.
         spec: Kind and options.
-        targets: The columns it answers, in order; none: it learns from rows as they are.
-        prompts: The columns it is asked with.
+        targets: Its target columns, in order; empty: it learns without a target.
+        prompts: Its prompt columns.
     """
 
     name: str
@@ -50,16 +50,16 @@ def _columns(name: str, key: str, value: Any) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Goal:
-    """All of it follows from the data.
+    """The goal of a task, determined by the data.
 
     Args:
-        name: The task's.
-        targets: By target column its fitted modality, in order; empty: no target.
-        prompts: By prompt column its fitted modality.
-        streams: By stream, the layout in which it reaches its encoder.
-        levels: By stream, the levels of the feature pyramid that its encoder can give, from fine to coarse.
-        lies_on: By target column that lies on a stream (boxes on a picture, labels along a sound), which.
-        bases: By the same target columns, the fitted modality of that stream.
+        name: The name of the task.
+        targets: The fitted modality of each target column, in order; empty: no target.
+        prompts: The fitted modality of each prompt column.
+        streams: The layout of each stream.
+        levels: The levels of the feature pyramid of each stream's encoder, from fine to coarse.
+        lies_on: The stream that a target column lies on (boxes on a picture, labels along a sound).
+        bases: The fitted modality of that stream, by target column.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Goal:
 
     @property
     def modality(self) -> Modality:
-        """That of the only target."""
+        """The modality of the only target."""
         if len(self.targets) != 1:
             raise ConfigError(f"task {self.name!r} has {len(self.targets)} targets where one is wanted")
         return next(iter(self.targets.values()))

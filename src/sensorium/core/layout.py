@@ -1,4 +1,4 @@
-"""Layouts: the five shapes in which modalities pass data to encoders, the narrow waist of the library.
+"""Layouts: the five data shapes between modalities and encoders.
 
 Shape letters everywhere: **B** rows, **N** tokens, **D** width, **C** channels, **S** streams.
 """
@@ -27,10 +27,11 @@ class Grid:
 
 @dataclass(frozen=True)
 class Ids:
-    """Whole numbers from a vocabulary, one after the other: words, tokens. Data ``[B, N]`` int64, 0 pads.
+    """A sequence of vocabulary indices: words, tokens. Data ``[B, N]`` int64, 0 pads.
 
-    ``words``, where known: the word that each id stands for, empty where it stands for none (padding, a part of a word).
-    ``pieces``, where known: what each id spells, with a blank before what begins a word; put together they are the text.
+    ``words``, if known: the word of each index, empty for padding and parts of words.
+    ``pieces``, if known: the spelling of each index, with a leading blank at the start of a word; concatenated they are
+    the text.
     """
 
     vocabulary: int
@@ -53,8 +54,9 @@ class Points:
 class Graph:
     """Nodes and the edges between them. Data ``[B, N, channels + count]``, one row a node.
 
-    First a node's features; then, for each node in the same order, by which kind of edge it hears that node: 0 for none, 1
-    to ``kinds`` otherwise. So nodes and edges are one tensor, ragged along its first axis. ``count`` is the most nodes.
+    First the features of a node, then its row of the adjacency matrix: the kind of the edge from each node, 1 to
+    ``kinds``, or 0 for none. Nodes and edges are thus one tensor, ragged along its first axis. ``count`` is the maximum
+    number of nodes.
     """
 
     channels: int
@@ -65,7 +67,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Row:
-    """Cells of a table side by side. Data ``[B, cells]`` float32, mask ``[B, cells]``: which cells were really there.
+    """Table cells side by side. Data ``[B, cells]`` float32, mask ``[B, cells]``: cells that are present.
 
     ``cardinalities[i] == 0``: cell i is a number. ``n > 0``: cell i is a code, 0 for unknown and 1 .. n - 1 for the
     known values (float32 holds codes up to 2²⁴ exactly).

@@ -1,4 +1,4 @@
-"""Modules whose buffers are learnt in one go, so that their shapes are known only then."""
+"""Modules with fitted buffers, whose shapes are known only after fitting."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 
 class LearnedBuffers(nn.Module):
-    """A module that declares its buffers by name, type and number of axes; their shapes come when it is fitted or loaded.
+    """A module that declares buffers by name, dtype and number of axes; fitting or loading sets their shapes.
 
-    ``self.declare("idf", torch.float32, 1)`` in the constructor, ``self.keep("idf", values)`` in ``fit``. A saved model is
-    read back without knowing the shapes beforehand; what differs in name, type or number of axes is refused, and what is
-    read is bounded by the file.
+    ``self.declare("idf", torch.float32, 1)`` in the constructor, ``self.keep("idf", values)`` in ``fit``. A saved model
+    is loaded without knowing the shapes in advance; a different name, dtype or number of axes is refused, and memory is
+    bounded by the file.
     """
 
     def __init__(self) -> None:
@@ -38,15 +38,15 @@ class LearnedBuffers(nn.Module):
         self.register_buffer(name, values.detach().to(device=getattr(self, name).device, dtype=dtype).contiguous())
 
     def check(self) -> None:
-        """Raise ``ValueError`` where what was loaded could not have been learnt: a tree that goes round in circles."""
+        """Raise ``ValueError`` if the loaded buffers are inconsistent, such as a cyclic tree."""
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-        """As of any module, and declared buffers take the shapes they are given."""
+        """Load as any module does, resizing declared buffers to the loaded shapes."""
         errors: list[str] = rest[-1]
         for name, (dtype, axes) in self._declared.items():
             loaded = state_dict.get(prefix + name)
             if loaded is None:
-                continue  # torch tells what is absent
+                continue  # torch reports what is absent
             if loaded.dtype != dtype or loaded.dim() != axes:
                 errors.append(f"{prefix}{name} is {loaded.dtype} with {loaded.dim()} axes, not {dtype} with {axes}")
                 continue

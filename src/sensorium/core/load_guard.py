@@ -1,4 +1,4 @@
-"""While a saved model is loaded nothing but its own files is read: who would read others asks here first."""
+"""Guard that keeps a model being loaded from reading any file but its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SEALED: ContextVar[bool] = ContextVar("sealed", default=False)
 
 @contextmanager
 def loading_guard() -> Iterator[None]:
-    """Within it ``check_open`` refuses, whichever part asks and however deep it is nested."""
+    """A context in which ``check_open`` refuses, for every component at any depth."""
     token = _SEALED.set(True)
     try:
         yield

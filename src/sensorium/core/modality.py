@@ -1,4 +1,4 @@
-"""What a kind of cell promises. Free of torch at import, so that a table can be looked at without it."""
+"""The contract of modalities, the kinds of cells. Imports no torch, so that a table can be inspected without it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 
 class Guess(NamedTuple):
-    """How surely some cells are of a modality (0 to 1), and why, in words a user can check."""
+    """The confidence that cells are of a modality (0 to 1), and the reason, in words a user can check."""
 
     score: float
     reason: str
@@ -81,49 +81,49 @@ class Encodes(Protocol):
 
 
 class Modality(ABC):
-    """A kind of cell: how it is recognised, learnt from, turned into an array and back.
+    """A kind of cell: how it is recognised, fitted, encoded as an array and decoded.
 
-    Keyword-only constructor parameters are the user's options. What ``fit`` learns goes into ``state`` as plain JSON, and
-    nowhere else: a modality with the same options and state is the same modality.
+    Keyword-only constructor parameters are the user's options. ``fit`` stores what it learns in ``state`` as plain JSON,
+    and nowhere else: options and state define a modality completely.
 
-    A cell is what stands in the table. Where ``media`` is True, ``fit`` and ``encode`` get it opened: a ``Blob`` for a path
-    or bytes, or the array or list itself. A missing cell never reaches ``fit`` or ``encode``.
+    A cell is a value of the table. If ``media`` is True, ``fit`` and ``encode`` receive it opened: a ``Blob`` for a path
+    or bytes, or the array or list itself. They never receive a missing cell.
 
-    ``encode`` is deterministic and compact (uint8 picture, int16 sound), so that it can be stored and memory-mapped;
-    whatever needs floats, randomness or a whole batch is done by ``prepare`` on the model's device.
+    ``encode`` is deterministic and compact (uint8 pictures, int16 sounds), so that its result can be stored and
+    memory-mapped; ``prepare`` does whatever needs floats, randomness or a whole batch, on the model's device.
     """
 
     stream: ClassVar[str | None] = None
-    """Columns whose modalities name the same stream are encoded side by side; None: the column is its own stream."""
+    """The stream shared by columns of this kind, which are encoded together; None: each column is a stream of its own."""
     lies_on: ClassVar[tuple[str, ...]] = ()
-    """The kinds of input that such a target lies on: boxes on an ``image``. Resizing and augmenting move it with them."""
+    """The kinds of input that a target of this kind lies on: boxes on an ``image``. It is resized and augmented too."""
     task: ClassVar[str | None] = None
-    """The task kind used where such a column is the target and none is named; None: cannot be a target."""
+    """The default task of a target of this kind; None: it cannot be a target."""
     lies_along: ClassVar[bool] = False
-    """True where such a target runs along every input of ``lies_on``, unless ``on`` names one, and has no places of its own
-    there: the words of a recording. Inputs then carry frames, so that answers can name places."""
+    """True if a target of this kind runs along every input of ``lies_on``, unless ``on`` names one, without coordinates of
+    its own: the words of a recording. Inputs then carry frames, so that answers can name places."""
     classed: ClassVar[bool] = False
-    """True where a target of this kind has classes: ``classes`` names them once it is fitted."""
+    """True if targets of this kind have classes; ``classes`` names them once fitted."""
     single: ClassVar[bool] = False
-    """True where a target of this kind has exactly one of its classes (a category), and not several (tags)."""
+    """True if a target of this kind has exactly one class (a category) rather than several (tags)."""
     widget: ClassVar[str] = "text"
-    """How a page asks for it: ``text``, ``number``, ``choice``, ``file:image/*``."""
+    """The form control for a cell on a page: ``text``, ``number``, ``choice``, ``file:image/*``."""
     media: ClassVar[bool] = False
-    """True where the cell is a file, bytes or an array: it is opened first, and what it encodes to is kept in the store."""
+    """True if cells are files, bytes or arrays: they are opened first, and their encodings are kept in the store."""
     checked: ClassVar[bool] = False
-    """True where a cell of the table may be malformed, so that a look at the table encodes each; media always are."""
+    """True if a table cell may be malformed, so that inspection encodes every cell; media are always checked."""
     several: ClassVar[bool] = False
-    """True where a media cell holds several files: then ``fit`` and ``encode`` get a list of opened ones."""
+    """True if a media cell holds several files: ``fit`` and ``encode`` then receive a list of opened files."""
     empty_files: ClassVar[bool] = False
-    """True where a file of 0 bytes is a value: a list of boxes without any. It is then opened as an empty ``Blob``."""
+    """True if an empty file is a value (a picture without boxes): it is opened as an empty ``Blob``."""
     ragged: ClassVar[bool] = False
-    """True where encoded arrays differ in length along their first axis and are padded and masked in a batch."""
+    """True if encoded arrays differ in length along their first axis; a batch pads and masks them."""
     fills: bool = False
-    """True where something sensible stands for a missing table cell: the encoder reads it as if it were there."""
+    """True if missing table cells are imputed: the encoder reads the imputed value as present."""
     bounds: ClassVar[Mapping[str, float]] = {}
-    """What ``measure`` tells of a cell, and how much of each ``encode`` takes: ``pixels``, ``seconds``, ``tokens``."""
+    """The quantities that ``measure`` returns, with the limits of ``encode``: ``pixels``, ``seconds``, ``tokens``."""
     corruptions: ClassVar[tuple[str, ...]] = ()
-    """The ways ``corrupt`` can spoil a cell, to see what a model bears; none: only its removal can be tried."""
+    """The corruptions of ``corrupt``, for robustness tests; empty: cells can only be removed."""
 
     def __init__(self) -> None:
         self.state: dict[str, Any] = {}
@@ -131,38 +131,38 @@ class Modality(ABC):
     @classmethod
     @abstractmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
-        """How likely the raw, non-missing ``cells`` of the column ``name`` are of this modality."""
+        """The confidence that the raw, non-missing ``cells`` of the column ``name`` are of this modality."""
 
     @classmethod
     def beside(cls, cells: Sequence[Any], name: str) -> dict[str, dict[str, Any]]:
-        """Derived columns that such cells offer besides (the sound of a video), by name, as a recipe declares them.
+        """Further columns derived from such cells (the sound of a video), by name, as a recipe declares them.
 
-        ``cells``: a few of the column ``name``, opened where they are media.
+        ``cells``: some cells of the column ``name``, media opened.
         """
         return {}
 
     @abstractmethod
     def fit(self, cells: Iterable[Any]) -> None:
-        """Fit ``state`` to training ``cells``, for media possibly a sample of the column."""
+        """Fit ``state`` to the training ``cells``; of media possibly a sample."""
 
     def notes(self) -> str:
-        """What ``fit`` learnt that a user should know, in words; empty where there is nothing to say."""
+        """What the user should know about the fit, in words; empty if nothing."""
         return ""
 
     @property
     def classes(self) -> list[str]:
-        """The values that a target may have, in the order of their indices; empty where it has no classes."""
+        """The classes of a target, in the order of their indices; empty without classes."""
         return []
 
     @property
     def in_order(self) -> bool:
-        """Whether ``classes`` are steps on one scale, from the lowest to the highest."""
+        """Whether ``classes`` are ordered from lowest to highest."""
         return False
 
     @property
     @abstractmethod
     def layout(self) -> Layout:
-        """The shape that ``prepare`` hands to an encoder; known once fitted."""
+        """The layout of the data from ``prepare``; known once fitted."""
 
     @abstractmethod
     def encode(self, cell: Any) -> Array:
@@ -174,48 +174,48 @@ class Modality(ABC):
 
     @property
     def reading(self) -> str:
-        """How ``fit`` decided to read the cells (``decimal commas, in cm``), in words; empty where nothing is to tell."""
+        """How ``fit`` decided to parse the cells (``decimal commas, in cm``), in words; empty by default."""
         return ""
 
     @property
     def settled(self) -> dict[str, Any]:
-        """The options left to the cells (``decimal: auto``) as these decided; a recipe keeps them for later tables."""
+        """The values chosen for automatic options (``decimal: auto``); the recipe records them for later tables."""
         return {}
 
     @property
     def settled_target(self) -> tuple[dict[str, Any], str]:
-        """As ``settled``, of options that cells decide for a target alone, and what they decided in words."""
+        """Like ``settled``, for options of targets only, and the reason in words."""
         return {}, ""
 
     @property
     def logarithmic(self) -> bool:
-        """Whether what ``encode_target`` gives is a logarithm: a step up is so many per cent more."""
+        """Whether ``encode_target`` returns logarithms, so that differences are relative."""
         return False
 
     @property
     def heavy_tails(self) -> str:
-        """Why a few targets lie so far out that they would pull at all others, in words; empty where none do, and of a
-        modality that was not fitted here."""
+        """Why a few extreme targets would dominate a squared loss, in words; empty if none do, or if the modality was
+        loaded rather than fitted."""
         return ""
 
     @property
     def doubts(self) -> list[str]:
-        """What a user should look at in how the cells are read, each a sentence with its remedy."""
+        """Doubts about how the cells are parsed that a user should check, each a sentence with its remedy."""
         return []
 
     def unfamiliar(self, cell: Any) -> str:
-        """The value in ``cell`` that training did not have, with the similar one it may stand for; empty if none."""
+        """The value in ``cell`` that training rows lack, with a similar known value if any; empty if it is known."""
         return ""
 
     def measure(self, cell: Any) -> dict[str, float]:
-        """How large an (opened) cell says it is, before it is decoded, by the names of ``bounds``.
+        """The declared size of an opened ``cell`` before decoding, by the names of ``bounds``.
 
-        Empty where nothing is known of it; what is wrong with a cell is for ``encode`` to say.
+        Empty if unknown; errors of the cell are left to ``encode``.
         """
         return {}
 
     def extent(self, cell: Any) -> Array | None:
-        """The extent of an (opened) ``cell`` in the user's own units, float32 ``[n]``; None if it has no coordinates.
+        """The extent of an opened ``cell`` in the user's own units, float32 ``[n]``; None if it has no coordinates.
 
         Width and height in pixels of an upright image, seconds of a recording. Read from the header where possible.
         """
@@ -227,26 +227,25 @@ class Modality(ABC):
         raise TypeError(f"{type(self).__name__} has no framing: places in its cells have no name")
 
     def misfit(self, extent: Array, on: Array) -> str:
-        """Why a target of this ``extent`` cannot lie on an input of extent ``on``, in words, for such a cell counts as
-        missing; empty where it can."""
+        """Why a target of this ``extent`` cannot lie on an input of extent ``on``, in words; it then counts as missing.
+        Empty if it can."""
         return ""
 
     def adjusted(self, extent: Array, on: Array) -> str:
-        """What ``prepare_target`` changes about a target of this ``extent`` so that it lies on an input of extent ``on``,
-        in words; empty where nothing."""
+        """How ``prepare_target`` adjusts a target of this ``extent`` to an input of extent ``on``; empty if it does not."""
         return ""
 
     def encode_target(self, cell: Any) -> Array:
-        """``cell`` as a target; differs from ``encode`` where an input may be unknown but a target may not."""
+        """``cell`` as a target. Differs from ``encode`` for kinds whose inputs, but not targets, may be unknown values."""
         return self.encode(cell)
 
     def decode(self, value: Array) -> Any:
-        """The cell that ``encode_target`` turned into ``value``, as JSON-ready Python. Only where it can be a target."""
+        """The inverse of ``encode_target``: ``value`` as a JSON-ready cell. Only for kinds that can be targets."""
         raise TypeError(f"{type(self).__name__} cannot be decoded: it cannot be a target")
 
     @abstractmethod
     def blank(self) -> Array:
-        """What stands in the place of a missing cell (ragged: length 0)."""
+        """The placeholder of a missing cell (ragged: length 0)."""
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
         """The stored arrays of ``field`` as float data in the layout's shape; with ``generator`` (training) augmented.
@@ -264,8 +263,7 @@ class Modality(ABC):
         return field
 
     def corrupt(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
-        """The encoded cell ``value`` degraded by the corruption ``how``: ``level`` 0 leaves it unchanged, 1 leaves
-        little of it.
+        """The encoded cell ``value`` with the corruption ``how`` at ``level``, from 0 (unchanged) to 1 (nearly destroyed).
 
         Deterministic given ``rng``. The result has the same dtype and shape; a ragged one may change its length.
         """
@@ -276,15 +274,15 @@ class Modality(ABC):
         return self._corrupted(value, how, level, rng) if level > 0 else value
 
     def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
-        """``corrupt`` for a known ``how`` and a level above 0: what a modality with ``corruptions`` defines."""
+        """``corrupt`` for a known ``how`` and a level above 0; defined by modalities with ``corruptions``."""
         raise NotImplementedError(f"{type(self).__name__} names corruptions and has no _corrupted")
 
     @property
     def store_options(self) -> dict[str, Any]:
         """The options and state that ``encode`` depends on, as JSON: with the cell's content, the key of a stored array.
 
-        By default all options and all state; a modality whose ``prepare`` has options of its own leaves those out here, so
-        that changing them decodes nothing again.
+        By default all options and state. A modality leaves out the options of its ``prepare``, so that changing them does
+        not decode cells again.
         """
         from sensorium.core.registry import chosen
 
@@ -292,7 +290,7 @@ class Modality(ABC):
 
     @property
     def longest(self) -> int:
-        """The most steps that ``encode`` returns, where ragged; by default what the layout says."""
+        """Maximum length of a ragged encoding; by default that of the layout."""
         layout = self.layout
         if isinstance(layout, Grid):
             return layout.size[0]

@@ -1,4 +1,4 @@
-"""What training minimises: the contract of an objective."""
+"""The contract of objectives, the losses that training minimises."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from sensorium.core.forward import Forward
 
 
 class Objective(nn.Module, ABC):
-    """What training minimises. Owns what exists only then. Positional parameter: the model."""
+    """A training loss, with the modules that exist only during training. Positional parameter: the model."""
 
     per_row: ClassVar[bool] = True
-    """False: a row's loss depends on the other rows of its batch (contrast). Among several processes it then sees the rows
-    of its own, and its mean is over those. True: means are over the rows of all processes, so every ``weighted_mean`` must
-    be asked for in every batch, whatever rows are in it.
+    """False: the loss of a row depends on the other rows of its batch (contrast); each process then computes it on its own
+    rows. True: means are over the rows of all processes, so every ``weighted_mean`` must be computed for every batch,
+    whichever rows it contains.
     """
     raw: ClassVar[bool] = False
-    """True: it reads streams before they are encoded, so the outputs of frozen encoders cannot be stored for it."""
+    """True: it reads streams before encoding, so that outputs of frozen encoders cannot be cached for it."""
     validated: ClassVar[bool] = False
-    """True: its terms are computed on the validation rows too, logged, and count when the best epoch is chosen. For losses
-    that no task has.
+    """True: its terms are also computed on the validation rows, logged, and used to choose the best epoch. For losses that
+    are not those of a task.
     """
     unlabelled: ClassVar[bool] = False
-    """True: it learns from rows without any target too, which are then kept for training."""
+    """True: it also learns from rows without any target, which are then kept for training."""
 
     def importance(self) -> dict[str, float]:
-        """How much targets count when the best epoch is chosen, by name; those not named count 1."""
+        """The weights of targets in the choice of the best epoch, by name; 1 if not named."""
         return {}
 
     @abstractmethod

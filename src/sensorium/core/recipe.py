@@ -28,7 +28,7 @@ class Section(BaseModel):
 
 
 class Split(Section):
-    """How validation rows are set apart where no validation table is given."""
+    """How validation rows are held out where no validation table is given."""
 
     kind: Literal["random", "group", "time"] = Field("random", description="random and stratified, by group, or latest")
     part: float = Field(0.15, gt=0, lt=1, description="share of the rows")
@@ -36,27 +36,27 @@ class Split(Section):
 
 
 class Windows(Section):
-    """How a long table, a row for each moment, is cut into windows of past and future. What is left out is chosen."""
+    """How a long table (a row per time step) is cut into windows of past and future. Settings left out are chosen."""
 
-    target: list[str] = Field(min_length=1, description="the columns that are forecast")
+    target: list[str] = Field(min_length=1, description="columns to forecast")
     horizon: int = Field(gt=0, description="steps ahead")
-    time: str | None = Field(None, description="the column of the clock: dates or numbers; none: rows are steps, in order")
-    series: str | None = Field(None, description="the column that says which series a row belongs to")
-    known: list[str] = Field([], description="columns of numbers that are known in advance over the horizon")
-    beside: list[str] | None = Field(None, description="other columns of numbers, read in the past; none: all there are")
+    time: str | None = Field(None, description="column of times: dates or numbers; none: rows are steps, in order")
+    series: str | None = Field(None, description="column that names the series of a row")
+    known: list[str] = Field([], description="number columns that are known in advance over the horizon")
+    beside: list[str] | None = Field(None, description="other number columns, read in the past; none: all")
     calendar: list[Literal["day", "week", "year"]] | None = Field(
-        None, description="cycles of the clock that are known in advance"
+        None, description="calendar cycles added as inputs known in advance"
     )
     past: int | None = Field(None, gt=0, description="steps of the past")
-    stride: int | None = Field(None, gt=0, description="steps from one training window to the next")
+    stride: int | None = Field(None, gt=0, description="steps between the starts of training windows")
     step: float | str | None = Field(
-        None, description="one step of the clock: a number or a duration, 15 min, 1 h, 1 month; none: the usual one"
+        None, description="length of a step: a number or a duration (15 min, 1 h, 1 month); none: the most frequent one"
     )
-    ended: float | None = Field(None, description="the last moment of the training table: backtests begin after it")
+    ended: float | None = Field(None, description="last time of the training table: backtests begin after it")
 
     @property
     def column(self) -> str:
-        """The column that holds the future of a window: named like the one that is forecast, ``future`` if several are."""
+        """The column that holds the future of a window: the name of the forecast column, ``future`` if several."""
         return self.target[0] if len(self.target) == 1 else "future"
 
 
@@ -67,111 +67,111 @@ class Data(Section):
     valid: str | None = Field(None, description="a validation table; none: split the training table")
     media: str | None = Field(None, description="the folder that media paths are relative to; none: the table's own")
     split: Split = Split()
-    windows: Windows | None = Field(None, description="how a long table is cut into windows; none: a row is an example")
-    stream: bool = Field(False, description="read shards as training goes, and keep nothing of them: for more than fits")
-    buffer: int = Field(1000, gt=0, description="rows of a stream that are shuffled together, and held in memory")
-    epoch_rows: int | None = Field(None, gt=0, description="rows of a stream that count as an epoch; none: all of them")
+    windows: Windows | None = Field(None, description="how a long table is cut into windows; none: each row is an example")
+    stream: bool = Field(False, description="read shards during training and store nothing, for data larger than the disk")
+    buffer: int = Field(1000, gt=0, description="size in rows of the shuffle buffer of streamed shards, held in memory")
+    epoch_rows: int | None = Field(None, gt=0, description="streamed rows per epoch; none: all rows")
 
 
 class ModelSpec(Section):
-    """The parts of the model. What is left out is chosen from the data and written back."""
+    """The components of the model. Settings left out are chosen from the data and written back."""
 
-    size: Size = Field("auto", description="one dial: width, depth and heads of all parts, unless given")
-    dim: int | None = Field(None, gt=0, description="the width in which streams meet")
-    encoders: dict[str, Spec] = Field({}, description="by stream")
-    adapters: dict[str, Spec] = Field({}, description="by stream")
-    fusion: Spec | None = Field(None, description="how streams become one")
-    tasks: dict[str, Spec] = Field({}, description="by target")
-    surgery: list[Spec] = Field([], description="changes to the whole model, in order: freeze, lora")
-    network: bool = Field(True, description="whether a network is trained; false: experts answer alone, in seconds")
+    size: Size = Field("auto", description="preset of width, depth and heads of all components, unless they are set")
+    dim: int | None = Field(None, gt=0, description="width of the joint representation")
+    encoders: dict[str, Spec] = Field({}, description="encoder of each stream")
+    adapters: dict[str, Spec] = Field({}, description="adapter of each stream")
+    fusion: Spec | None = Field(None, description="how streams are combined")
+    tasks: dict[str, Spec] = Field({}, description="task of each target")
+    surgery: list[Spec] = Field([], description="changes to the assembled model, in order: freeze, lora")
+    network: bool = Field(True, description="whether a network is trained; false: experts alone, in seconds")
     networks: int = Field(
-        1, gt=0, description="so many are trained, each with another fold of the rows set apart, and answer together"
+        1, gt=0, description="number of networks, each trained with a different fold held out; their answers are averaged"
     )
     experts: list[Spec] | None = Field(
-        None, description="what is fitted beside the network and blended with it; []: the network answers alone"
+        None, description="models fitted beside the network and blended with it; []: the network alone"
     )
-    features: dict[str, list[Spec]] | None = Field(None, description="by stream: what experts read off it")
+    features: dict[str, list[Spec]] | None = Field(None, description="features of each stream that experts use")
 
 
 class Training(Section):
-    """How it is trained. What is left out is chosen from the data and written back."""
+    """How the model is trained. Settings left out are chosen from the data and written back."""
 
-    epochs: int | None = Field(None, gt=0, description="passes over the training rows, at most")
-    batch_size: int | None = Field(None, gt=0, description="rows a step, of each process")
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd: with Nesterov momentum of 0.9")
+    epochs: int | None = Field(None, gt=0, description="maximum passes over the training rows")
+    batch_size: int | None = Field(None, gt=0, description="rows per step and process")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd uses Nesterov momentum of 0.9")
     lr: float | None = Field(None, gt=0, description="peak learning rate of the optimiser")
-    lr_scale: dict[str, float] = Field({}, description="by stream: its encoder's share of the learning rate")
+    lr_scale: dict[str, float] = Field({}, description="factor on the learning rate of each stream's encoder")
     fusion_lr_scale: float | None = Field(
-        None, gt=0, description="share of the learning rate for what the fusion took from a checkpoint"
+        None, gt=0, description="factor on the learning rate of weights that the fusion took from a checkpoint"
     )
-    layer_decay: dict[str, float] = Field({}, description="by stream: each block's share of the rate of the block after it")
+    layer_decay: dict[str, float] = Field({}, description="by stream: learning rate of each block relative to the next")
     weight_decay: float = Field(
         0.05,
         ge=0,
-        description="decoupled weight decay of matrices; of sgd in the gradient, made as strong at its usual rate",
+        description="decoupled weight decay of matrices; with sgd in the gradient, equally strong at its usual rate",
     )
     l1: float = Field(
         0.0,
         ge=0,
-        description="after each step weights of matrices move to zero by the learning rate times this, and stay there",
+        description="L1 penalty of matrices (proximal): each step shrinks them by the learning rate times this",
     )
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the rate rises; then a cosine")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps with a linear warm-up; then cosine decay")
     # petfinder's table 0.248 against 0.234 without, mustard 0.692 against 0.689, ts_basicmotions 1.000 against 0.992; the
     # notes of covid_cxr lose, 0.755 against 0.789 (docs/results.md, "How the defaults were chosen").
     average: float = Field(
-        0.05, ge=0, lt=1, description="share of the steps so far that weights are averaged over; 0: the last ones"
+        0.05, ge=0, lt=1, description="share of the steps so far over which weights are averaged; 0: no averaging"
     )
-    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
-    patience: int | None = Field(None, gt=0, description="epochs without a better validation score before stopping")
+    clip: float = Field(1.0, gt=0, description="maximum gradient norm")
+    patience: int | None = Field(None, gt=0, description="epochs without a better validation score before training stops")
     # clothing, AUROC: 0.93 by the loss, 0.91 by accuracy (docs/results.md).
-    select: Literal["score", "loss"] = Field("loss", description="what the best epoch is best in, on the validation rows")
-    time_limit: float | None = Field(None, gt=0, description="seconds of training, at most; the schedule shrinks to fit")
+    select: Literal["score", "loss"] = Field("loss", description="criterion of the best epoch, on the validation rows")
+    time_limit: float | None = Field(None, gt=0, description="maximum seconds of training; shortens the schedule")
     checkpoint_every: float = Field(
-        300.0, gt=0, description="seconds after which a long epoch is saved in its midst; every epoch's end is anyway"
+        300.0, gt=0, description="seconds between checkpoints within a long epoch; the end of each epoch is always saved"
     )
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="of the arithmetic")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="floating-point precision")
     bucket: int = Field(
-        0, ge=0, description="batches among which rows of like length are put together; fewer than 2: as they are drawn"
+        0, ge=0, description="number of batches within which rows are sorted by length; below 2: not sorted"
     )
-    compile: bool = Field(False, description="whether torch.compile makes encoders and fusion faster in training")
-    augment: bool = Field(True, description="whether modalities vary their training samples")
+    compile: bool = Field(False, description="whether encoders and fusion are compiled by torch.compile for training")
+    augment: bool = Field(True, description="whether training samples are augmented")
     refit: Literal["none", "experts", "all"] = Field(
-        "all", description="what is fitted once more in the end, on training and validation rows together"
+        "all", description="what is refitted at the end on training and validation rows together"
     )
-    devices: int = Field(1, gt=0, description="processes on each machine, each with a GPU of its own where there are GPUs")
-    nodes: int = Field(1, gt=0, description="machines; their processes are started by torchrun or SLURM")
+    devices: int = Field(1, gt=0, description="processes per machine, each with its own GPU if there are GPUs")
+    nodes: int = Field(1, gt=0, description="number of machines; their processes are started by torchrun or SLURM")
     strategy: Literal["ddp", "fsdp"] = Field(
-        "ddp", description="how processes share the work: each a whole model, or each a part of its weights"
+        "ddp", description="data parallelism: ddp replicates the model, fsdp shards its weights"
     )
     accelerator: str = Field("auto", description="cpu, gpu, mps or auto")
-    threads: int | None = Field(None, gt=0, description="torch's threads; none: 1 for small models, else all cores")
+    threads: int | None = Field(None, gt=0, description="number of torch threads; none: 1 for small models, else all cores")
 
 
 class Init(Section):
-    """A trained model from which encoders start, with what was learnt of their columns."""
+    """A trained model that initialises encoders, with the fitted state of their columns."""
 
     base: str = Field(description="the folder of a trained model, from pretrain or fit")
-    streams: dict[str, str] = Field({}, description="by stream, the base's stream it starts from; none: those of one name")
+    streams: dict[str, str] = Field({}, description="by stream, the base's stream that initialises it; none: the same name")
     how: Literal["full", "slow", "frozen"] = Field(
-        "full", description="whether what is taken over learns like the rest, at a tenth of its rate, or not at all"
+        "full", description="learning rate of the weights taken over: the full rate, a tenth of it, or none"
     )
-    digest: str | None = Field(None, description="SHA-256 of the base's columns and weights; written by fit")
+    digest: str | None = Field(None, description="SHA-256 of the base's columns and weights; recorded by fit")
 
 
 class Recipe(Section):
-    """A run from table to model. *Declared*: short, by hand. *Resolved*: everything written out, as saved."""
+    """Everything that defines a run. *Declared*: short, by hand. *Resolved*: every setting written out, as saved."""
 
     version: Literal[2] = VERSION
     data: Data = Data()
-    columns: dict[str, Spec] = Field({}, description="a kind, or {kind, role, options}, by column; guessed where left out")
+    columns: dict[str, Spec] = Field({}, description="by column: a kind, or {kind, role, options}; inferred where left out")
     streams: dict[str, str | list[str]] = Field(
-        {}, description="groups of table columns, each a stream of its own: names or patterns (audio_*), by stream"
+        {}, description="by stream: the table columns in it, as names or patterns (audio_*)"
     )
-    init: Init | None = Field(None, description="a trained model to start from")
+    init: Init | None = Field(None, description="a trained model that initialises this one")
     model: ModelSpec = ModelSpec()
-    objectives: list[Spec] = Field(["supervised"], min_length=1, description="what training minimises")
+    objectives: list[Spec] = Field(["supervised"], min_length=1, description="losses that training minimises")
     training: Training = Training()
-    seed: int = Field(0, ge=0, lt=2**63, description="everything random follows from it")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of all randomness")
 
     @classmethod
     def parse(cls, document: Any, *, source: str = "recipe") -> Self:

@@ -1,4 +1,4 @@
-"""What a report can draw of a task's scores: a small closed set of plain data. The report draws views and knows no task."""
+"""Views: the charts and tables that a task can add to a report, as plain data. Reports draw views and know no task."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class View:
     """Base of the views.
 
     Args:
-        name: What programs know it by, in ``report.json``: ``confusion``, ``per_class``.
-        title: What stands above it on a page.
-        note: A sentence under it: how it is to be read.
+        name: Its key in ``report.json``: ``confusion``, ``per_class``.
+        title: Its heading on a page.
+        note: A sentence below it on how to read it.
     """
 
     name: str
@@ -33,12 +33,12 @@ class View:
 
 @dataclass(frozen=True)
 class Table(View):
-    """Rows of named cells, the first of each a heading. ``words`` are the columns' names as a page writes them."""
+    """Rows of named cells, the first of each a row heading. ``words`` are the column headings of a page."""
 
     rows: Sequence[Mapping[str, Cell]] = ()
     words: Mapping[str, str] | None = None
     most: ClassVar[int] = 100
-    """Rows a page shows."""
+    """Maximum number of rows on a page."""
 
     def to_json(self) -> list[dict[str, Cell]]:
         return [dict(row) for row in self.rows]
@@ -46,7 +46,7 @@ class Table(View):
 
 @dataclass(frozen=True)
 class Matrix(View):
-    """Counts of pairs: a row for what is true, a column for what was answered."""
+    """Counts of pairs: a row for each true value, a column for each answer."""
 
     labels: Sequence[str] = ()
     counts: Sequence[Sequence[int]] = ()
@@ -69,10 +69,10 @@ class Matrix(View):
 
 @dataclass(frozen=True)
 class Curve(View):
-    """Points joined by a line, each a mapping; ``x`` and ``y`` say which of its numbers lie along which axis.
+    """Points joined by a line, each a mapping; ``x`` and ``y`` name the values along the axes.
 
     Args:
-        size: Which of a point's numbers its dot grows with; none: all alike.
+        size: The value that sets the size of a point's dot; none: all equal.
         ideal: A dashed line to compare with: ``diagonal``.
     """
 
@@ -88,7 +88,7 @@ class Curve(View):
 
 @dataclass(frozen=True)
 class Lines(View):
-    """Several lines over the same axes: by name its points ``(x, y)``, in order of ``x``."""
+    """Several named lines over the same axes, each with points ``(x, y)`` in order of ``x``."""
 
     lines: Sequence[tuple[str, Sequence[tuple[float, float]]]] = ()
     x: str = "x"
@@ -100,12 +100,12 @@ class Lines(View):
 
 @dataclass(frozen=True)
 class Scatter(View):
-    """A dot a row: what is true along the one axis, what was answered along the other; equal on the diagonal."""
+    """One dot per row: the true value along one axis, the answer along the other; equal on the diagonal."""
 
     true: Sequence[float] = ()
     answered: Sequence[float] = ()
     most: ClassVar[int] = 1000
-    """Dots a page shows, and the plain form holds."""
+    """Maximum number of dots on a page and in the plain form."""
 
     def to_json(self) -> dict[str, list[float]]:
         step = max(1, -(-len(self.true) // self.most))
@@ -114,7 +114,7 @@ class Scatter(View):
 
 @dataclass(frozen=True)
 class Bars(View):
-    """Named values side by side."""
+    """Named values as a bar chart."""
 
     values: Sequence[tuple[str, float]] = ()
 
@@ -132,7 +132,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery(View):
-    """Pictures side by side; they are on a page only."""
+    """Pictures side by side, on a page only."""
 
     pictures: Sequence[Picture] = ()
 

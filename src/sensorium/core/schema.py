@@ -1,4 +1,4 @@
-"""The typed columns of a table: declared, fitted on training rows, then the one way from cells to tensors and back."""
+"""The typed columns of a table: declared, fitted on training rows, then used to turn cells into tensors and back."""
 
 from __future__ import annotations
 
@@ -23,23 +23,22 @@ Record = Mapping[str, Any]
 Role = Literal["input", "target", "both", "prompt", "weight", "group", "ignore"]
 ROLES: tuple[str, ...] = get_args(Role)
 CODED: tuple[str, ...] = ("input", "target", "both", "prompt")
-"""Those whose cells become arrays. ``both``: an input that is also a target (to be rebuilt, to be continued)."""
+"""Roles whose cells become arrays. ``both``: an input that is also a target (to be reconstructed or continued)."""
 INPUTS, TARGETS = ("input", "both"), ("target", "both")
 
 
 PLACING = frozenset({"role", "of", "on", "stream"})
-"""What a recipe says of a column beside its kind that is no option of the kind."""
+"""Keys of a declared column that are not options of its kind."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: what it is for, and (inputs and targets) how its cells become arrays.
+    """One column: its role, and for inputs and targets how its cells become arrays.
 
     A *derived* column has no cells of its own: it reads those of the column ``of`` in another way (the sound of a video).
-    A target may *lie on* an input (``on``): boxes on a picture, labels along a sound. What is done to the input when it is
-    prepared, resized and augmented, is then done to the target.
-    An input that is a table cell may be put into a *group* (``stream``): with the others of that group it is a stream of
-    its own, and no part of ``table``.
+    A target may *lie on* an input (``on``): boxes on a picture, labels along a sound. It is then resized and augmented
+    together with the input. Inputs that are table cells may form a *group* (``stream``), which is a stream of its own
+    instead of a part of ``table``.
     """
 
     name: str
@@ -52,12 +51,12 @@ class Column:
 
     @property
     def source(self) -> str:
-        """The column of the table whose cells it reads."""
+        """The table column whose cells it reads."""
         return self.name if self.of is None else self.of
 
     @property
     def placing(self) -> dict[str, str]:
-        """What is said of ``of``, ``on`` and ``stream``."""
+        """The declared ``of``, ``on`` and ``stream``."""
         return {key: value for key in ("of", "on", "stream") if (value := getattr(self, key)) is not None}
 
     @property
@@ -84,16 +83,16 @@ class Schema:
         self.read = self.inputs + self.prompts
         """The columns that a prediction reads."""
         self.coded = [c for c in self.columns.values() if c.role in CODED]
-        """All columns whose cells become arrays."""
+        """Columns whose cells become arrays."""
         self.bearing = tuple(dict.fromkeys(name for c in self.targets for name in self._under(c)))
         """The inputs on which targets lie."""
         self.lying = tuple(c.name for c in self.targets if c.on is not None and _measures(c.reader))
-        """The targets that lie on an input and have pixels or seconds of their own: a mask has, a list of boxes has not."""
+        """Targets that lie on an input and have an extent of their own: masks, but not lists of boxes."""
         own = {c.name for c in self.inputs if c.reader.stream is None}
         self.streams: dict[str, list[Column]] = {}
         for column in self.inputs:
             shared = column.reader.stream
-            # A column may itself be called like the shared stream: the shared one then steps aside.
+            # A column may have the name of the shared stream, which is then renamed.
             name = column.name if shared is None else column.stream or (f"{shared}_" if shared in own else shared)
             self.streams.setdefault(name, []).append(column)
 
@@ -204,7 +203,7 @@ class Schema:
         return sample
 
     def _extent(self, column: Column, cell: Any, read: Array | None, media: Opener, row: int | None) -> Array | None:
-        """How far a cell that could be used reaches."""
+        """The extent of a usable cell."""
         return None if read is None else column.reader.extent(content(column.reader, cell, media, row, column.name))
 
     def collate(self, samples: Sequence[Sample], *, whole: bool = False) -> Batch:

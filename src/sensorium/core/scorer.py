@@ -1,4 +1,4 @@
-"""How the answers of a task are scored: rows come in batch by batch, and only what the metrics need of each is kept."""
+"""The contract of scorers, which accumulate what the metrics of a task need, batch by batch."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Kept = dict[str, Any]
 
 
 class Scorer(ABC, Generic[Out]):
-    """The scores of one task over any number of batches. A score of a whole set (a recall at 10, a corpus BLEU) is one too.
+    """Accumulates the scores of one task over any number of batches, including scores of whole sets (recall at 10, BLEU).
 
-    ``keep`` says what is kept of the rows of a batch that count: counts, a score, a sentence, an embedding, but never a raw
-    output of an answer that is dense or generated, so that memory grows by little with the rows. ``compute`` makes metrics
-    of all that was kept, once or for many resamples of the rows.
+    ``keep`` returns what metrics need of the rows of a batch: counts, a score, a sentence, an embedding; never a dense or
+    generated output, so that memory grows slowly with the rows. ``compute`` returns the metrics of all kept rows, once or
+    for many resamples.
     """
 
     macro: Collection[str] = ()
-    """Metrics that are means over classes, each counting as much, which reports say of them."""
+    """Metrics that are unweighted means over classes; reports mark them as such."""
 
     def __init__(self) -> None:
         self._kept: dict[str, GrowingTensor | list[Any]] = {}
@@ -53,7 +53,7 @@ class Scorer(ABC, Generic[Out]):
 
     @property
     def kept(self) -> Kept:
-        """All that was kept, rows one after the other; empty before the first batch."""
+        """Everything kept so far, rows concatenated; empty before the first batch."""
         return {name: known.whole if isinstance(known, GrowingTensor) else known for name, known in self._kept.items()}
 
     def load(self, kept: Kept) -> None:
@@ -63,12 +63,12 @@ class Scorer(ABC, Generic[Out]):
 
     @property
     def rows(self) -> int:
-        """How many rows count."""
+        """The number of scored rows."""
         return next((len(values) for values in self.kept.values()), 0)
 
     @property
     def varied(self) -> bool:
-        """Whether the rows that count differ in what is true of them; where they do not, no score tells rows apart."""
+        """Whether the targets of the scored rows differ; if not, scores are uninformative."""
         return True
 
     def ones(self) -> Tensor:
@@ -77,8 +77,8 @@ class Scorer(ABC, Generic[Out]):
 
 
 class GrowingTensor:
-    """Rows of a tensor that come a few at a time. They lie in one block that is doubled when it is full: a small block a
-    batch, between large ones that come and go, would keep the allocator from using the room of these again."""
+    """A tensor to which rows are appended, in one block that doubles when full. A small block per batch, between large
+    temporary ones, would fragment the heap."""
 
     def __init__(self) -> None:
         self._block: Tensor | None = None
