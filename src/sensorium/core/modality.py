@@ -97,6 +97,8 @@ class Modality(ABC):
     """Columns whose modalities name the same stream are encoded side by side; None: the column is its own stream."""
     lies_on: ClassVar[tuple[str, ...]] = ()
     """The kinds of input that such a target lies on: boxes on an ``image``. Resizing and augmenting move it with them."""
+    lies_on_else: ClassVar[tuple[str, ...]] = ()
+    """Further kinds of input that it lies on, where the table has none of ``lies_on`` and ``on`` names none."""
     task: ClassVar[str | None] = None
     """The task kind used where such a column is the target and none is named; None: cannot be a target."""
     lies_along: ClassVar[bool] = False
