@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any, Protocol
+from collections.abc import Collection
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -105,8 +105,7 @@ def _ids(field: Field | None, target: Field, known: Tensor) -> list[list[int]]:
     """The ids of the known tokens of each row with a target."""
     if field is None:
         return [[] for _ in known]
-    rows: Sequence[Any] = field.data[target.present].cpu()
-    return [row[k].tolist() for row, k in zip(rows, known, strict=True)]
+    return [row[k].tolist() for row, k in zip(field.data[target.present].cpu(), known, strict=True)]
 
 
 def _triples(right: Tensor, path: Tensor, true: Tensor, known: Tensor) -> list[Tensor]:

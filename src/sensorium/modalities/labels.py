@@ -17,7 +17,6 @@ from sensorium.core.modality import Array, Guess, Modality, is_blank
 from sensorium.core.registry import component
 from sensorium.core.scalars import plain
 from sensorium.language.category_values import fold_label, label, nearest_label
-from sensorium.language.numbers import read_number
 
 if TYPE_CHECKING:
     from sensorium.core.batch import Field
@@ -69,9 +68,9 @@ class Labels(Modality):
                 form, stretches = _parsed(cell)
             except CellError:
                 continue
-            # A list of triples of numbers is more likely points.
-            named = any(name is not None and read_number(name) is None for _, _, name in stretches)
-            some += named and form == SPANS
+            # A list of triples of numbers is more likely points; a label in quotes may be a number.
+            named = form == SPANS and any(isinstance(_label(item), str) for item in _items(cell))
+            some += named
             spans += form == SPANS and (named or not stretches)
         if not some or spans < len(cells):
             return Guess(0.0, f"{spans} of {len(cells)} cells are lists of spans")
@@ -227,8 +226,8 @@ _TEXT = 4
 Stretch = tuple[float, float, str | None]
 
 
-def _parsed(cell: Any, step: float = 1.0) -> tuple[str, list[Stretch]]:
-    """Return the form of a cell and its labelled stretches in order."""
+def _items(cell: Any) -> Sequence[Any]:
+    """The labels or spans of a cell, as they are."""
     cell = plain(cell)
     if isinstance(cell, np.ndarray):
         cell = cell.tolist()
@@ -236,6 +235,16 @@ def _parsed(cell: Any, step: float = 1.0) -> tuple[str, list[Stretch]]:
         cell = _from_text(cell)
     if not isinstance(cell, (list, tuple)):
         raise CellError(f"a {type(cell).__name__} is no list of labels or spans")
+    return cell
+
+
+def _label(span: Any) -> Any:
+    return span.get("label") if isinstance(span, Mapping) else span[2]
+
+
+def _parsed(cell: Any, step: float = 1.0) -> tuple[str, list[Stretch]]:
+    """Return the form of a cell and its labelled stretches in order."""
+    cell = _items(cell)
     if not cell:
         return SPANS, []
     if len(cell) > LONGEST:

@@ -70,7 +70,7 @@ class AnalogForecast(nn.Module):
     def every(self, own: Tensor, real: Tensor) -> dict[tuple[int, float], tuple[Tensor, Tensor]]:
         """Return the forecasts of all lengths and widths, as ``forward``, a few hundred rows at a time."""
         chosen = [(length, width) for length in self.lengths for width in WIDTHS]
-        parts = list(zip(own.split(_ROWS), real.split(_ROWS), strict=True))
+        parts = list(zip(torch.split(own, _ROWS), torch.split(real, _ROWS), strict=True))
         return {
             (length, width): tuple(map(torch.cat, zip(*(self.at(o, r, length, width) for o, r in parts), strict=True)))  # type: ignore[misc]
             for length, width in chosen

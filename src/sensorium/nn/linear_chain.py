@@ -80,7 +80,8 @@ class LinearChain(nn.Module):
         every, true = (
             self(part)[:, -1].logsumexp(dim=1) for part in (scores, torch.where(some[..., None], pinned, scores))
         )
-        return torch.where(some.any(dim=1), every - true, 0.0) / some.sum(dim=1).clamp(min=1)
+        loss: Tensor = torch.where(some.any(dim=1), every - true, 0.0) / some.sum(dim=1).clamp(min=1)
+        return loss
 
     def chances(self, scores: Tensor) -> Tensor:
         """Return the probability of each state at each step ``[B, T, 2 K]``, given the whole sequence of ``scores``."""

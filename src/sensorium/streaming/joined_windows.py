@@ -76,7 +76,9 @@ class JoinedWindows:
         for window in windows:
             self._latest[name] = window.number
             if window.number >= self._next:
-                self._pending.setdefault(window.number, {})[name] = window
+                parts = self._pending.setdefault(window.number, {})
+                if window.filled < self.columns[name].length:  # a window without a single reading is missing
+                    parts[name] = window
         return self._complete(self.wait)
 
     def end(self) -> list[Moment]:

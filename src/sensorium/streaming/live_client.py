@@ -22,8 +22,9 @@ from sensorium.streaming.live_labels import along
 from sensorium.streaming.stream_session import HEADER, Session, Setup
 
 _STEPS = 2**20
-Chunk = tuple[str, Array | bytes]
-"""A chunk of one of several columns: the column, and its steps or the bytes of an image file."""
+Chunk = tuple[str, Array | bytes] | tuple[str, int, Array | bytes]
+"""A chunk of one of several columns: the column, perhaps the step of the stream at which it begins (else where the one
+before it ends), and its steps or the bytes of an image file."""
 
 
 def read_recording(path: Path, kind: str, rate: float | None) -> tuple[Array, float]:
@@ -75,14 +76,14 @@ def interleaved(recordings: Mapping[str, tuple[Array, float]], seconds: float, *
 
 
 def messages(setup: Setup, chunks: Iterable[Array | Chunk]) -> Iterator[tuple[bytes, float]]:
-    """Yield each of ``chunks`` as a message of the stream ``setup``, and where it ends in seconds of the stream.
-
-    Chunks of several columns are pairs of a column and its steps, or the bytes of an image file."""
+    """Yield each of ``chunks`` as a message of the stream ``setup``, and where it ends in seconds of the stream."""
     rates, at = setup.rates, dict.fromkeys(setup.rates, 0)
     number = dict.fromkeys(rates, 0)
     order = {name: bytes([i]) if setup.columns is not None else b"" for i, name in enumerate(rates)}
     for chunk in chunks:
-        name, steps = chunk if isinstance(chunk, tuple) else (setup.column, chunk)
+        name, steps = (chunk[0], chunk[-1]) if isinstance(chunk, tuple) else (setup.column, chunk)
+        if isinstance(chunk, tuple) and len(chunk) == 3:
+            at[name] = chunk[1]
         body = steps if isinstance(steps, bytes) else _bytes(steps)
         message = order[name] + HEADER.pack(number[name], at[name]) + body
         number[name] += 1

@@ -90,7 +90,7 @@ class Labelling(Task[Tensor]):
         if not isinstance(layout, (Grid, Ids)):
             raise ConfigError(f"labels lie on a series, recording, video or text, and {self.on!r} is none", column=target)
         self.words = isinstance(layout, Ids)
-        if self.words and getattr(goal.bases.get(target), "stop", ()):
+        if self.words and bool(getattr(goal.bases.get(target), "stop", None)):
             raise ConfigError(
                 "labels lie on all words of a text, and its stop words are removed",
                 column=self.on,
@@ -146,7 +146,8 @@ class Labelling(Task[Tensor]):
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Tensor:
         x, real = self.maps(streams[self.on])
         for name, maps in zip(self.beside, self.others, strict=True):
-            x = x + at_same_time(*maps(streams[name]), real)
+            steps, valid = maps(streams[name])
+            x = x + at_same_time(steps, valid, real)
         scale, shift = self.steer(fused.pooled)[:, None].chunk(2, dim=2)
         x = clear((x * (1 + scale) + shift).transpose(1, 2), real)
         for block in self.blocks:
