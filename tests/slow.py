@@ -52,6 +52,7 @@ LONG = (
     "tests/test_examples.py::test_example_runs[forecast]",
     "tests/test_examples.py::test_example_runs[loan_risk]",
     "tests/test_examples.py::test_example_runs[missing]",
+    "tests/test_examples.py::test_example_runs[names]",
     "tests/test_examples.py::test_example_runs[poses]",
     "tests/test_examples.py::test_example_runs[pretraining]",
     "tests/test_examples.py::test_example_runs[segmentation]",

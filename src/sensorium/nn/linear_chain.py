@@ -91,7 +91,8 @@ class LinearChain(nn.Module):
         for t in range(scores.shape[1] - 2, -1, -1):
             on = (transitions + (scores[:, t + 1] + after[-1])[:, None]).logsumexp(dim=2)
             after.append(torch.where(real[:, t + 1, None], on, after[-1]))
-        return (before + torch.stack(after[::-1], dim=1)).softmax(dim=2)
+        chances: Tensor = (before + torch.stack(after[::-1], dim=1)).softmax(dim=2)
+        return chances
 
     def best(self, scores: Tensor, weight: float, mask: Tensor) -> Tensor:
         """Return the best sequence ``[B, T]`` of ``scores`` with transitions times ``weight`` at the steps of ``mask``."""
