@@ -49,7 +49,8 @@ class AnalogForecast(nn.Module):
         return self.at(own, real, int(self.length), float(self.width))
 
     def at(self, own: Tensor, real: Tensor, length: int, width: float) -> tuple[Tensor, Tensor]:
-        """Return as ``forward``, with stretches of ``length`` steps and a kernel of this ``width``."""
+        """Return the forecast of ``own`` and ``real`` as in ``forward``, with stretches of ``length`` steps and a kernel of
+        this ``width``."""
         rows, series, past = own.shape
         count = past - length - self.horizon + 1
         if count < 1:
@@ -68,7 +69,8 @@ class AnalogForecast(nn.Module):
         return torch.stack(ahead, dim=1), usable.any(dim=1)
 
     def every(self, own: Tensor, real: Tensor) -> dict[tuple[int, float], tuple[Tensor, Tensor]]:
-        """Return the forecasts of all lengths and widths, as ``forward``, a few hundred rows at a time."""
+        """Return the forecasts of ``own`` and ``real``, as in ``forward``, of all lengths and widths, some hundred rows at a
+        time."""
         chosen = [(length, width) for length in self.lengths for width in WIDTHS]
         parts = list(zip(torch.split(own, _ROWS), torch.split(real, _ROWS), strict=True))
         return {
