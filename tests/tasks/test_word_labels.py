@@ -143,3 +143,9 @@ def test_frames_of_a_video_have_labels() -> None:
     assert model.model.tasks["phase"].plain.truths(next(iter(model.batches(model.encode(sm.Table.read(rows[32:]))))))[
         0
     ] == [[float(a), float(b), name] for a, b, name in rows[32]["phase"]]
+
+
+def test_robustness_removes_the_text_and_moves_no_words(run: Path) -> None:
+    results = sm.load(run).robustness(sentences(24, 3))["names"].to_json()
+    assert results["curves"]
+    assert not any(word in str(results) for word in ("deletion", "typos")), "places of words would move"
