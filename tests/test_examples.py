@@ -22,6 +22,7 @@ from sensorium.data.synthetic_loans import make as make_loans
 from sensorium.data.synthetic_meters import make as make_meters
 from sensorium.data.synthetic_patients import make as make_patients
 from sensorium.data.synthetic_poses import make as make_poses
+from sensorium.data.synthetic_requests import make as make_requests
 from sensorium.data.synthetic_scenes import make as make_masks
 from sensorium.data.synthetic_speech import make as make_speech
 from sensorium.data.tables.table import Table
@@ -40,6 +41,7 @@ OWN_DATA = {
     "points": make_poses,
     "boxes": make_boxes,
     "transcript": make_speech,
+    "slots": make_requests,
 }
 """By a column of theirs, what writes the table of recipes that do not use the usual one."""
 

@@ -289,7 +289,8 @@ class Trained:
             explanation.maps = self.maps(encoded, numbers, most=MAPPED, explainer=explainer)
             if len(numbers) == 1:
                 explanation.features = feature_maps(self.predictor.model, self.schema, next(self.batches(encoded)))
-        if (known := None if train is None else Table.read(train)) is not None:
+        known = None if train is None else as_windows(Table.read(train), self.recipe.data.windows, training=True)
+        if known is not None:
             explanation.nearest = self.nearest(encoded, numbers, known)
         if out is not None:
             from sensorium.reporting.report import cells_of

@@ -57,7 +57,7 @@ def test_a_name_that_is_not_there() -> None:
         ("fusions", {"temperature": 1}, "a component needs a name"),
         ("fusions", {"kind": 3}, "a component needs a name"),
         ("modalities", {"kind": "image", "sise": 3}, "modalities/image: sise: no such option; did you mean size?"),
-        ("modalities", {"kind": "image", "size": "big"}, "modalities/image: size: Input should be a valid integer"),
+        ("modalities", {"kind": "image", "size": "big"}, "modalities/image: size: 'big' is not a whole number"),
         ("encoders", {"kind": "patch", "depth": -1}, "encoders/patch: depth: Input should be greater than or equal to 1"),
         ("encoders", {"kind": "mlp", "width": 0}, "encoders/mlp: width: Input should be greater than or equal to 1"),
         ("fusions", {"kind": "lowrank", "rank": 0}, "fusions/lowrank: rank"),

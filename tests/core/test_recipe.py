@@ -122,7 +122,7 @@ def test_overrides_build_on_one_another() -> None:
         ("training.epoch=3", "training.epoch: no such key; did you mean epochs?"),
         ("trainng.epochs=3", "trainng: no such key; did you mean training?"),
         ("data.split.kid=group", "data.split.kid: no such key; did you mean kind?"),
-        ("training.epochs=many", "training.epochs: Input should be a valid integer"),
+        ("training.epochs=many", "training.epochs: 'many' is not a whole number"),
         ("training.epochs=0", "training.epochs"),
         ("training.lr=inf", "training.lr"),
         ("training.lr=.nan", "training.lr"),

@@ -123,3 +123,18 @@ def test_invalid_window_settings_are_refused(change: dict[str, Any], more: dict[
         return
     with pytest.raises((DataError, ConfigError), match=says):
         training_windows(Table.read(rows), settings(**more))
+
+
+def test_readings_at_irregular_times_have_the_step_that_is_meant() -> None:
+    draw = np.random.default_rng(3)
+    late = draw.integers(-20, 20, 300)
+    rows = [
+        {"time": (START + timedelta(hours=i, minutes=int(m))).isoformat(), "load": i}
+        for i, m in enumerate(late)
+        if i % 11  # and gaps
+    ]
+    long = LongTable.of(Table.read(rows), Windows(target=["load"], horizon=4, time="time"))
+    assert long.windows.step == 3600.0
+    (one,) = long.series
+    known = one.values[np.isfinite(one.values[:, 0]), 0]
+    assert len(known) == len(rows)

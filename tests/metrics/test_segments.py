@@ -56,5 +56,34 @@ def test_steps_of_unknown_label_count_neither_way() -> None:
     hidden[6:12] = -1
     predicted[6:12] = rng.integers(0, 3, 6)
     counts = count_segments(predicted.tolist(), hidden.tolist(), None)
-    assert counts.shape == (len(OVERLAPS), 3)
-    assert counts.tolist() == [[2, 0, 0]] * 3
+    assert counts.shape == (len(OVERLAPS) + 1, 3)
+    assert counts.tolist() == [[2, 0, 0]] * 4
+
+
+def exact_spans(codes: list[int], labels: int, background: int | None) -> set[tuple[int, int, int]]:
+    """Spans by their definition: a stretch of tokens of one label, of which only the first may begin one."""
+    spans = set()
+    for start in range(len(codes)):
+        for end in range(start + 1, len(codes) + 1):
+            part = [code % labels if code >= 0 else -1 for code in codes[start:end]]
+            one = part[0] >= 0 and part[0] != background and len(set(part)) == 1
+            later = all(code < labels for code in codes[start + 1 : end])
+            before = start > 0 and codes[start] < labels and codes[start - 1] >= 0 and codes[start - 1] % labels == part[0]
+            after = end < len(codes) and 0 <= codes[end] < labels and codes[end] == part[0]
+            if one and later and not before and not after:
+                spans.add((start, end, part[0]))
+    return spans
+
+
+@pytest.mark.parametrize("background", [0, None])
+def test_spans_with_beginnings_are_counted_exactly(background: int | None) -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(60):
+        true, answered = rng.integers(-1, 6, (2, 9)).tolist()
+        answered = [max(code, 0) for code in answered]
+        want, got = (exact_spans(codes, 3, background) for codes in (true, answered))
+        assert set(segments_of(true, background, 3)) == want
+        cut = exact_spans([a if t >= 0 else -1 for a, t in zip(answered, true, strict=True)], 3, background)
+        counts = count_segments(answered, true, background, 3)[-1].tolist()
+        assert counts == [len(want & cut), len(cut - want), len(want - cut)]
+        assert set(segments_of(answered, background, 3)) == got

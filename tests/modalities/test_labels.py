@@ -13,6 +13,7 @@ from sensorium.core.batch import Field
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.modality import Modality
 from sensorium.core.registry import build, find
+from sensorium.modalities.labels import Labels
 
 SPANS = [[0, 3, "walk"], [5, 9, "run"]]
 
@@ -114,3 +115,47 @@ def test_only_spans_are_inferred() -> None:
 def test_options_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ConfigError, match="above 0"):
         build("modalities", {"kind": "labels", "step": 0})
+
+
+@pytest.mark.parametrize(
+    ("cells", "spans"),
+    [
+        (['[[0, 2, "walk"]]', "[]"], True),
+        (['[{"start": 0, "end": 2, "label": "walk"}]'], True),
+        ([[[0, 16, "6"], [16, 31, "5"]]], True),  # a label that is a number in quotes
+        (["[[0, 16, 6], [16, 31, 5]]"], False),  # points
+        (["[]", "[]"], False),
+        (["walk walk run"], False),
+    ],
+)
+def test_spans_are_recognised_among_cells_without_any(cells: list[Any], spans: bool) -> None:
+    assert (Labels.sniff(cells, "labels").score > 0.9) is spans
+
+
+@pytest.mark.parametrize(
+    ("tags", "spans"),
+    [
+        ("B-PER I-PER O B-LOC", [[0, 2, "PER"], [3, 4, "LOC"]]),
+        ("B-PER B-PER O O", [[0, 1, "PER"], [1, 2, "PER"]]),
+        ("I-PER I-PER O I-LOC", [[0, 2, "PER"], [3, 4, "LOC"]]),  # as conlleval reads a missing B
+        ("B-PER E-PER S-LOC O", [[0, 2, "PER"], [2, 3, "LOC"]]),
+        ("B-PER I-LOC O O", [[0, 1, "PER"], [1, 2, "LOC"]]),
+        ("O O O O", []),
+        (["B-PER", None, "O", "I-PER"], [[0, 1, "PER"], [1, 2, None], [3, 4, "PER"]]),
+    ],
+)
+def test_tags_are_spans(tags: Any, spans: list[list[Any]]) -> None:
+    labels = Labels()
+    labels.fit(["B-PER I-PER O B-LOC", "O O"])
+    assert labels.classes == ["none", "LOC", "PER"]
+    assert labels.decode(labels.encode(tags)) == spans
+
+
+def test_a_span_beyond_its_input_is_named() -> None:
+    labels = Labels()
+    labels.fit([[[0, 2, "walk"]]])
+    reach = labels.extent([[0, 2, "walk"], [12, 14, "walk"]])
+    assert reach is not None
+    assert "from 12 on lie beyond the recording, which ends at 10" in labels.adjusted(reach, np.array([10.0], np.float32))
+    assert labels.adjusted(reach, np.array([13.0], np.float32)) == ""
+    assert "10" in labels.adjusted(reach, np.array([640.0, 480.0, 10.0, 0.5], np.float32)), "a video"

@@ -26,17 +26,38 @@ const document = { createElement: create, createElementNS: (_, tag) => create(ta
 """
 
 
-def shown(answer: dict[str, Any], tmp_path: Path) -> list[dict[str, Any]]:
+def shown(answer: dict[str, Any], tmp_path: Path, before: str = "") -> list[dict[str, Any]]:
     """What the page shows of an answer, as nodes."""
     page = (files("sensorium.serve") / "page" / "page.js").read_text(encoding="utf-8")
     functions = page.partition("// ── start")[0]
     prediction = {"targets": {"load": answer}, "missing": []}
-    program = f"{DOM}\n{functions}\nconsole.log(JSON.stringify(renderPrediction({json.dumps(prediction)})));"
+    program = f"{DOM}\n{functions}\n{before}\nconsole.log(JSON.stringify(renderPrediction({json.dumps(prediction)})));"
     script = tmp_path / "page.js"
     script.write_text(program, encoding="utf-8")
     done = subprocess.run(["node", script], capture_output=True, text=True, check=True, timeout=60)
     nodes: list[dict[str, Any]] = json.loads(done.stdout)
     return nodes
+
+
+def marks(nodes: list[dict[str, Any]]) -> dict[str, Any]:
+    return next(node for node in nodes if "spans" in node["attributes"].get("class", ""))
+
+
+def test_spans_along_time_are_a_strip_and_those_of_a_text_marked_words(tmp_path: Path) -> None:
+    answer = {"value": [[0, 2.5, "walk"], [5, 10, "run"]], "confidence": 0.9}
+    strip = marks(shown(answer, tmp_path))
+    assert [mark["style"]["width"] for mark in strip["children"]] == ["25%", "50%"]
+    assert [mark["style"]["marginLeft"] for mark in strip["children"]] == ["0%", "25%"]
+    words = marks(
+        shown(
+            {"value": [[4, 7, "person"]]},
+            tmp_path,
+            'form = {targets: [{name: "load", on: "t"}]}; cells.set("t", "met Ann 🙂");',
+        )
+    )
+    before, mark, after = words["children"]
+    assert (before, after) == ("met ", " 🙂")
+    assert mark["children"][0] == "Ann"
 
 
 def points(node: dict[str, Any]) -> list[tuple[float, float]]:

@@ -23,6 +23,13 @@ def run(
         Path, typer.Argument(help="The folder of a trained model, written by fit; with --url only its columns are used.")
     ],
     file: Annotated[Path | None, typer.Option(help="A recording to stream: a sound or a time series.")] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=FILE[@HZ]",
+            help="A further recording, streamed beside --file: both begin together (repeat).",
+        ),
+    ] = None,
     stdin: Annotated[
         bool, typer.Option("--stdin", help="Read 16-bit samples, or lines of numbers, from standard input.")
     ] = False,
@@ -40,6 +47,10 @@ def run(
         float | None, typer.Option(min=0, help="Length of a window in seconds [default: the input length of the model].")
     ] = None,
     hop: Annotated[float | None, typer.Option(min=0, help="Seconds between windows [default: half a window].")] = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds to wait for a column of several that is behind [default: the hop]."),
+    ] = None,
     delay: Annotated[
         float, typer.Option(min=0, help="Seconds that labels along the stream wait for what comes after them.")
     ] = 0.0,
@@ -63,11 +74,20 @@ def run(
 
     if (file is not None) + stdin + microphone != 1:
         raise ConfigError("the stream needs exactly one source", fix="give one of --file, --stdin and --microphone")
+    if beside and file is None:
+        raise ConfigError("--beside is for recordings: what they are streamed beside is missing", fix="--file FILE")
     artifact = Artifact.load(run)
     name, kind, channels = _stream_column(artifact.schema, None if column is None else quoting.name(column))
     if file is not None:
         steps, rate = live_client.read_recording(file, kind, rate)
-        chunks: Any = live_client.split(steps, max(1, round(chunk * rate)), None if fast else rate)
+        recordings = {name: (steps, rate)}
+        for text in beside or []:
+            other, path, hz = _beside(text)
+            other, kind, _ = _stream_column(artifact.schema, other)
+            recordings[other] = live_client.read_recording(path, kind, hz)
+        chunks: Any = live_client.interleaved(recordings, chunk, paced=not fast)
+        if len(recordings) == 1:
+            chunks = live_client.split(steps, max(1, round(chunk * rate)), None if fast else rate)
     else:
         rate = rate or (16_000.0 if kind == "audio" else 1.0)
         size = max(1, round(chunk * rate))
@@ -77,8 +97,11 @@ def run(
             )
         chunks = live_client.record_microphone(rate, size) if microphone else None
         chunks = chunks or live_client.read_pipe(sys.stdin.buffer, kind, channels, size)
-    settings = {"rate": rate, "seconds": seconds, "hop": hop, "delay": delay, "keep": fast}
-    setup = Setup.from_json({"column": name, **settings, "row": _row(row)})
+    streamed: dict[str, Any] = {"column": name, "rate": rate}
+    if beside:
+        streamed = {"columns": {one: hz for one, (_, hz) in recordings.items()}, "wait": wait}
+    settings = {"seconds": seconds, "hop": hop, "delay": delay, "keep": fast}
+    setup = Setup.from_json({**streamed, **settings, "row": _row(row)})
     if url is not None:
         answers = live_client.predict_remotely(url, setup, chunks, key=os.environ.get("SENSORIUM_API_KEY"))
     else:
@@ -86,6 +109,17 @@ def run(
     with contextlib.suppress(KeyboardInterrupt):
         for answer in answers:
             typer.echo(json.dumps(answer, ensure_ascii=False) if json_ else _line(answer))
+
+
+def _beside(text: str) -> tuple[str, Path, float | None]:
+    """The column, the file and the rate that ``COLUMN=FILE@HZ`` names."""
+    column, equals, rest = text.partition("=")
+    path, at, hz = rest.rpartition("@")
+    if not at or not hz.replace(".", "", 1).isdigit():
+        path, hz = rest, ""
+    if not equals or not path:
+        raise ConfigError(f"--beside {text!r} names no column and file", fix="--beside motion=walk.csv@50")
+    return quoting.name(column), Path(path), float(hz) if hz else None
 
 
 def _row(text: str) -> dict[str, Any]:

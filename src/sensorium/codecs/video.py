@@ -142,6 +142,20 @@ def video_frame_size(blob: Blob) -> tuple[int, int]:
         return (wide, high) if _turns(first) % 2 else (high, wide)
 
 
+def video_pace(blob: Blob, most: int, rate: float | None) -> tuple[float, float]:
+    """Return the length of the video ``blob`` in seconds and the seconds from one frame that ``read_video`` takes to the
+    next, with ``most`` and ``rate`` as there; 0 and 0 where the header states no length."""
+    with _opened(blob) as file:
+        if not file.streams.video:
+            raise CellError("the file has no video track, only sound")
+        stream = file.streams.video[0]
+        duration = _duration(file, stream)
+        if duration <= 0:
+            return 0.0, 0.0
+        times = frame_times(duration, 1 / float(stream.average_rate or 25), most, rate)
+        return duration, 1 / rate if rate is not None else duration / len(times)
+
+
 def frame_times(duration: float, interval: float, most: int, rate: float | None) -> list[float]:
     """Return the times in seconds at which frames are taken.
 

@@ -97,6 +97,8 @@ class Modality(ABC):
     """The stream shared by columns of this kind, which are encoded together; None: each column is a stream of its own."""
     lies_on: ClassVar[tuple[str, ...]] = ()
     """The kinds of input that a target of this kind lies on: boxes on an ``image``. It is resized and augmented too."""
+    lies_on_else: ClassVar[tuple[str, ...]] = ()
+    """Further kinds of input that it lies on if the table has none of ``lies_on`` and ``on`` names none."""
     task: ClassVar[str | None] = None
     """The default task of a target of this kind; None: it cannot be a target."""
     lies_along: ClassVar[bool] = False

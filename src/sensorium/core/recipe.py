@@ -14,6 +14,7 @@ from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.safe_files import read_regular
 from sensorium.core.safe_json import DEEPEST, check_plain
 from sensorium.core.upgrade import VERSION, upgrade
+from sensorium.core.value_errors import reason
 
 Spec = str | dict[str, Any]
 LARGEST = 8 << 20
@@ -188,7 +189,7 @@ class Recipe(Section):
                 if item["type"] == "extra_forbidden":
                     lines.append(f"{'.'.join(path)}: no such key{nearest(path[-1], cls._keys(path[:-1]))}")
                 else:
-                    lines.append(f"{'.'.join(path)}: {item['msg']}")
+                    lines.append(f"{'.'.join(path)}: {reason(item)}")
             raise ConfigError("; ".join(lines), file=source) from None
 
     @classmethod

@@ -24,6 +24,7 @@ import annotated_types
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from sensorium.core.errors import ConfigError, nearest
+from sensorium.core.value_errors import reason
 
 FAMILIES = (
     "modalities",
@@ -157,7 +158,7 @@ def resolve(family: str, spec: str | Mapping[str, Any]) -> dict[str, Any]:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         hint = nearest(where, model.model_fields) if first["type"] == "extra_forbidden" else ""
-        what = "no such option" if first["type"] == "extra_forbidden" else first["msg"]
+        what = "no such option" if first["type"] == "extra_forbidden" else reason(first)
         raise ConfigError(f"{family}/{kind}: {where}: {what}{hint}") from None
     complete = getattr(find(family, kind), "complete", dict)
     return {"kind": kind, **complete(full.model_dump())}

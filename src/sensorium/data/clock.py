@@ -21,7 +21,7 @@ _DAY = 86_400.0
 _MONTH = (27.5, 31.5)
 """Days between two rows that are taken for a month."""
 _ROUND = (1, 5, 10, 15, 20, 30, 60, 300, 600, 900, 1200, 1800, 3600, 7200, 10_800, 14_400, 21_600, 43_200, 86_400, 604_800)
-"""Seconds that a step is taken to be if it is within two per cent of them."""
+"""Seconds that a step is taken to be if the usual distance of rows is close to them."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": _DAY, "w": 7 * _DAY}
 _DURATION = re.compile(r"([0-9.]*)\s*(s|sec|seconds?|m|min|minutes?|h|hours?|d|days?|w|weeks?)")
 _EPOCH = datetime(1970, 1, 1)
@@ -155,7 +155,10 @@ class Clock:
                     if len(days) == 1 or min(days) >= 28:
                         return cls(30.44 * _DAY * months, months, dated, zoned)
             near = min(_ROUND, key=lambda size: abs(size - usual))
-            usual = float(near) if abs(near - usual) <= 0.02 * usual else usual
+            # The median of distances that vary is uncertain by about their spread over the root of their number.
+            low, high = np.percentile(distances, (25, 75))
+            about = min(max(0.02 * usual, 3 * float(high - low) / math.sqrt(len(distances))), 0.1 * usual)
+            usual = float(near) if abs(near - usual) <= about else usual
         return cls(usual, 0, dated, zoned)
 
 

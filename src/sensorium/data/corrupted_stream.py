@@ -53,7 +53,8 @@ class Corrupted(Source):
                 self._cell(self.columns[0], data[i, : lengths[i]], int(row)) if present[i] else None
                 for i, row in enumerate(index)
             ]
-            return self.columns[0].reader.collate(corrupted)
+            # Targets that lie on the stream stay where they are.
+            return replace(self.columns[0].reader.collate(corrupted), frame=field.frame, extent=field.extent)
         out = data.copy()
         known = np.repeat(present[:, None], data.shape[1], axis=1) if field.mask is None else field.mask.numpy()
         for column, where in self._places():

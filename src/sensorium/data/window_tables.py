@@ -265,14 +265,17 @@ def _padded(values: Array, steps: int) -> Array:
     return np.concatenate([values, np.full((steps - len(values), values.shape[1]), np.nan)])
 
 
-def as_windows(table: Table, windows: Windows | None, *, future: bool = False) -> Table:
+def as_windows(table: Table, windows: Windows | None, *, future: bool = False, training: bool = False) -> Table:
     """The rows of ``table`` as a model trained on ``windows`` reads them; unchanged if it has none, or holds some already.
 
     Args:
         table: The table.
         windows: How the training table was cut.
         future: Whether to cut those of a backtest, whose future is known, rather than the last of each series.
+        training: Whether it is the training table: all windows with a known future, before training ended too.
     """
     if windows is None or table.has(PAST):
         return table
+    if training:
+        return backtest_windows(table, windows.model_copy(update={"ended": None}))
     return backtest_windows(table, windows) if future else next_windows(table, windows)

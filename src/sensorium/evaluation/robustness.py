@@ -16,6 +16,7 @@ from torch import Tensor
 from sensorium.core.batch import Field
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.forward import Forward
+from sensorium.core.layout import Ids
 from sensorium.core.schema import Schema
 from sensorium.data.column_storage import Index
 from sensorium.data.corrupted_stream import Corrupted, supported_corruptions
@@ -174,7 +175,9 @@ def _changed(
         for share in STEPS[1:]:
             keep = torch.from_numpy(order >= share).to(_device(model))
             yield (stream, REMOVAL, share), run.hidden({stream: keep})
-        for how in supported_corruptions(columns) if corruptions else ():
+        # A text without some of its tokens has its words in other places than their labels.
+        moved = columns[0].name in schema.bearing and isinstance(schema.layout(stream), Ids)
+        for how in supported_corruptions(columns) if corruptions and not moved else ():
             for level in STEPS[1:]:
                 corrupted = Corrupted(rows.inputs[stream], columns, how, level, seed).gather(index)
                 ready: Field = corrupted.to(_device(model))

@@ -9,7 +9,7 @@ from torch import Tensor
 from sensorium.core.report_views import Cell, Lines, Table, View
 from sensorium.core.scorer import Kept
 
-SIMPLE = ("last value", "seasonal naive", "mean of the past", "linear (ridge)")
+SIMPLE = ("last value", "seasonal naive", "mean of the past", "linear (ridge)", "analogues in the past")
 FANS, WORST = 3, 10
 
 
@@ -17,7 +17,7 @@ def forecast_views(kept: Kept, names: Sequence[str]) -> list[View]:
     """Return the views of scored rows.
 
     Args:
-        kept: What the scorer kept: ``scores``, ``simple`` ``[n, 4]`` (MASE of the simple methods), ``steps`` and
+        kept: What the scorer kept: ``scores``, ``simple`` ``[n, 5]`` (MASE of the simple methods), ``steps`` and
             ``covered`` ``[n, H]``, and of the first series ``past`` ``[n, L]``, ``fan`` ``[n, 3, H]`` (10 %, median, 90 %)
             and ``future`` ``[n, H]``.
         names: Names of the columns of ``scores``.

@@ -41,33 +41,41 @@ def strip(rows: Sequence[Sequence[int]], colours: NDArray[np.uint8]) -> NDArray[
     return np.concatenate(bands[:-1]).copy()
 
 
-def label_views(
-    names: Sequence[str],
-    counts: NDArray[np.int64],
-    rows: Sequence[tuple[Sequence[int], Sequence[int]]],
-    accuracy: NDArray[np.float64],
-    background: bool,
-) -> list[View]:
-    """Return the table of the classes and the strips of the best and the worst rows.
+def label_table(names: Sequence[str], counts: NDArray[np.int64], steps: str = "steps") -> Table:
+    """Return the table of the classes.
 
     Args:
         names: The classes.
         counts: ``[K, 3]``: steps answered rightly, answered and true, by class.
-        rows: The true and the answered codes of each row.
-        accuracy: The share of each row's steps that are right.
-        background: Whether the first class is the background, which is drawn in light grey.
+        steps: What a step is called.
     """
     right, answered, true = counts.T
     table: list[dict[str, Cell]] = [
         {
             "label": name,
-            "steps": int(true[i]),
+            steps: int(true[i]),
             "recall": float(right[i] / true[i]) if true[i] else float("nan"),
             "precision": float(right[i] / answered[i]) if answered[i] else float("nan"),
         }
         for i, name in enumerate(names)
     ]
-    views: list[View] = [Table("per_class", "Each label", "Of all steps together.", rows=table)]
+    return Table("per_class", "Each label", f"Of all {steps} together.", rows=table)
+
+
+def label_strips(
+    names: Sequence[str],
+    rows: Sequence[tuple[Sequence[int], Sequence[int]]],
+    accuracy: NDArray[np.float64],
+    background: bool,
+) -> View:
+    """Return the strips of the worst and the best rows.
+
+    Args:
+        names: The classes.
+        rows: The true and the answered codes of each row.
+        accuracy: The share of each row's steps that are right.
+        background: Whether the first class is the background, which is drawn in light grey.
+    """
     colours = class_colours(len(names) + (not background))[0 if background else 1 :]
     order = np.argsort(np.nan_to_num(accuracy, nan=1.0), kind="stable")
     chosen = list(dict.fromkeys([*order[:WORST].tolist(), *order[::-1][:BEST].tolist()]))
@@ -76,4 +84,4 @@ def label_views(
         Picture(strip(rows[i], colours), f"{100 * accuracy[i]:.0f} % of {len(rows[i][0])} steps right") for i in chosen
     ]
     note = "Above what is true, below the answer, from the first step to the last; the worst first, then the best."
-    return [*views, Gallery("strips", "Labels along time", note, pictures=[legend, *pictures])]
+    return Gallery("strips", "Labels along time", note, pictures=[legend, *pictures])

@@ -146,6 +146,11 @@ class Tokeniser:
         ids: list[int] = self._tokenizer.encode(text.replace(_BLANK, "_"), add_special_tokens=False).ids
         return ids
 
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Return the first character of each token of ``text`` and the one after its last."""
+        shown = text if self.loaded else text.replace(_BLANK, "_")
+        return [(int(a), int(b)) for a, b in self._tokenizer.encode(shown, add_special_tokens=False).offsets]
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids``, without padding and undefined ids; unknown is ``�``."""
         if self.loaded:

@@ -20,19 +20,36 @@ Segment = tuple[int, int, int]
 """First step, step after the last, class."""
 
 
-def segments_of(codes: Sequence[int], background: int | None = None) -> list[Segment]:
+def segments_of(codes: Sequence[int], background: int | None = None, labels: int | None = None) -> list[Segment]:
     """Return the runs of equal codes in order, without those of the background and negative ones (unknown).
 
     Args:
         codes: Class of each step.
         background: The class that makes no segments.
+        labels: The number of classes, where it is added to the code of a step that begins a segment (the ``B`` of BIO
+            tags), so that neighbours of one class stay apart; None: neighbours are one segment.
     """
     runs, start = [], 0
+    if labels is not None:
+        return _begun_segments(codes, background, labels)
     for code, group in groupby(codes):
         end = start + len(list(group))
         if code >= 0 and code != background:
             runs.append((start, end, code))
         start = end
+    return runs
+
+
+def _begun_segments(codes: Sequence[int], background: int | None, labels: int) -> list[Segment]:
+    """As ``segments_of`` for codes with beginnings; a step inside of no segment of its class begins one."""
+    runs: list[Segment] = []
+    before = -1
+    for i, code in enumerate(codes):
+        label = code % labels if code >= 0 else -1
+        if label >= 0 and label != background:
+            goes_on = code < labels and label == before
+            runs[-1:] = [(runs[-1][0], i + 1, label)] if goes_on else [*runs[-1:], (i, i + 1, label)]
+        before = label
     return runs
 
 
@@ -91,14 +108,20 @@ def pooled_f1(counts: Tensor, weights: Tensor) -> Tensor:
     return ratio(2 * hits, 2 * hits + extra + missing)
 
 
-def count_segments(predicted: Sequence[int], true: Sequence[int], background: int | None) -> Tensor:
-    """Return the counts of ``matched`` at each of ``OVERLAPS``, ``[3, 3]`` int64.
+def count_segments(
+    predicted: Sequence[int], true: Sequence[int], background: int | None, labels: int | None = None
+) -> Tensor:
+    """Return the counts of ``matched`` at each of ``OVERLAPS``, then those of exact segments (first step, last step and
+    class are right, as in the CoNLL scores of names), ``[4, 3]`` int64.
 
     Args:
         predicted: Class of each step.
         true: True class of each step; negative is unknown.
         background: The class that makes no segments.
+        labels: As in ``segments_of``.
     """
-    answered = segments_of([p if t >= 0 else -1 for p, t in zip(predicted, true, strict=True)], background)
-    known = segments_of(true, background)
-    return torch.tensor([matched(answered, known, overlap) for overlap in OVERLAPS])
+    answered = segments_of([p if t >= 0 else -1 for p, t in zip(predicted, true, strict=True)], background, labels)
+    known = segments_of(true, background, labels)
+    exact = len(set(answered) & set(known))
+    counts = [matched(answered, known, overlap) for overlap in OVERLAPS]
+    return torch.tensor([*counts, (exact, len(answered) - exact, len(known) - exact)])

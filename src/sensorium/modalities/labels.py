@@ -17,7 +17,6 @@ from sensorium.core.modality import Array, Guess, Modality, is_blank
 from sensorium.core.registry import component
 from sensorium.core.scalars import plain
 from sensorium.language.category_values import fold_label, label, nearest_label
-from sensorium.language.numbers import read_number
 
 if TYPE_CHECKING:
     from sensorium.core.batch import Field
@@ -32,22 +31,27 @@ CLASSES = 1000
 
 @component
 class Labels(Modality):
-    """Labels along a series, a recording or a video's sound: which activity when, who speaks, which phase.
+    """Labels along a series, a recording, a video or a text: which activity when, who speaks, which words are a name.
 
     A cell is a list of spans, ``[[0, 1.5, "walk"], [1.5, 4, "run"]]`` (or objects with ``start``, ``end`` and ``label``),
-    in steps of the series or seconds of the recording; or one label for each step, ``["walk", "walk", "run"]`` or ``walk
-    walk run``, null (or ``-``) where it is unknown. Steps between spans are background. Encoded as ``[n, 3]`` float32:
-    start, end and class of every stretch; prepared as class codes ``[B, T]`` of the steps of the input, -100 if unknown.
+    in steps of a series, seconds of a recording or a video (frames of an array), characters of a text; or one label for
+    each step or word, ``["walk", "walk", "run"]`` or ``walk walk run``, null (or ``-``) where it is unknown. Tags such as
+    ``B-PER I-PER O`` (BIO, BIOES) are spans too. Words are separated by blanks; a character of a script without blanks is
+    a word. Between spans lies the background. Encoded as ``[n, 3]`` float32: start, end and class of every stretch;
+    prepared as class codes ``[B, T]`` of the steps of the input, -100 if unknown. On a text the number of classes is added
+    to the code of a token that begins a span.
 
     Args:
         step: The length that one label of a list stands for, in steps of the series or seconds of the recording.
-        background: The name of what lies between spans; null: the steps between spans are unknown, and do not count.
+        background: The name of what lies between spans, and of labels in lists that make no spans; null: the steps between
+            spans are unknown, and do not count.
     """
 
     checked = True
     ragged = True
     classed = True
     lies_on = ("series", "audio")
+    lies_on_else = ("video", "text")
     task = "labelling"
 
     def __init__(self, *, step: float = 1.0, background: str | None = "none") -> None:
@@ -58,35 +62,38 @@ class Labels(Modality):
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
-        spans = 0
+        spans = some = 0
         for cell in cells:
             try:
-                stretches, listed = _parsed(cell)
+                form, stretches = _parsed(cell)
             except CellError:
                 continue
-            # A list of triples of numbers is more likely points.
-            spans += listed and any(name is not None and read_number(name) is None for _, _, name in stretches)
-        if not cells or spans < len(cells):
+            # A list of triples of numbers is more likely points; a label in quotes may be a number.
+            named = form == SPANS and any(isinstance(_label(item), str) for item in _items(cell))
+            some += named
+            spans += form == SPANS and (named or not stretches)
+        if not some or spans < len(cells):
             return Guess(0.0, f"{spans} of {len(cells)} cells are lists of spans")
         return Guess(0.95, "every cell is a list of spans: start, end and label")
 
     def fit(self, cells: Iterable[Any]) -> None:
-        names: set[str] = set()
-        longest, spans = 1, False
+        read: list[tuple[str, list[Stretch]]] = []
         for cell in cells:
             try:
-                stretches, listed = _parsed(cell, self.step)
+                read.append(_parsed(cell, self.step))
             except CellError:
                 continue  # reported by encode
-            spans = spans or listed
-            names |= {name for _, _, name in stretches if name is not None}
-            longest = max(longest, len(stretches))
-        background = self.background if spans else None
+        forms = {form for form, _ in read}
+        tagged = TAGS in forms and SPANS not in forms
+        names = {_untagged(n) if tagged else n for _, stretches in read for _, _, n in stretches if n is not None}
+        names -= {OUTSIDE} if tagged else set()
+        background = self.background if tagged or SPANS in forms or self.background in names else None
         rest = sorted(names - {background})
         if len(rest) > CLASSES:
             raise ConfigError(f"labels: there are {len(rest):,} different labels, and at most {CLASSES:,} are learnt")
-        self.state = {"values": ([] if background is None else [background]) + rest, "longest": longest}
-        self.state["background"] = background is not None
+        longest = max([len(stretches) for _, stretches in read] or [1])
+        self.state = {"values": ([] if background is None else [background]) + rest, "longest": max(longest, 1)}
+        self.state |= {"background": background is not None, "tagged": tagged, "listed": SPANS not in forms}
 
     @property
     def classes(self) -> list[str]:
@@ -107,7 +114,7 @@ class Labels(Modality):
         return max(int(self.state["longest"]), 1)
 
     def encode(self, cell: Any) -> Array:
-        stretches, _ = _parsed(cell, self.step)
+        stretches = self._stretches(cell)[1]
         codes = {name: i for i, name in enumerate(self.state["values"])}
         out = np.empty((len(stretches), 3), np.float32)
         for i, (start, end, name) in enumerate(stretches):
@@ -119,6 +126,47 @@ class Labels(Modality):
                 )
             out[i] = start, end, UNLABELLED if name is None else codes[name]
         return out[: self.longest]
+
+    def _stretches(self, cell: Any) -> tuple[str, list[Stretch]]:
+        """The form of a cell and its labelled stretches, tags as spans where the training cells had tags."""
+        form, stretches = _parsed(cell, self.step)
+        tagged = self.state.get("tagged", False) and form != SPANS
+        return form, _spans_of_tags(stretches, self.step) if tagged else stretches
+
+    def extent(self, cell: Any) -> Array | None:
+        """Return where the last stretch begins and ends, and whether the cell is a list of labels, not of spans."""
+        try:
+            form, every = _parsed(cell, self.step)
+        except CellError:  # reported by encode
+            return None
+        last = max(every, default=(0.0, 0.0, None), key=lambda stretch: stretch[0])
+        return np.array([last[0], max((end for _, end, _ in every), default=0.0), form != SPANS], np.float32)
+
+    def framing(self, extent: Array) -> Array:
+        """Map the user's units to themselves: the input's own frame maps them to steps."""
+        return np.tile(np.array([[[1.0, 0.0]]], np.float32), (len(extent), 1, 1))
+
+    def misfit(self, extent: Array, on: Array) -> str:
+        """Labels of words are as many as the words, and in the form of the training cells."""
+        start, end, listed = (float(value) for value in extent)
+        if len(on) <= _TEXT or (start, end) == (0.0, 0.0):
+            return ""
+        if bool(listed) != self.state["listed"]:
+            one, other = ("a list of labels", "spans") if listed else ("a list of spans", "a label for each word")
+            return f"this is {one}, and the training cells are {other}"
+        count = round(end / self.step)
+        return f"there are {count:,} labels for {on[1]:,.0f} words" if listed and count != round(float(on[1])) else ""
+
+    def adjusted(self, extent: Array, on: Array) -> str:
+        """Names spans that lie wholly beyond the end of their input."""
+        start, _, listed = (float(value) for value in extent)
+        text = len(on) > _TEXT
+        length = on[0] if text else on[2] if len(on) == _TEXT else on.sum()
+        if (text and listed) or start <= 0 or start < length:
+            return ""
+        where = "text, which has" if text else "recording, which ends at"
+        unit = " characters" if text else ""
+        return f"labels from {start:g} on lie beyond the {where} {length:g}{unit}: they are not used"
 
     def decode(self, value: Array) -> list[list[Any]]:
         """Return the spans ``[start, end, label]``; the label is None where it is unknown."""
@@ -139,29 +187,47 @@ class Labels(Modality):
         """
         import torch
 
-        from sensorium.signal.geometry import spans
+        from sensorium.signal.label_places import to_steps, word_places
 
-        if on is None or on.data.dim() < 3:
+        if on is None or on.data.dim() < 2:
             return field
-        rows, steps = on.data.shape[0], on.data.shape[2]
-        ends = field.data[..., :2] if on.frame is None else spans(on.frame, field.data[..., :2])
+        places = word_places(on)
+        words = on.data.dim() == 2
+        rows, steps = on.data.shape[0], on.data.shape[1 if words else 2]
+        centre = (torch.arange(steps, device=on.data.device) + 0.5).expand(rows, steps)
+        if places is not None:
+            centre = places.word + 0.5 if self.state["listed"] else places.bounds.mean(dim=2)
+            centre = centre * self.step if self.state["listed"] else centre
+        ends = field.data[..., :2] if words else to_steps(on, field.data[..., :2])
         real = torch.ones(field.data.shape[:2], dtype=torch.bool) if field.mask is None else field.mask
         codes = torch.full((rows, steps), 0 if self.has_background else IGNORED, device=on.data.device)
-        centre = torch.arange(steps, device=on.data.device) + 0.5
+        begun = torch.full_like(codes, -1)  # which span lies over a step
         for i in range(field.data.shape[1]):  # later spans lie over earlier ones
             over = (centre >= ends[:, i, :1]) & (centre < ends[:, i, 1:]) & real[:, i, None].to(centre.device)
             code = field.data[:, i, 2].long()
             codes = torch.where(over, torch.where(code < 0, IGNORED, code)[:, None], codes)
+            begun = torch.where(over, i, begun)
         inside = on.present[:, None].expand(rows, steps) if on.mask is None else on.mask
+        if words:
+            first = torch.ones_like(inside)
+            first[:, 1:] = (begun[:, 1:] != begun[:, :-1]) | (codes[:, 1:] != codes[:, :-1])
+            spanned = (codes >= 0) & (codes != 0 if self.has_background else True)
+            codes = codes + len(self.classes) * (first & spanned)
         codes = codes.masked_fill(~(inside & field.present[:, None]), IGNORED)
         return replace(field, data=codes, mask=None, frame=on.frame, extent=on.extent)
 
 
+SPANS, LABELS, TAGS = "spans", "labels", "tags"
+"""Forms of a cell: a list of spans, of labels, of tags that begin and continue spans."""
+OUTSIDE = "O"
+_TAG = re.compile(r"[BIESLUM][-_](.+)")
+_TEXT = 4
+"""Most numbers in the extent of an input along time; that of a text has more."""
 Stretch = tuple[float, float, str | None]
 
 
-def _parsed(cell: Any, step: float = 1.0) -> tuple[list[Stretch], bool]:
-    """Return the labelled stretches of a cell in order, and whether it is a list of spans."""
+def _items(cell: Any) -> Sequence[Any]:
+    """The labels or spans of a cell, as they are."""
     cell = plain(cell)
     if isinstance(cell, np.ndarray):
         cell = cell.tolist()
@@ -169,13 +235,52 @@ def _parsed(cell: Any, step: float = 1.0) -> tuple[list[Stretch], bool]:
         cell = _from_text(cell)
     if not isinstance(cell, (list, tuple)):
         raise CellError(f"a {type(cell).__name__} is no list of labels or spans")
+    return cell
+
+
+def _label(span: Any) -> Any:
+    return span.get("label") if isinstance(span, Mapping) else span[2]
+
+
+def _parsed(cell: Any, step: float = 1.0) -> tuple[str, list[Stretch]]:
+    """Return the form of a cell and its labelled stretches in order."""
+    cell = _items(cell)
     if not cell:
-        return [], True
+        return SPANS, []
     if len(cell) > LONGEST:
         raise CellError(f"{len(cell):,} labels are more than {LONGEST:,}")
     if all(isinstance(item, (list, tuple, Mapping)) for item in cell):
-        return sorted((_span(item, i) for i, item in enumerate(cell)), key=lambda span: span[:2]), True
-    return _runs([_name(item) for item in cell], step), False
+        return SPANS, sorted((_span(item, i) for i, item in enumerate(cell)), key=lambda span: span[:2])
+    names = [_name(item) for item in cell]
+    known = {name for name in names if name is not None}
+    tags = all(name == OUTSIDE or _TAG.fullmatch(name) for name in known) and any(n[0] in "BSU" for n in known)
+    return TAGS if tags else LABELS, _runs(names, step)
+
+
+def _untagged(name: str) -> str:
+    """The label of a tag: ``PER`` of ``B-PER``."""
+    tag = _TAG.fullmatch(name)
+    return name if tag is None else tag[1]
+
+
+def _spans_of_tags(runs: Sequence[Stretch], step: float) -> list[Stretch]:
+    """The spans of runs of equal tags. ``B``, ``S`` and ``U`` begin a span, and so does a tag of another label than the
+    one before it, or after the end (``E``, ``L``) of a span; ``O`` is outside."""
+    spans: list[Stretch] = []
+    before: str | None = None
+    for start, end, name in runs:
+        label, mark = (None if name is None else _untagged(name)), ("" if name is None else name[0])
+        for i in range(round((end - start) / step)):
+            at = start + i * step
+            if name != OUTSIDE:
+                ended = before is not None and before[0] in "ELSU" and before != OUTSIDE
+                fresh = mark in ("B", "S", "U") or before in (None, OUTSIDE) or ended or _untagged(str(before)) != label
+                if name is None or fresh or not spans:
+                    spans.append((at, at + step, label))
+                else:
+                    spans[-1] = (spans[-1][0], at + step, label)
+            before = name
+    return spans
 
 
 def _from_text(text: str) -> Any:

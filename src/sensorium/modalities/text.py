@@ -18,6 +18,7 @@ from sensorium.core.registry import chosen, component
 from sensorium.core.scalars import plain
 from sensorium.language.normalisation import Form, normalise
 from sensorium.language.stopwords import Known, remove_stopwords, stopwords
+from sensorium.language.text_places import origins, token_places, word_bounds
 from sensorium.language.tokeniser import PAD, UNKNOWN, Kind, Tokeniser
 from sensorium.language.word_segmentation import Segmenter, words
 from sensorium.pretrained.tokeniser import PretrainedTokeniser
@@ -139,6 +140,41 @@ class Text(Modality):
         if not text:
             raise CellError("the text has no visible character")
         return np.array(_ids(self._tokeniser, text, self.state["length"]), dtype=np.int32)
+
+    def extent(self, cell: Any) -> Array | None:
+        """Return the number of characters and of words, and of each token its first character, the one after its last and
+        its word, as ``signal/label_places.py`` reads them. Of several texts in a cell, each is a word, and the next one
+        begins a character after it ends."""
+        text, written = self._clean(cell), plain(cell)
+        if not text or self.stop:
+            return None
+        if isinstance(written, (list, tuple)) or _is_list(written):
+            joined = _joined(written) or ""
+            parts = joined.split(BREAK)
+            ends = np.cumsum([len(part) for part in parts]).tolist()
+            gap = len(BREAK)
+            words_at = [(end - len(p) + i * gap, end + i * gap) for i, (p, end) in enumerate(zip(parts, ends, strict=True))]
+            written, shift = joined, gap - 1
+        else:
+            written, shift = str(written), 0
+            words_at = word_bounds(written)
+        tokeniser, length = self._tokeniser, self.state["length"]
+        if isinstance(tokeniser, PretrainedTokeniser):
+            lead = len(written) - len(written.lstrip())
+            offsets, places = tokeniser.offsets(text, length), list(range(lead, lead + len(text)))
+        else:
+            offsets = tokeniser.offsets(text)[:length]
+            places = origins(written, text, self.form, self.lowercase)
+        out = token_places(offsets, text, places, words_at, written)
+        out[:, :2] -= shift * out[:, 2:].clip(0, max(len(words_at) - 1, 0))
+        whole = np.zeros(2 + 3 * length, np.float32)
+        whole[:2] = len(written) - shift * max(len(words_at) - 1, 0), len(words_at)
+        whole[2 : 2 + out.size] = out.reshape(-1)
+        return whole
+
+    def framing(self, extent: Array) -> Array:
+        """Map characters to themselves: where tokens lie is part of the extent."""
+        return np.tile(np.array([[[1.0, 0.0]]], np.float32), (len(extent), 1, 1))
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return the text of each of the token ``ids``, with the blank before a word; empty for special tokens."""

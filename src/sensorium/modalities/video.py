@@ -19,7 +19,7 @@ from sensorium.codecs.image_arrays import (
     to_pixels,
     with_channels,
 )
-from sensorium.codecs.video import HOURS, PIXELS, container, has_sound, read_video, video_frame_size, video_size
+from sensorium.codecs.video import HOURS, PIXELS, container, has_sound, read_video, video_frame_size, video_pace, video_size
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Blob, Guess, Modality
@@ -134,19 +134,30 @@ class Video(Modality):
         return np.ascontiguousarray(fitted.transpose(0, 3, 1, 2))
 
     def extent(self, cell: Any) -> Array | None:
-        """Return the width and height of the upright frames in pixels; decodes one, as headers may omit the rotation."""
+        """Return the width and height of the upright frames in pixels, then the length of the video and the time from one
+        frame that is read to the next: in seconds, or in frames of an array. Decodes one frame, as headers may omit the
+        rotation."""
         if isinstance(cell, bytes):
             cell = Blob(cell, "<bytes>")
         try:
-            size = video_frame_size(cell) if isinstance(cell, Blob) else self._open(cell, 1, 1)[1]
+            if isinstance(cell, Blob):
+                size, length, period = video_frame_size(cell), *video_pace(cell, self.frames, self.rate)
+                if length <= 0:  # the header does not say: the frames have their times
+                    times = read_video(cell, self.frames, self.rate, 16).times
+                    period = (times[-1] - times[0]) / max(len(times) - 1, 1) or 1.0
+                    length = times[-1] + period
+            else:
+                size = self._open(cell, 1, 1)[1]
+                count = min(self.frames, len(cell))
+                length, period = float(len(cell)), 1.0 if self.rate is not None else len(cell) / count
         except CellError:  # reported by encode
             return None
-        return np.array(size[::-1], dtype=np.float32)
+        return np.array([*size[::-1], length, period], dtype=np.float32)
 
     def framing(self, extent: Array) -> Array:
         """Map pixels to pixels, the same for all frames of a video; time is not mapped."""
         frame = (self.state["height"], self.state["width"])
-        sizes = [(max(high, 1), max(wide, 1)) for wide, high in extent.astype(int).tolist()]
+        sizes = [(max(high, 1), max(wide, 1)) for wide, high in extent[:, :2].astype(int).tolist()]
         matrices = [frame_transform(size, size, frame).matrix for size in sizes]
         return np.stack(matrices) if matrices else np.empty((0, 2, 3), np.float32)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sensorium.core.batch import Encoded, zeroed
-from sensorium.core.layout import Grid
+from sensorium.core.layout import Grid, Ids
 from sensorium.core.pyramid_level import Level
 
 STEP = 4
@@ -17,7 +17,7 @@ STEP = 4
 
 
 class TimeMaps(nn.Module):
-    """Steps ``[B, T, D]`` of one encoded stream: of the coarsest feature maps with a stride along time of at most ``STEP``
+    """Steps ``[B, T, D]`` of one encoded stream: of the coarsest feature maps with a stride along time of at most ``step``
     and of those that are coarser; of an encoder without maps its tokens, averaged over the other axes.
 
     Args:
@@ -25,21 +25,28 @@ class TimeMaps(nn.Module):
         levels: The feature maps that its encoder offers, from fine to coarse; none: its tokens are read.
         dim: Width of tokens.
         width: D.
+        step: Most steps of the input in one step of the output; 1: as fine as the maps are.
     """
 
-    def __init__(self, layout: Grid, levels: Sequence[Level], dim: int, width: int) -> None:
+    def __init__(self, layout: Grid | Ids, levels: Sequence[Level], dim: int, width: int, *, step: int = STEP) -> None:
         super().__init__()
-        fine = [i for i, level in enumerate(levels) if level.stride[0] <= STEP]
-        self.first = max(fine[-1] if fine else 0, 0)
+        fine = [i for i, level in enumerate(levels) if level.stride[0] <= step]
+        self.first = fine[-1] if fine else 0
         self.strides = [level.stride[0] for level in levels[self.first :]]
         # Axes beside time (the bands of a spectrogram) become channels.
-        widths = [level.channels * math.prod(level.size(layout.size)[1:]) for level in levels[self.first :]]
+        size = layout.size if isinstance(layout, Grid) else (layout.length,)
+        widths = [level.channels * math.prod(level.size(size)[1:]) for level in levels[self.first :]]
         self.project = nn.ModuleList(nn.Linear(channels, width) for channels in widths or [dim])
 
     @property
     def reads_maps(self) -> bool:
         """Whether it reads feature maps."""
         return bool(self.strides)
+
+    @property
+    def stride(self) -> int:
+        """Steps of the input in one step of the output."""
+        return self.strides[0] if self.strides else 1
 
     def forward(self, part: Encoded) -> tuple[Tensor, Tensor]:
         """Return the steps of ``part`` ``[B, T, D]``, zero where masked, and which are real ``[B, T]``."""
@@ -54,6 +61,21 @@ class TimeMaps(nn.Module):
         place = torch.arange(steps, device=x.device) * real.shape[1] // max(steps, 1)
         real = real[:, place] if real.shape[1] else real.new_zeros(len(real), steps)
         return zeroed(x, real), real
+
+
+def at_same_time(steps: Tensor, valid: Tensor, real: Tensor) -> Tensor:
+    """Return the steps of another stream at the times of the steps of this one, ``[B, T, D]``; both are taken to begin and
+    to end together.
+
+    Args:
+        steps: Those of the other stream ``[B, t, D]``, zero where masked.
+        valid: Which of them are real ``[B, t]``.
+        real: Which steps of this stream are real ``[B, T]``.
+    """
+    length, count = valid.sum(dim=1, keepdim=True), real.sum(dim=1, keepdim=True).clamp(min=1)
+    place = ((torch.arange(real.shape[1], device=real.device) + 0.5) * length / count).long()
+    place = place.minimum((length - 1).clamp(min=0)).clamp(min=0)
+    return steps.gather(1, place[..., None].expand(-1, -1, steps.shape[2]))
 
 
 def _along_time(part: Encoded) -> tuple[Tensor, Tensor]:

@@ -54,11 +54,19 @@ class PretrainedTokeniser:
 
     def encode(self, text: str, length: int) -> list[int]:
         """Return at most ``length`` ids of ``text``; truncation keeps the closing special token."""
+        return [self._exchanged(i) for i in self._encoded(text, length).ids][:length]
+
+    def offsets(self, text: str, length: int) -> list[tuple[int, int]]:
+        """Return the first character of each of at most ``length`` tokens of ``text`` and the one after its last; of
+        special tokens, nothing between 0 and 0."""
+        return [(int(a), int(b)) for a, b in self._encoded(text, length).offsets][:length]
+
+    def _encoded(self, text: str, length: int) -> Any:
         tokenizer = self._tokenizer
         whole = tokenizer.encode(text, add_special_tokens=False)
         room = max(0, length - int(tokenizer.num_special_tokens_to_add(False)))
         whole.truncate(room)
-        return [self._exchanged(i) for i in tokenizer.post_process(whole).ids][:length]
+        return tokenizer.post_process(whole)
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of ``ids``, without padding and special tokens."""

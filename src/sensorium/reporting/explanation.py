@@ -15,6 +15,7 @@ from sensorium.reporting.bar_charts import Bar, bar_chart
 from sensorium.reporting.charts import shades
 from sensorium.reporting.feature_maps import pictured
 from sensorium.reporting.page import LEGEND, Section, write_page
+from sensorium.reporting.span_strips import in_words, spans_of, strip
 
 if TYPE_CHECKING:
     from sensorium.evaluation.nearest_rows import Neighbour
@@ -81,6 +82,8 @@ def _bars(shares: Mapping[str, float], errors: Mapping[str, float], missing: lis
 
 
 def _answer_text(answer: Any) -> str:
+    if spans := spans_of(answer):
+        return in_words(spans)
     return (
         number(answer)
         if isinstance(answer, float)
@@ -169,7 +172,8 @@ def _one(explanation: Explanation, name: str, one: Attribution, cells: Mapping[s
     gone = f'<p class="none">The row has no {escape(", ".join(one.missing))}.</p>' if one.missing else ""
     chart = bar_chart(bars, title=f"row {one.row}: contribution of each stream", signed=True)
     heading = f"Row {one.row}: {name}" if len(explanation.targets) > 1 else f"Row {one.row}"
-    return Section(heading, text, chart + gone + looked + _list(rest))
+    along = strip(spans_of(one.answer), f"row {one.row}: {name}")
+    return Section(heading, text, along + chart + gone + looked + _list(rest))
 
 
 def _neighbour(one: Neighbour, cells: Mapping[str, str]) -> str:

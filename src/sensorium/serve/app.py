@@ -130,8 +130,9 @@ def _add_prediction_routes(app: FastAPI, services: dict[str, ModelService]) -> N
     """Add the routes that take rows, each with ``?model=`` and with the name of the model in the path."""
 
     async def predict(_: Request, service: ModelService, parsed: ParsedRequest, lenient: bool) -> Any:
-        predictions = [prediction.to_json() for prediction in await service.predict(parsed.rows, lenient=lenient)]
-        return predictions[0] if parsed.single else {"predictions": predictions}
+        predictions = parsed.answered(await service.predict(parsed.rows, lenient=lenient))
+        notes = {"notes": parsed.cut.notes} if parsed.cut is not None and parsed.cut.notes else {}
+        return predictions[0] if parsed.single else {"predictions": predictions, **notes}
 
     async def explain(request: Request, service: ModelService, parsed: ParsedRequest, lenient: bool) -> Any:
         where = request.query_params.get("where", "no")

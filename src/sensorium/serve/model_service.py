@@ -323,6 +323,7 @@ class ModelService:
                     "kind": "+".join(map(self._kind, task.goal.targets)) or kind_of(task.plain),
                     "task": kind_of(task.plain),
                     "classes": list(task.labels),
+                    **({"on": on} if task.spans and (on := next(iter(task.goal.lies_on.values()), "")) else {}),
                 }
                 for name, task in self.predictor.model.tasks.items()
             ],

@@ -121,6 +121,10 @@ def operation(
         route: The name of the route.
     """
     row = row_schema(service)
+    table: list[dict[str, Any]] = []
+    if service.predictor.artifact.recipe.data.windows is not None:
+        moments = {"type": "array", "items": {"type": "object"}, "description": "A long table: a row for each moment."}
+        table = [{"type": "object", "required": ["table"], "properties": {"table": moments}, "additionalProperties": False}]
     parts = {name: _part(column.reader) for name, column in service.columns.items()}
     wrapped = {"type": "object", "required": [listed], "properties": {listed: {"type": "array", "items": answer}}}
     return {
@@ -143,6 +147,7 @@ def operation(
                                 "properties": {"rows": {"type": "array", "items": row, "maxItems": service.limits.rows}},
                                 "additionalProperties": False,
                             },
+                            *table,
                         ]
                     }
                 },

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -18,8 +19,10 @@ from fastapi import Request
 from sensorium.core.errors import nearest
 from sensorium.core.modality import Blob, is_blank
 from sensorium.data.files.media_access import FILE_NAME_REFUSED
+from sensorium.predictor import Prediction
 from sensorium.serve.http_errors import CLOSE, RequestError
 from sensorium.serve.limits import Limits
+from sensorium.serve.long_tables import CutTable, cut_table
 from sensorium.serve.model_service import ModelService
 from sensorium.serve.multipart import parts
 
@@ -35,10 +38,18 @@ class ParsedRequest:
     Args:
         rows: The rows, with media as bytes.
         single: Whether the request has a single row instead of a list.
+        cut: The windows that the rows are, of a long table.
     """
 
     rows: list[dict[str, Any]]
     single: bool
+    cut: CutTable | None = None
+
+    def answered(self, predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
+        """Return the ``predictions`` for the rows as JSON."""
+        if self.cut is not None:
+            return self.cut.answered(predictions)
+        return [prediction.to_json() for prediction in predictions]
 
 
 async def parse_request(request: Request, service: ModelService) -> ParsedRequest:
@@ -53,6 +64,8 @@ async def parse_request(request: Request, service: ModelService) -> ParsedReques
     if kind == "application/json":
         body = await request.body()
         document = parse_json(body, service.limits)
+        if isinstance(document, dict) and "table" in document:  # thousands of rows: other requests go on meanwhile
+            return await asyncio.to_thread(_rows, document, service, {})
         return _rows(document, service, {})
     if kind == "multipart/form-data":
         return await _multipart(request, service)
@@ -105,6 +118,9 @@ def _reason(error: ValueError) -> str:
 
 def _rows(document: Any, service: ModelService, files: Mapping[str, list[Any]]) -> ParsedRequest:
     fix = 'send {"row": {...}} or {"rows": [{...}, ...]}'
+    if isinstance(document, dict) and set(document) == {"table"}:
+        cut = cut_table(document["table"], service.predictor.artifact.recipe.data.windows, service.limits)
+        return ParsedRequest([parse_row(row, service, i, files) for i, row in enumerate(cut.rows, 1)], False, cut)
     if not isinstance(document, dict) or set(document) not in ({"row"}, {"rows"}):
         raise RequestError(422, "a request must contain either row or rows, and nothing else", fix=fix)
     single = "row" in document

@@ -20,9 +20,9 @@ from sensorium.serve.limits import Limits
 from sensorium.serve.metrics import Metrics
 from sensorium.serve.model_service import ModelService, find_model
 from sensorium.serve.request_parsing import parse_json, parse_row
+from sensorium.streaming.joined_windows import Moment
 from sensorium.streaming.live_labels import along
 from sensorium.streaming.stream_session import Session, Setup
-from sensorium.streaming.windows import Window
 
 log = logging.getLogger("sensorium.serve")
 BACKLOG = 2
@@ -95,10 +95,10 @@ class StreamEndpoint:
         model = settings.pop("model", None)
         service = find_model(self.services, None if model is None else str(model))
         setup = Setup.from_json(settings)
-        row = parse_row({name: cell for name, cell in setup.row.items() if name != setup.column}, service)
-        labelled = along(service.predictor.model, setup.column)
+        row = parse_row({name: cell for name, cell in setup.row.items() if name not in setup.rates}, service)
+        labelled = along(service.predictor.model, setup.rates)
         session = Session(service.schema, Setup(**{**vars(setup), "row": row}), labelled)
-        await socket.send_json({"window_steps": session.length, "hop_steps": session.hop, "channels": session.channels})
+        await socket.send_json(session.opening)
         queue = _WindowQueue(keep=setup.keep)
         answering = asyncio.create_task(self._answer(socket, service, session, queue))
         try:
@@ -119,13 +119,13 @@ class StreamEndpoint:
             if isinstance(message, bytes):
                 windows = session.push(message)
             elif _parsed(message) == {"end": True}:
-                windows, ended = session.windows.end(), True
+                windows, ended = session.end(), True
             else:
                 raise RequestError(422, 'expected a chunk of bytes or {"end": true} after the first message')
             arrived = monotonic()
             for window in windows:
                 dropped = await queue.put((window, arrived))
-                session.windows.counts.dropped += dropped
+                session.counts.dropped += dropped
                 self.metrics.windows.labels("dropped").inc(dropped)
         await queue.end()
 
@@ -138,7 +138,7 @@ class StreamEndpoint:
             except RequestError as error:
                 if error.status not in (429, 503):
                     raise
-                session.windows.counts.dropped += 1
+                session.counts.dropped += 1
                 self.metrics.windows.labels("dropped").inc()
                 continue
             now = monotonic()
@@ -164,11 +164,11 @@ class _WindowQueue:
 
     def __init__(self, *, keep: bool) -> None:
         self.keep = keep
-        self._windows: deque[tuple[Window, float]] = deque()
+        self._windows: deque[tuple[Moment, float]] = deque()
         self._ended = False
         self._change = asyncio.Condition()
 
-    async def put(self, item: tuple[Window, float]) -> int:
+    async def put(self, item: tuple[Moment, float]) -> int:
         """Add a window; return the number of windows dropped for it."""
         async with self._change:
             if self.keep:
@@ -180,7 +180,7 @@ class _WindowQueue:
             self._change.notify_all()
         return dropped
 
-    async def get(self) -> tuple[Window, float] | None:
+    async def get(self) -> tuple[Moment, float] | None:
         """Return the next window; None at the end of the stream."""
         async with self._change:
             await self._change.wait_for(lambda: self._windows or self._ended)

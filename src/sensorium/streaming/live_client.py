@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,10 +17,14 @@ from sensorium.core.errors import ConfigError, DataError, MissingExtraError
 from sensorium.core.modality import Array, Blob
 from sensorium.data.files.media_access import LocalFiles
 from sensorium.predictor import Predictor
+from sensorium.streaming.joined_windows import Moment
 from sensorium.streaming.live_labels import along
 from sensorium.streaming.stream_session import HEADER, Session, Setup
 
 _STEPS = 2**20
+Chunk = tuple[str, Array | bytes] | tuple[str, int, Array | bytes]
+"""A chunk of one of several columns: the column, perhaps the step of the stream at which it begins (else where the one
+before it ends), and its steps or the bytes of an image file."""
 
 
 def read_recording(path: Path, kind: str, rate: float | None) -> tuple[Array, float]:
@@ -49,6 +54,41 @@ def split(steps: Array, size: int, rate: float | None = None) -> Iterator[Array]
         if rate is not None:
             time.sleep(max(start + (at + len(chunk)) / rate - time.monotonic(), 0))
         yield chunk
+
+
+def interleaved(recordings: Mapping[str, tuple[Array, float]], seconds: float, *, paced: bool) -> Iterator[Chunk]:
+    """Split several recordings that begin together into chunks of ``seconds``, in order of time.
+
+    Args:
+        recordings: By column, its steps and its rate in Hz.
+        seconds: Length of a chunk.
+        paced: Whether they are yielded in real time.
+    """
+    begin = time.monotonic()
+    longest = max(len(steps) / rate for steps, rate in recordings.values())
+    for i in range(math.ceil(longest / seconds - 1e-9)):
+        if paced:
+            time.sleep(max(begin + (i + 1) * seconds - time.monotonic(), 0))
+        for name, (steps, rate) in recordings.items():
+            part = steps[round(i * seconds * rate) : round((i + 1) * seconds * rate)]
+            if len(part):
+                yield name, part
+
+
+def messages(setup: Setup, chunks: Iterable[Array | Chunk]) -> Iterator[tuple[bytes, float]]:
+    """Yield each of ``chunks`` as a message of the stream ``setup``, and where it ends in seconds of the stream."""
+    rates, at = setup.rates, dict.fromkeys(setup.rates, 0)
+    number = dict.fromkeys(rates, 0)
+    order = {name: bytes([i]) if setup.columns is not None else b"" for i, name in enumerate(rates)}
+    for chunk in chunks:
+        name, steps = (chunk[0], chunk[-1]) if isinstance(chunk, tuple) else (setup.column, chunk)
+        if isinstance(chunk, tuple) and len(chunk) == 3:
+            at[name] = chunk[1]
+        body = steps if isinstance(steps, bytes) else _bytes(steps)
+        message = order[name] + HEADER.pack(number[name], at[name]) + body
+        number[name] += 1
+        at[name] += 1 if isinstance(steps, bytes) else len(steps)
+        yield message, at[name] / rates[name]
 
 
 def read_pipe(file: IO[bytes], kind: str, channels: int, size: int) -> Iterator[Array]:
@@ -88,40 +128,42 @@ def record_microphone(rate: float, size: int) -> Iterator[Array]:
             yield np.frombuffer(data, "<i2")[:, None]
 
 
-def predict_locally(predictor: Predictor, setup: Setup, chunks: Iterable[Array]) -> Iterator[dict[str, Any]]:
+def predict_locally(predictor: Predictor, setup: Setup, chunks: Iterable[Array | Chunk]) -> Iterator[dict[str, Any]]:
     """Predict a stream in this process.
 
     Args:
         predictor: The model.
         setup: The settings of the stream.
-        chunks: The chunks, ``[T, C]`` each.
+        chunks: The chunks, ``[T, C]`` each; of several columns as for ``messages``.
 
     Yields:
         Answers in the format of the server; the summary is the last one.
     """
-    session = Session(predictor.schema, setup, along(predictor.model, setup.column))
-    at = 0
-    for number, chunk in enumerate(chunks):
-        arrived = time.monotonic()
-        windows = session.push(HEADER.pack(number, at) + _bytes(chunk))
-        at += len(chunk)
-        for window in windows:
+    session = Session(predictor.schema, setup, along(predictor.model, setup.rates))
+
+    def answered(moments: Iterable[Moment], arrived: float) -> Iterator[dict[str, Any]]:
+        for moment in moments:
             start = time.monotonic()
-            (prediction,) = predictor.predict([session.row(window)])
+            (prediction,) = predictor.predict([session.row(moment)])
             now = time.monotonic()
-            yield session.answer(window, prediction.to_json(), now - arrived, now - start)
+            yield session.answer(moment, prediction.to_json(), now - arrived, now - start)
+
+    for message, _ in messages(setup, chunks):
+        arrived = time.monotonic()
+        yield from answered(session.push(message), arrived)
+    yield from answered(session.end(), time.monotonic())
     yield {"summary": session.summary()}
 
 
 def predict_remotely(
-    url: str, setup: Setup, chunks: Iterable[Array], *, key: str | None = None
+    url: str, setup: Setup, chunks: Iterable[Array | Chunk], *, key: str | None = None
 ) -> Iterator[dict[str, Any]]:
     """Predict a stream on a server.
 
     Args:
         url: The address of the server.
         setup: The settings of the stream.
-        chunks: The chunks, ``[T, C]`` each.
+        chunks: The chunks, ``[T, C]`` each; of several columns as for ``messages``.
         key: The API key of the server, if it needs one.
 
     Yields:
@@ -141,15 +183,12 @@ def predict_remotely(
     address = url.rstrip("/").replace("http", "ws", 1) + ("" if url.rstrip("/").endswith("/stream") else "/stream")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     failed: list[BaseException] = []
-    sent: list[tuple[int, float]] = []
+    sent: list[tuple[float, float]] = []
 
     def send() -> None:
-        at = 0
         try:
-            for number, chunk in enumerate(chunks):
-                message = HEADER.pack(number, at) + _bytes(chunk)
-                at += len(chunk)
-                sent.append((at, time.monotonic()))
+            for message, end in messages(setup, chunks):
+                sent.append((end, time.monotonic()))
                 socket.send(message)
             socket.send('{"end": true}')
         except WebSocketException:
@@ -160,15 +199,17 @@ def predict_remotely(
 
     try:
         with connect(address, additional_headers=headers, max_size=2**22, open_timeout=10) as socket:
-            socket.send(json.dumps(vars(setup)))
-            window = _parse(socket.recv(30))
+            settings = {
+                name: value for name, value in vars(setup).items() if value is not None and (value or name != "column")
+            }
+            socket.send(json.dumps(settings))
+            _parse(socket.recv(30))
             sender = Thread(target=send, daemon=True)
             sender.start()
             for message in socket:
                 answer = _parse(message)
                 if "window" in answer:
-                    end = round(answer["start"] * setup.rate) + window["window_steps"]
-                    sent_at = next((when for at, when in sent if at >= end), None)
+                    sent_at = next((when for end, when in sent if end >= answer["end"] - 1e-9), None)
                     if sent_at is not None:
                         answer["round_trip_ms"] = round(1000 * (time.monotonic() - sent_at), 3)
                 yield answer

@@ -11,9 +11,10 @@ from sensorium.model import Model
 Span = list[Any]
 
 
-def along(model: Model, column: str) -> list[str]:
-    """The tasks of ``model`` whose answers are spans along the input ``column``."""
-    return [name for name, task in model.tasks.items() if task.spans and column in task.goal.lies_on.values()]
+def along(model: Model, columns: Collection[str]) -> dict[str, str]:
+    """The tasks of ``model`` whose answers are spans along one of the inputs ``columns``, each with that input."""
+    lying = ((name, next(iter(task.goal.lies_on.values()), "")) for name, task in model.tasks.items() if task.spans)
+    return {name: column for name, column in lying if column in columns}
 
 
 class LiveLabels:
@@ -23,31 +24,30 @@ class LiveLabels:
     distance of windows after it; in the beginning, with the first window.
 
     Args:
-        names: The tasks whose answers are spans.
+        units: Seconds in a unit of the spans of each task whose answers are spans.
         seconds: The length of a window.
         delay: Seconds for which a label waits for what comes after it.
-        unit: Seconds in a unit of the spans.
 
     Raises:
         ConfigError: The delay is not shorter than a window.
     """
 
-    def __init__(self, names: Collection[str], seconds: float, delay: float, unit: float) -> None:
+    def __init__(self, units: Mapping[str, float], seconds: float, delay: float) -> None:
         if not 0 <= delay < seconds:
             raise ConfigError(
                 f"a delay of {delay:g} seconds is not shorter than a window of {seconds:g}", fix="a shorter delay"
             )
-        self.names, self.seconds, self.delay, self.unit = names, seconds, delay, unit
+        self.units, self.seconds, self.delay = units, seconds, delay
         self.until = 0.0
-        self._after: dict[str, list[Span]] = {name: [] for name in names}
+        self._after: dict[str, list[Span]] = {name: [] for name in units}
 
     def add(self, start: float, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """Take the answers ``targets`` for the window at ``start`` seconds; return the ``labels`` of each task that are
         new, and until when labels are ``settled``."""
         since, self.until = max(self.until, start), max(self.until, start + self.seconds - self.delay)
         labels = {}
-        for name in self.names:
-            spans = [[start + a * self.unit, start + b * self.unit, label] for a, b, label in targets[name]["value"]]
+        for name, unit in self.units.items():
+            spans = [[start + a * unit, start + b * unit, label] for a, b, label in targets[name]["value"]]
             labels[name] = cut(spans, since, self.until)
             self._after[name] = cut(spans, self.until, start + self.seconds)
         return {"labels": labels, "settled": round(self.until, 6)}

@@ -1,26 +1,24 @@
-"""A live stream: its settings, its windows as cells of a row, and its latencies."""
+"""A live stream: its settings, its windows as rows, and its latencies."""
 
 from __future__ import annotations
 
-import struct
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from sensorium.core.errors import ConfigError, nearest
-from sensorium.core.modality import Array, Blob
 from sensorium.core.schema import Schema
+from sensorium.streaming.column_stream import HEADER, KINDS, ColumnStream, wav
+from sensorium.streaming.joined_windows import JoinedWindows, Moment
 from sensorium.streaming.live_labels import LiveLabels
-from sensorium.streaming.windows import Frames, Window, Windows
+from sensorium.streaming.windows import Counts, Window
 
-KINDS = ("audio", "series", "image")
-HEADER = struct.Struct("<IQ")
-"""The header of each chunk: its number, and its first step in the stream."""
-_STEPS = 2**22
+__all__ = ["HEADER", "KINDS", "Session", "Setup", "wav"]
 _REMEMBERED = 10_000
+_COLUMNS = 16
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,11 @@ class Setup:
         column: The column that is streamed: sound (16-bit samples of one channel), a series (32-bit floats, interleaved
             channels) or images (one file per chunk).
         rate: Sampling rate in Hz.
+        columns: Several columns in place of one, each with its rate in Hz. A byte before the header of each chunk says
+            which it is of, counted from 0 in this order.
         seconds: Length of a window in seconds; None: the input length of the model.
         hop: Seconds from one window to the next; None: half a window.
+        wait: Seconds for which windows of several columns wait for a column that is behind; None: a hop.
         reach: Number of later chunks to wait for before a missing one is given up.
         delay: Seconds for which labels along the stream wait for what comes after them.
         keep: Whether every window is predicted, however late, while the client waits: for recordings. Otherwise windows
@@ -40,7 +41,7 @@ class Setup:
         row: The other cells, the same for every window.
     """
 
-    column: str
+    column: str = ""
     rate: float = 16_000.0
     seconds: float | None = None
     hop: float | None = None
@@ -48,20 +49,35 @@ class Setup:
     delay: float = 0.0
     keep: bool = False
     row: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, float] | None = None
+    wait: float | None = None
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """The rate of each streamed column, in order."""
+        return {self.column: self.rate} if self.columns is None else dict(self.columns)
 
     @classmethod
     def from_json(cls, settings: Any) -> Setup:
         """Return validated ``settings``. Raises ``ConfigError`` if they are invalid."""
-        if not isinstance(settings, dict) or not isinstance(settings.get("column"), str):
+        several = isinstance(settings, dict) and settings.get("columns") is not None
+        if not isinstance(settings, dict) or not (several or isinstance(settings.get("column"), str)):
             raise ConfigError("the first message of the stream has no column", fix='send {"column": ..., "rate": ...}')
         for name in settings:
             if name not in cls.__dataclass_fields__:
                 raise ConfigError(f"no setting named {name[:80]!r}{nearest(name, cls.__dataclass_fields__)}")
         setup = cls(**settings)
-        numbers = {name: getattr(setup, name) for name in ("rate", "seconds", "hop", "reach", "delay")}
+        numbers = {name: getattr(setup, name) for name in ("rate", "seconds", "hop", "reach", "delay", "wait")}
+        if several:
+            if not isinstance(setup.columns, dict) or not 1 <= len(setup.columns) <= _COLUMNS or setup.column:
+                raise ConfigError(
+                    f"columns is not a mapping of 1 to {_COLUMNS} columns to their rates, in place of column",
+                    fix='send {"columns": {"sound": 16000, "motion": 50}, ...}',
+                )
+            numbers |= {f"the rate of {name[:80]!r}": rate for name, rate in setup.columns.items()}
         for name, value in numbers.items():
             valid = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e6
-            if not (valid or (value is None and name in ("seconds", "hop"))):
+            if not (valid or (value is None and name in ("seconds", "hop", "wait"))):
                 raise ConfigError(f"{name} is not a valid number")
         if not isinstance(setup.row, dict):
             raise ConfigError("row must be an object that maps columns to cells")
@@ -74,105 +90,95 @@ class Session:
     Args:
         schema: The columns of the model.
         setup: The settings of the stream.
-        along: The tasks whose answers are spans along the streamed column (``along``).
+        along: The tasks whose answers are spans along a streamed column, each with that column (``along``).
 
     Raises:
         ConfigError: The model has no such column to stream, or the settings are out of range.
     """
 
-    def __init__(self, schema: Schema, setup: Setup, along: Collection[str] = ()) -> None:
-        live = [c for c in schema.inputs if c.of is None and c.spec["kind"] in KINDS]
-        column = next((c for c in live if c.name == setup.column), None)
-        if column is None:
-            names = [c.name for c in live]
-            hint = nearest(setup.column, names)
-            raise ConfigError(f"no sound, series or image column named {setup.column[:80]!r}{hint}")
-        self.setup, self.kind, self.reader = setup, column.spec["kind"], column.reader
-        self.rate = float(setup.rate)
-        self.windows: Windows | Frames
-        if self.kind == "image":
-            self.length = self.hop = 1
-            self.channels = 0
-            self.windows = Frames()
-        else:
-            self.channels = 1 if self.kind == "audio" else int(self.reader.state["channels"])
-            self.length, self.hop = self._steps()
-            self.windows = Windows(
-                self.length,
-                self.hop,
-                channels=self.channels,
-                reach=int(setup.reach),
-                blank=0 if self.kind == "audio" else np.nan,
-                dtype=np.int16 if self.kind == "audio" else np.float32,
-            )
-        self.labels = None
-        if along and self.kind != "image":
-            own = self.kind == "audio" or getattr(self.reader, "rate", None) is not None  # spans are in seconds already
-            self.labels = LiveLabels(along, self.length / self.rate, setup.delay, 1.0 if own else 1 / self.rate)
+    def __init__(self, schema: Schema, setup: Setup, along: Mapping[str, str] | None = None) -> None:
+        self.setup = setup
+        seconds, hop = setup.seconds, setup.hop
+        if setup.columns is not None:
+            if seconds is None:
+                raise ConfigError("windows of several columns need a length", fix='send {"seconds": 1.0, ...}')
+            hop = seconds / 2 if hop is None else hop
+        self.columns = {
+            name: ColumnStream(schema, name, rate, seconds, hop, setup.reach) for name, rate in setup.rates.items()
+        }
+        self.joined: JoinedWindows | None = None
+        first = next(iter(self.columns.values()))
+        self.seconds, self.hop = first.length / first.rate, first.hop / first.rate
+        self.counts = first.windows.counts
+        if setup.columns is not None:
+            assert seconds is not None
+            assert hop is not None
+            self.seconds, self.hop, self.counts = seconds, hop, Counts()
+            self.joined = JoinedWindows(self.columns, seconds, hop, hop if setup.wait is None else setup.wait)
+        units = {
+            task: self.columns[name].unit for task, name in (along or {}).items() if self.columns[name].kind != "image"
+        }
+        self.labels = LiveLabels(units, self.seconds, setup.delay) if units else None
         self.latencies: deque[float] = deque(maxlen=_REMEMBERED)
         self.worked = 0.0
 
-    def _steps(self) -> tuple[int, int]:
-        setup = self.setup
-        if not 0.001 <= self.rate <= 768_000 or setup.reach > 100:
-            raise ConfigError(f"a rate of {self.rate:g} Hz or a reach of {setup.reach} chunks is out of bounds")
-        steps = self.reader.state["length"]
-        default = steps / self.reader.state["rate"] if self.kind == "audio" else steps / self.rate
-        seconds = default if setup.seconds is None else setup.seconds
-        length = round(seconds * self.rate)
-        hop = round((seconds / 2 if setup.hop is None else setup.hop) * self.rate)
-        if not 1 <= length <= _STEPS or not 1 <= hop <= length or length > 1000 * hop:
-            raise ConfigError(
-                f"windows of {length} steps every {hop} steps are not possible",
-                fix=f"use windows of 1 to {_STEPS} steps, and a hop of at most a window",
-            )
-        return length, hop
+    @property
+    def opening(self) -> dict[str, Any]:
+        """The message for the client before the first answer: steps of a window and of a hop, and channels, of each
+        column."""
+        each = {
+            name: {"window_steps": one.length, "hop_steps": one.hop, "channels": one.channels}
+            for name, one in self.columns.items()
+        }
+        return {"columns": each} if self.joined is not None else next(iter(each.values()))
 
-    def push(self, message: bytes) -> list[Window]:
+    def push(self, message: bytes) -> list[Moment]:
         """Add the chunk ``message``; return the windows it completes. Raises ``SensoriumError`` if it is invalid."""
-        if len(message) <= HEADER.size:
-            raise ConfigError(
-                f"a chunk is a header of {HEADER.size} bytes followed by data, but this one has {len(message)} bytes"
-            )
-        number, start = HEADER.unpack_from(message)
-        body = message[HEADER.size :]
-        if isinstance(self.windows, Frames):
-            return self.windows.push(number, start, body)
-        size = (2 if self.kind == "audio" else 4) * self.channels
-        if len(body) % size or start >= 2**53:
-            raise ConfigError(f"the samples are not a multiple of {size} bytes, or the stream is too long")
-        data = np.frombuffer(body, "<i2" if self.kind == "audio" else "<f4").reshape(-1, self.channels)
-        return self.windows.push(number, start, data)
+        if self.joined is None:
+            (column,) = self.columns.values()
+            return [self._alone(window) for window in column.push(message)]
+        names = list(self.columns)
+        if not message or message[0] >= len(names):
+            raise ConfigError(f"a chunk begins with the number of its column, from 0 to {len(names) - 1}")
+        name = names[message[0]]
+        return self.joined.add(name, self.columns[name].push(message[1:]))
 
-    def row(self, window: Window) -> dict[str, Any]:
-        """Return the row with ``window`` as the streamed cell."""
-        return {**self.setup.row, self.setup.column: self.cell(window)}
+    def end(self) -> list[Moment]:
+        """End the stream; return the windows that remain."""
+        if self.joined is not None:
+            return self.joined.end()
+        (column,) = self.columns.values()
+        return [self._alone(window) for window in column.windows.end()]
 
-    def cell(self, window: Window) -> Any:
-        """Return ``window`` as a cell, as ``Predictor.predict`` takes it."""
-        if self.kind == "audio":
-            return Blob(wav(window.data[:, 0], self.rate), "<stream>")
-        return Blob(window.data, "<stream>") if self.kind == "image" else window.data
+    def _alone(self, window: Window) -> Moment:
+        (column,) = self.columns.values()
+        start, end = window.start / column.rate, (window.start + column.length) / column.rate
+        return Moment(window.number, start, end, {column.name: window}, window.filled)
 
-    def answer(self, window: Window, prediction: dict[str, Any], latency: float, worked: float) -> dict[str, Any]:
+    def row(self, moment: Moment) -> dict[str, Any]:
+        """Return the row with the windows of ``moment`` as the streamed cells."""
+        return {**self.setup.row, **{name: self.columns[name].cell(window) for name, window in moment.parts.items()}}
+
+    def answer(self, moment: Moment, prediction: dict[str, Any], latency: float, worked: float) -> dict[str, Any]:
         """Record a prediction and return the message for the client.
 
         Args:
-            window: The window.
+            moment: The window, of all columns.
             prediction: Its prediction as JSON.
             latency: Seconds since the last chunk of the window arrived.
             worked: Seconds of computation.
         """
-        self.windows.counts.answered += 1
+        self.counts.answered += 1
         self.latencies.append(latency)
         self.worked += worked
-        start = window.start / self.rate
-        live = {} if self.labels is None else self.labels.add(start, prediction["targets"])
+        live = {} if self.labels is None else self.labels.add(moment.start, prediction["targets"])
+        absent = [name for name in self.columns if name not in moment.parts]
         return {
-            "window": window.number,
-            "start": start,
-            "end": (window.start + self.length) / self.rate,
-            "filled": window.filled,
+            "window": moment.number,
+            "start": moment.start,
+            "end": moment.end,
+            "filled": moment.filled,
+            **({"absent": absent} if absent else {}),
             "prediction": prediction,
             **live,
             "latency_ms": round(1000 * latency, 3),
@@ -180,11 +186,17 @@ class Session:
 
     def summary(self) -> dict[str, Any]:
         """Return counts, latencies and the real-time factor: seconds of work per second of the stream; below 1 keeps up."""
-        counts = self.windows.counts
-        covered = counts.answered * self.hop / self.rate
+        counts = self.counts.to_json()
+        parts: dict[str, Any] = {}
+        if self.joined is not None:
+            each = {name: column.windows.counts.to_json() for name, column in self.columns.items()}
+            counts = {key: value + sum(one[key] for one in each.values()) for key, value in counts.items()}
+            parts = {"columns": each, "absent": {name: n for name, n in self.joined.absent.items() if n}}
+        covered = counts["answered"] * self.hop
         p50, p99 = np.percentile(self.latencies, (50, 99)).tolist() if self.latencies else (None, None)
         return {
-            **counts.to_json(),
+            **counts,
+            **parts,
             **({} if self.labels is None else self.labels.rest()),
             "latency_ms": {"p50": _ms(p50), "p99": _ms(p99)},
             "real_time_factor": round(self.worked / covered, 4) if covered else None,
@@ -193,10 +205,3 @@ class Session:
 
 def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else round(1000 * seconds, 3)
-
-
-def wav(samples: Array, rate: float) -> bytes:
-    """Return ``samples`` (``[T]``, int16) at ``rate`` Hz as a WAV file."""
-    data = samples.astype("<i2").tobytes()
-    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, round(rate), 2 * round(rate), 2, 16)
-    return b"RIFF" + struct.pack("<I", 36 + len(data)) + b"WAVE" + form + b"data" + struct.pack("<I", len(data)) + data

@@ -101,6 +101,11 @@ class Windows:
         self._latest = max(number, self._latest)
         return self._drain(self.reach)
 
+    @property
+    def reached(self) -> int:
+        """The step after the last that has arrived, without chunks that are held."""
+        return self._at + len(self._buffer)
+
     def end(self) -> list[Window]:
         """End the stream; return the windows that the held chunks complete."""
         return self._drain(0)

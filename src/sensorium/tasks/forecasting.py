@@ -22,7 +22,7 @@ from sensorium.core.task import Seen, Task
 from sensorium.heads.forecast_views import forecast_views
 from sensorium.metrics.forecasting import METRICS, ForecastScorer, row_scores
 from sensorium.nn.forecaster import LEVELS, MEDIAN, Forecaster, pinball, uncrossed
-from sensorium.nn.linear_forecast import SHARES, STRENGTHS, LinearForecast, scaled_error
+from sensorium.nn.simple_forecasts import PastWindow, SimpleForecasts
 
 LEAST = 1e-3
 """Smallest scale of a window, in standard deviations of the training targets: a constant past has none of its own."""
@@ -54,6 +54,8 @@ class Forecasting(Task[Tensor]):
         season: Steps of a season, for the seasonal naive forecast and the scale of MASE; 1: the last value.
         linear: Whether a linear (ridge) forecast is fitted beside the network and takes the share in the answer, up to a
             half, that is best on held-out rows.
+        analog: The same of a forecast by analogy: what followed the stretches of the window's own past that resemble its
+            last steps.
         calibrate: Correct quantiles by ``step``, for ``all`` steps alike, not at all (``none``), or by step where there
             are enough held-out values (``auto``).
     """
@@ -78,6 +80,7 @@ class Forecasting(Task[Tensor]):
         known: list[str] | None = None,
         season: int = 1,
         linear: bool = True,
+        analog: bool = True,
         calibrate: Literal["auto", "step", "all", "none"] = "auto",
     ) -> None:
         super().__init__(goal, dim)
@@ -115,8 +118,9 @@ class Forecasting(Task[Tensor]):
         self.net = Forecaster(
             channels, self.horizon, self.series, dim, width=hidden, depth=depth, dropout=dropout, known=ahead
         )
-
-        self.floor = LinearForecast(self.past, self.horizon, self.series, ahead) if linear and self.on else None
+        self.simple: SimpleForecasts | None = None
+        if (linear or analog) and self.on is not None:
+            self.simple = SimpleForecasts(self.past, self.horizon, self.series, ahead, linear=linear, analog=analog)
 
     @classmethod
     def on_windows(cls, season: int, known: Sequence[str]) -> dict[str, Any]:
@@ -201,9 +205,9 @@ class Forecasting(Task[Tensor]):
         window, level, spread, real = self._normalised(fused, prompts)
         known = self._ahead(prompts)
         quantiles = self.net(window, real, fused.pooled, known)
-        if self.floor is not None and not self.training:
-            move = self.floor(window[:, : self.series], known) - quantiles[..., MEDIAN]
-            quantiles = quantiles + (self.floor.share * move)[..., None]
+        if self.simple is not None and not self.training:
+            move = self.simple(quantiles[..., MEDIAN], PastWindow(window[:, : self.series], real, known))
+            quantiles = quantiles + move[..., None]
         return uncrossed(quantiles + self.shift[:, None]) * spread[:, None, :, None] + level[:, None, :, None]
 
     def _normalised(self, fused: Encoded, prompts: Mapping[str, Field]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -243,7 +247,7 @@ class Forecasting(Task[Tensor]):
         """Move every quantile but the median so that the right share of held-out truths lies below (split conformal)."""
         self.shift.zero_()
         with torch.no_grad():
-            self._settle_floor(training, held_out)
+            self._settle_simple(training, held_out)
             if self.calibrate == "none":
                 return
             output = self(held_out.fused, held_out.streams, held_out.prompts)
@@ -265,44 +269,39 @@ class Forecasting(Task[Tensor]):
                 for step in range(self.horizon):
                     self.shift[step, i] = wrong[step, known[step], i].double().quantile(level).to(self.shift)
 
-    def _settle_floor(self, training: Seen, held_out: Seen) -> None:
-        """Fit the linear forecast to the training rows, and its penalty and share to the held-out rows."""
-        if self.floor is None:
+    def _settle_simple(self, training: Seen, held_out: Seen) -> None:
+        """Fit the simple forecasts, and share the answer between them and the network on the held-out rows."""
+        if self.simple is None:
             return
-        self.floor.share.zero_()
+        self.simple.clear()
         parts = []
         for seen in (training, held_out):
             keep = seen.target.present & (seen.weight > 0)
-            window, level, spread, _ = self._normalised(seen.fused, seen.prompts)
+            window, level, spread, real = self._normalised(seen.fused, seen.prompts)
             future = (seen.target.data[:, 1:] - level[:, None]) / spread[:, None]
             scale = (seen.target.data[:, :1] / spread[:, None]).nan_to_num(1.0).clamp(min=LEAST)
-            known = self._ahead(seen.prompts)
-            parts.append((window[keep, : self.series], None if known is None else known[keep], future[keep], scale[keep]))
-        (own, known, future, _), (own_held, known_held, truth, scale) = parts
-        if not len(own) or not bool(truth.isfinite().any()):
+            past = PastWindow(window[:, : self.series], real, self._ahead(seen.prompts)).take(keep)
+            parts.append((past, future[keep], scale[keep]))
+        (past, future, _), (past_held, truth, scale) = parts
+        if not len(future) or not bool(truth.isfinite().any()):
             return
-        errors = {}
-        for strength in STRENGTHS:
-            self.floor.fit(own, known, future, strength)
-            errors[strength] = scaled_error(self.floor(own_held, known_held), truth, scale)
-        self.floor.fit(own, known, future, min(errors, key=lambda strength: errors[strength]))
+        self.simple.fit(past, future, past_held, truth, scale)
         keep = held_out.target.present & (held_out.weight > 0)
         _, level, spread, _ = self._normalised(held_out.fused, held_out.prompts)
         median = (self(held_out.fused, held_out.streams, held_out.prompts)[..., MEDIAN] - level[:, None]) / spread[:, None]
-        floor = self.floor(own_held, known_held)
-        network = median[keep]
-        best = min(SHARES, key=lambda share: scaled_error(network + share * (floor - network), truth, scale))
-        self.floor.share.fill_(best)
+        self.simple.share_out(median[keep], past_held, truth, scale)
 
-    def _linear(self, batch: Batch, rows: int) -> Tensor:
-        """The linear forecast for a batch of ``rows`` rows ``[B, H, C]`` in the units of the output; NaN: there is none."""
+    def _beside(self, batch: Batch, rows: int) -> list[Tensor]:
+        """The linear forecast and the one by analogy for a batch of ``rows`` rows ``[B, H, C]`` in the units of the output;
+        NaN: there is none."""
         like = self.shift.new_zeros(rows, 1)
-        if self.floor is None or self.on not in batch.inputs:
-            return like.new_full((rows, self.horizon, self.series), torch.nan)
+        nothing = like.new_full((rows, self.horizon, self.series), torch.nan)
+        if self.simple is None or self.on not in batch.inputs:
+            return [nothing, nothing]
         fused = Encoded(like[:, None], torch.ones_like(like, dtype=torch.bool), like, torch.ones_like(like[:, 0] > 0))
-        window, level, spread, _ = self._normalised(fused, batch.inputs)
-        ahead: Tensor = self.floor(window[:, : self.series], self._ahead(batch.inputs))
-        return ahead * spread[:, None] + level[:, None]
+        window, level, spread, real = self._normalised(fused, batch.inputs)
+        ahead = self.simple.each(PastWindow(window[:, : self.series], real, self._ahead(batch.inputs)))
+        return [nothing if part is None else part * spread[:, None] + level[:, None] for part in ahead]
 
     def _user(self, value: Tensor) -> Tensor:
         """Values ``[..., C]`` in the units of the table, float64 on the CPU."""
@@ -330,7 +329,7 @@ class Forecasting(Task[Tensor]):
         season = min(self.season, self.past)
         seasonal = past[:, -season:].repeat(1, -(-self.horizon // season), 1)[:, : self.horizon]
         simple = [past[:, -1:].expand_as(truth), seasonal, past.nanmean(dim=1, keepdim=True).expand_as(truth)]
-        simple.append(self._user(self._linear(batch, len(present))[present.to(self.shift.device)]))
+        simple += [self._user(part[present.to(self.shift.device)]) for part in self._beside(batch, len(present))]
         error = (truth - median).abs() / scale.masked_fill(~(scale > 0), torch.nan)[:, None]
         inside = ((truth >= low) & (truth <= high)).double().masked_fill(~truth.isfinite(), torch.nan)
         return {

@@ -194,7 +194,9 @@ def _set_base_columns(
         modality = find("modalities", spec["kind"])
         on_tasks = [kind for task in named[name] for kind in find("tasks", task).lies_on]
         kinds = () if modality.lies_along else modality.lies_on or on_tasks
-        under = [n for n, other in columns.items() if other.get("role", "input") in INPUTS and other.get("kind") in kinds]
+        inputs = {n: other.get("kind") for n, other in columns.items() if other.get("role", "input") in INPUTS}
+        under = [n for n, kind in inputs.items() if kind in kinds]
+        under = under or [n for n, kind in inputs.items() if kind in modality.lies_on_else]
         if len(under) > 1:
             names = ", ".join(under)
             raise ConfigError(

@@ -349,10 +349,41 @@ function renderCurves(name, answer) {
   return shown;
 }
 
+const spans = (value) => Array.isArray(value) && value.length && value.every((one) =>
+  Array.isArray(one) && one.length === 3 && numeric(one.slice(0, 2)) && typeof one[2] === "string");
+
+// Answers that are spans: the words of a text marked, or a strip along time, each with its label.
+function renderSpans(name, value, text) {
+  const marks = [...new Set(value.map((one) => one[2]))];
+  const hue = (label) => `hsl(${(215 + 137.5 * marks.indexOf(label)) % 360} 65% 55% / 45%)`;
+  const shown = make("p", { class: "words spans", "aria-label": `${name}: spans` });
+  const characters = text === undefined ? [] : [...text]; // answers count characters as Python does
+  const end = Math.max(...value.map((one) => one[1]));
+  let at = 0;
+  for (const [from, to, label] of value) {
+    if (characters.length) shown.append(characters.slice(at, from).join(""));
+    const mark = make("mark", { title: `${label}: ${plain(from)} to ${plain(to)}` });
+    mark.append(...(characters.length ? [characters.slice(from, to).join(""), make("sub", {}, ` ${label}`)] : [label]));
+    mark.style.backgroundColor = hue(label);
+    if (!characters.length) {
+      mark.style.width = `${(100 * (to - from)) / (end || 1)}%`;
+      mark.style.marginLeft = `${(100 * Math.max(0, from - at)) / (end || 1)}%`;
+    }
+    shown.append(mark);
+    at = to;
+  }
+  if (characters.length) shown.append(characters.slice(at).join(""));
+  else shown.setAttribute("class", "strip spans");
+  const words = value.slice(0, 12).map(([from, to, label]) => `${label} ${plain(from)} to ${plain(to)}`).join(", ");
+  return [shown, make("p", { class: "hint" }, value.length > 12 ? `${words}, …` : words)];
+}
+
 function renderPrediction(prediction) {
   const shown = [];
   for (const [name, answer] of Object.entries(prediction.targets)) {
-    shown.push(make("h3", {}, name), ...renderValue(answer.value));
+    const on = (form?.targets ?? []).find((one) => one.name === name)?.on;
+    const text = typeof cells.get(on) === "string" ? cells.get(on) : undefined;
+    shown.push(make("h3", {}, name), ...(spans(answer.value) ? renderSpans(name, answer.value, text) : renderValue(answer.value)));
     const chances = Object.entries(answer.probabilities ?? {}).sort((a, b) => b[1] - a[1]).slice(0, 12);
     if (chances.length) {
       const list = make("ul", { class: "bars", "aria-label": `${name}: probabilities` });
