@@ -23,20 +23,23 @@ class TaskSpec(NamedTuple):
         spec: Kind and options.
         targets: The columns it answers, in order; none: it learns from rows as they are.
         prompts: The columns it is asked with.
+        given: The only columns it reads, where named; empty: all.
     """
 
     name: str
     spec: dict[str, Any]
     targets: tuple[str, ...]
     prompts: tuple[str, ...]
+    given: tuple[str, ...] = ()
 
 
 def task_spec(name: str, spec: str | Mapping[str, Any]) -> TaskSpec:
     """The task ``name`` of a recipe from ``spec``: ``{kind, target: column | [columns] | null, prompt: column |
-    [columns], option: ...}``; without ``target`` the name is that of its column."""
+    [columns], given: column | [columns], option: ...}``; without ``target`` the name is that of its column."""
     options = {"kind": spec} if isinstance(spec, str) else dict(spec)
     targets = _columns(name, "target", options.pop("target", name))
-    return TaskSpec(name, options, targets, _columns(name, "prompt", options.pop("prompt", None)))
+    prompts, given = (_columns(name, key, options.pop(key, None)) for key in ("prompt", "given"))
+    return TaskSpec(name, options, targets, prompts, given)
 
 
 def _columns(name: str, key: str, value: Any) -> tuple[str, ...]:
@@ -60,6 +63,7 @@ class Goal:
         levels: By stream, the levels of the feature pyramid that its encoder can give, from fine to coarse.
         lies_on: By target column that lies on a stream (boxes on a picture, labels along a sound), which.
         bases: By the same target columns, the fitted modality of that stream.
+        inputs: By stream, the fitted modalities of its columns.
     """
 
     name: str
@@ -69,6 +73,7 @@ class Goal:
     levels: Mapping[str, tuple[Level, ...]] = field(default_factory=dict)
     lies_on: Mapping[str, str] = field(default_factory=dict)
     bases: Mapping[str, Modality] = field(default_factory=dict)
+    inputs: Mapping[str, Mapping[str, Modality]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, modality: Modality, name: str = "target") -> Self:
