@@ -286,8 +286,8 @@ def task_options(
 
     ``--between photo,caption`` is an option of the task retrieval; ``--time days --event died`` are the parts of the target
     of the task survival; ``--target "nose_*,tail_*"`` are columns of one target of the task keypoints;
-    ``--prompt question`` is the column that a task is asked with, of any task, ``--given label`` the only one that it reads;
-    ``--same product`` is a prompt of the task retrieval.
+    ``--prompt question`` is the column that a task is asked with, of any task, ``--given label`` the only one that it
+    reads; ``--same product`` is a prompt of the task retrieval.
 
     Args:
         task: The kind of task.

@@ -263,8 +263,8 @@ class Task(nn.Module, ABC, Generic[Out]):
 
     @property
     def turns(self) -> Sequence[Turn]:
-        """Parameters that training updates in turn: step i those of turn i modulo their number (``turn``), together with all
-        parameters that are in no turn. Empty: all in every step."""
+        """Parameters that training updates in turn: step i those of turn i modulo their number (``turn``), together with
+        all parameters that are in no turn. Empty: all in every step."""
         return ()
 
     @property

@@ -1,4 +1,4 @@
-"""The judge of made rows: a network trained on real rows that tells their labels and compares them with their conditions."""
+"""The judge of made rows: a network trained on real rows that reads labels and compares rows with their conditions."""
 
 from __future__ import annotations
 
@@ -93,14 +93,16 @@ class GenerationJudge(nn.Module):
         """
         features, made_features = self(real), self(made)
         unknown = torch.full((len(codes),), torch.nan, device=features.device)
-        memory: Tensor = self.memory.rows
+        memory = self.memory.get_buffer("rows")
         nears = [nearest_rows(part, memory)[0] if len(memory) else unknown for part in (made_features, features)]
         likeness = [
             torch.where(present, (_unit(self.own(part)) * _unit(self.other(condition))).sum(dim=1), unknown)
             for part in (made_features, features)
         ]
         agrees = [self._agrees(part, codes) for part in (made_features, features)]
-        return Judged(features, made_features, *agrees, *likeness, *nears, codes, condition)
+        return Judged(
+            features, made_features, agrees[0], agrees[1], likeness[0], likeness[1], nears[0], nears[1], codes, condition
+        )
 
     def _agrees(self, features: Tensor, codes: Tensor) -> Tensor:
         """Whether all known labels of a row are told right ``[n]``: 1, 0, or NaN where none is known."""

@@ -54,7 +54,8 @@ Judge = Callable[[Any, Batch], Judged]
 
 
 class GenerationScorer(Scorer[Any]):
-    """Coverage with and without labels, label agreement, precision, recall, density, Fréchet distance, similarity, nearness to training rows.
+    """Coverage with and without labels, label agreement, precision, recall, density, Fréchet distance, similarity, and how
+    near made rows lie to training rows.
 
     Args:
         judge: Makes a row for each row of a batch that counts, and judges both.
@@ -116,8 +117,8 @@ class GenerationScorer(Scorer[Any]):
         nearness = _one(metrics.memorised(kept["near"], kept["real_near"], ones))
         if nearness < COPIES:
             text = (
-                f"Made rows lie {nearness:.2f} times as far from the nearest training row as real rows do: some of them may "
-                f"repeat training rows. More training rows, fewer epochs or a larger beta help."
+                f"Made rows lie {nearness:.2f} times as far from the nearest training row as real rows do: some may repeat "
+                f"training rows. More training rows, fewer epochs or a larger beta help."
             )
             shown.append(Sentence("memorisation", "Memorisation", text=text))
         return shown
@@ -129,7 +130,7 @@ def _labels(kept: Kept) -> tuple[Tensor, Tensor] | None:
     codes: Tensor = kept["codes"].long()
     if not codes.shape[1]:
         return None
-    _, label = codes.unique(dim=0, return_inverse=True)
+    _, label = torch.unique(codes, dim=0, return_inverse=True)
     return label, label.masked_fill(kept["agrees"] == 0, -1)
 
 
@@ -144,7 +145,7 @@ def _mean(value: Tensor, weights: Tensor) -> Tensor:
 
 
 def gallery(cells: Sequence[tuple[str, Any]], name: str) -> View | None:
-    """Made cells with their conditions in words, ``cells``, of the column ``name``: pictures as they are, the rest drawn."""
+    """Made ``cells`` of the column ``name`` with their conditions in words: pictures as they are, the rest drawn."""
     pictures = [Picture(_drawn(cell), words) for words, cell in cells[:SHOWN]]
     return Gallery(f"made_{name}", f"Made: {name}", "Drawn from the conditions under each.", pictures) if pictures else None
 

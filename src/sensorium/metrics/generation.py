@@ -1,8 +1,8 @@
-"""Metrics of made rows beside real ones, in a space of features: Fréchet distance, precision, recall, density, coverage.
+"""Metrics of made rows beside real ones in a space of features: Fréchet distance, precision, recall, density, coverage.
 
-No single one suffices: a model that answers with the wrong class may have a good Fréchet distance, one that repeats a single
-good row a good precision. ``real`` ``[n, F]`` and ``made`` ``[m, F]`` are features, ``weight`` ``[R, n]`` and ``[R, m]`` how
-often each row counts in each of R resamples (``metrics/weighting.py``).
+No single one suffices: a model that answers with the wrong class may have a good Fréchet distance, one that repeats a
+single good row a good precision. ``real`` ``[n, F]`` and ``made`` ``[m, F]`` are features, ``weight`` ``[R, n]`` or
+``[R, m]`` how often each row counts in each of R resamples (``metrics/weighting.py``).
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ def radii(rows: Tensor, k: int = NEIGHBOURS) -> Tensor:
     if k < 1:
         return rows.new_zeros(len(rows))
     # The nearest row is the row itself.
-    return torch.cat([torch.cdist(part, rows).kthvalue(k + 1, dim=1).values for part in rows.split(BLOCK)])
+    return torch.cat([torch.cdist(part, rows).kthvalue(k + 1, dim=1).values for part in torch.split(rows, BLOCK)])
 
 
 def within(queries: Tensor, centres: Tensor, radius: Tensor) -> Tensor:
     """Return in how many balls of ``radius`` ``[n]`` around ``centres`` ``[n, F]`` each of ``queries`` ``[m, F]`` lies
     ``[m]``."""
-    return torch.cat([(torch.cdist(part, centres) <= radius).sum(dim=1) for part in queries.split(BLOCK)])
+    return torch.cat([(torch.cdist(part, centres) <= radius).sum(dim=1) for part in torch.split(queries, BLOCK)])
 
 
 def precision(real: Tensor, made: Tensor, weight: Tensor, k: int = NEIGHBOURS) -> Tensor:
@@ -134,7 +134,7 @@ def coverage(
     if labels is None:
         return mean((nearest_rows(real, made)[0] <= radius).double(), weight)
     covered = torch.zeros(len(real), dtype=torch.bool)
-    for label in labels[0].unique():
+    for label in torch.unique(labels[0]):
         own, other = labels[0] == label, labels[1] == label
         if other.any():
             covered[own] = nearest_rows(real[own], made[other])[0] <= radius[own]
@@ -142,8 +142,8 @@ def coverage(
 
 
 def nearest_rows(queries: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the distance ``[m]`` of each of ``queries`` ``[m, F]`` to the nearest of ``rows`` ``[n, F]``, and its index."""
-    parts = [torch.cdist(part, rows).min(dim=1) for part in queries.split(BLOCK)]
+    """Return the distance ``[m]`` of ``queries`` ``[m, F]`` to the nearest of ``rows`` ``[n, F]``, and its index."""
+    parts = [torch.cdist(part, rows).min(dim=1) for part in torch.split(queries, BLOCK)]
     if not parts:
         return queries.new_zeros(0), torch.zeros(0, dtype=torch.long)
     return torch.cat([part.values for part in parts]), torch.cat([part.indices for part in parts])

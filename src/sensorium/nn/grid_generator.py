@@ -34,8 +34,8 @@ def _conv(axes: int, channels_in: int, channels: int, kernel: int = 3, stride: i
 class Generator(nn.Module):
     """Decode vectors to values of a fixed ``shape``: ``[channels, *size]`` by convolutions, ``[F]`` by a perceptron.
 
-    A grid grows from at most 8 cells a side by nearest-neighbour upsampling and convolution. Each block is scaled and shifted
-    by the vector (FiLM), so that a condition in it reaches every resolution.
+    A grid grows from at most 8 cells a side by nearest-neighbour upsampling and convolution. Each block is scaled and
+    shifted by the vector (FiLM), so that a condition in it reaches every resolution.
 
     Source: conditioning by scale and shift, Perez et al. 2018, https://arxiv.org/abs/1709.07871.
 
@@ -56,7 +56,10 @@ class Generator(nn.Module):
         channels, *size = self.shape
         self.sizes = grid_sizes(size)
         steps = len(self.sizes) - 1
-        widths = [max(8, width * min(4, 2 ** max(0, steps - 1 - i)) // (2 if i == steps > 0 else 1)) for i in range(steps + 1)]
+        widths = [width * min(4, 2 ** max(0, steps - 1 - i)) for i in range(steps + 1)]
+        if steps:
+            widths[-1] = max(8, width // 2)
+        self.channels = widths[0]
         self.first = nn.Linear(dim, widths[0] * math.prod(self.sizes[0]))
         self.blocks = nn.ModuleList(_conv(len(size), a, b) for a, b in zip([widths[0], *widths], widths, strict=False))
         self.norms = nn.ModuleList(nn.GroupNorm(math.gcd(8, b), b, affine=False) for b in widths)
@@ -69,11 +72,11 @@ class Generator(nn.Module):
             plain: Tensor = self.plain(code)
             return plain
         x: Tensor = self.first(code)
-        x = x.reshape(len(code), -1, *self.sizes[0])
+        x = x.reshape(len(code), self.channels, *self.sizes[0])
         for size, block, norm, film in zip(self.sizes, self.blocks, self.norms, self.films, strict=True):
             if x.shape[2:] != size:
                 x = F.interpolate(x, size=size, mode="nearest")
-            scale, shift = film(code).reshape(len(code), -1, *[1] * len(size)).chunk(2, dim=1)
+            scale, shift = film(code)[(..., *[None] * len(size))].chunk(2, dim=1)
             x = F.gelu(norm(block(x)) * (1 + scale) + shift)
         out: Tensor = self.last(x)
         return out

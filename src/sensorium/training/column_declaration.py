@@ -159,9 +159,7 @@ def _kinds_allowed(tasks: list[TaskSpec], read_as: Mapping[str, str]) -> dict[st
     }
 
 
-def _ignore_others(
-    tasks: list[TaskSpec], table: Table, specs: dict[str, dict[str, Any]], others: Collection[str]
-) -> None:
+def _ignore_others(tasks: list[TaskSpec], table: Table, specs: dict[str, dict[str, Any]], others: Collection[str]) -> None:
     """Ignore the columns of ``table`` that no task reads, where every task names the columns it is given.
 
     ``others`` are columns with another role; ``specs`` are changed in place.
