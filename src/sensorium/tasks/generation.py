@@ -27,6 +27,8 @@ from sensorium.nn.seeded_noise import content_seeds, seeded_noise
 
 SEEN = 2_000
 """Rows from which the units of the made numbers are learnt, at most."""
+CRITIC_BETAS = (0.0, 0.9)
+"""Decay rates of AdamW's moments for two networks in turn, and their learning rates below (Heusel et al. 2017)."""
 HIDDEN = 0.1
 """Share of training rows whose conditions are hidden."""
 NOTHING = "making rows without any condition"
@@ -142,7 +144,7 @@ class Generation(Task[Conditions]):
         apart = [*self.critic.parameters(), *self.judge.parameters()]
         own = {id(parameter) for parameter in apart}
         rest = [parameter for parameter in self.parameters() if id(parameter) not in own]
-        return (Turn("critic", apart, betas=(0.0, 0.99)), Turn("generator", rest, betas=(0.0, 0.99)))
+        return (Turn("critic", apart, CRITIC_BETAS, 0.4), Turn("generator", rest, CRITIC_BETAS, 0.2))
 
     # ── model ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
