@@ -20,6 +20,7 @@ from sensorium.data.inspection.column_format import reading
 from sensorium.data.inspection.column_groups import Patterns, groups
 from sensorium.data.inspection.target_types import FEW, missing_values_note, target_kind
 from sensorium.data.inspection.type_inference import infer_types
+from sensorium.data.made_rows import MARK
 from sensorium.data.tables.table import Table
 from sensorium.training.target_patterns import expanded
 
@@ -55,6 +56,8 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
             spec["role"] = "prompt"
             if kind is not None:
                 spec.setdefault("kind", kind)
+    if table.has(MARK):
+        specs[MARK] = {"role": "ignore"}
     _ignore_others(tasks, table, specs, {*targets, *roles})
     read_as = _kinds_of_targets(tasks, specs)
     for name, kind in read_as.items():
