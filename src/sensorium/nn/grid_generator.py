@@ -127,34 +127,44 @@ def normed(layer: nn.Module) -> nn.Module:
 class ProjectionCritic(nn.Module):
     """A discriminator of values given a condition: a score of the values, and an inner product with the condition.
 
-    All layers have a spectral norm of 1. Source: projection discriminator, Miyato and Koyama 2018,
-    https://arxiv.org/abs/1802.05637, equation 5.
+    Labels among the conditions have embeddings of their own. All layers have a spectral norm of 1. Source: projection
+    discriminator, Miyato and Koyama 2018, https://arxiv.org/abs/1802.05637, equation 5.
 
     Args:
         shapes: Of the values of each part, which are judged together.
         condition: Width of the condition; 0: none.
         dim: Width of the features.
         width: Channels of the first layer of each part.
+        codes: Number of codes of each label.
     """
 
-    def __init__(self, shapes: Sequence[Sequence[int]], condition: int, dim: int, width: int) -> None:
+    def __init__(
+        self, shapes: Sequence[Sequence[int]], condition: int, dim: int, width: int, codes: Sequence[int] = ()
+    ) -> None:
         super().__init__()
+        self.labels = nn.ModuleList(normed(nn.Embedding(count, dim)) for count in codes)
         self.trunks = nn.ModuleList(Trunk(shape, dim, width, spectral=True) for shape in shapes)
         self.score = normed(nn.Linear(dim, 1))
         self.project = normed(nn.Linear(condition, dim)) if condition else None
 
-    def forward(self, parts: Sequence[Tensor], condition: Tensor | None = None) -> Tensor:
+    def forward(
+        self, parts: Sequence[Tensor], condition: Tensor | None = None, codes: Tensor | None = None
+    ) -> Tensor:
         """Scores ``[B]``, high for real rows.
 
         Args:
             parts: The values of each part ``[B, *shape]``.
             condition: ``[B, C]``.
+            codes: Labels ``[B, K]``; 0 is unknown.
         """
         mean = torch.stack([trunk(part) for trunk, part in zip(self.trunks, parts, strict=True)]).mean(dim=0)
         features = F.leaky_relu(mean, SLOPE)
         score: Tensor = self.score(features)[:, 0]
         if self.project is not None and condition is not None:
             score = score + (self.project(condition) * features).sum(dim=1)
+        for k, label in enumerate(self.labels if codes is not None else ()):
+            assert codes is not None
+            score = score + (label(codes[:, k]) * features).sum(dim=1) * (codes[:, k] > 0)
         return score
 
 

@@ -27,8 +27,8 @@ from sensorium.nn.seeded_noise import content_seeds, seeded_noise
 
 SEEN = 2_000
 """Rows from which the units of the made numbers are learnt, at most."""
-CRITIC_BETAS = (0.0, 0.9)
-"""Decay rates of AdamW's moments for two networks in turn, and their learning rates below (Heusel et al. 2017)."""
+BETAS = (0.0, 0.9)
+"""Decay rates of AdamW's moments for two networks in turn (Miyato et al. 2018, appendix)."""
 HIDDEN = 0.1
 """Share of training rows whose conditions are hidden."""
 NOTHING = "making rows without any condition"
@@ -117,7 +117,7 @@ class Generation(Task[Conditions]):
             self.trunks = nn.ModuleList(Trunk(shape, hidden, width) for shape in shapes)
             self.posterior = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.GELU(), nn.Linear(hidden, 2 * latent))
         else:
-            self.critic = ProjectionCritic(shapes, hidden, hidden, width)
+            self.critic = ProjectionCritic(shapes, hidden, hidden, width, counts)
 
     @property
     def _forms(self) -> list[CellForm]:
@@ -144,7 +144,7 @@ class Generation(Task[Conditions]):
         apart = [*self.critic.parameters(), *self.judge.parameters()]
         own = {id(parameter) for parameter in apart}
         rest = [parameter for parameter in self.parameters() if id(parameter) not in own]
-        return (Turn("critic", apart, CRITIC_BETAS, 0.4), Turn("generator", rest, CRITIC_BETAS, 0.2))
+        return (Turn("critic", apart, BETAS), Turn("generator", rest, BETAS))
 
     # ── model ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -235,11 +235,13 @@ class Generation(Task[Conditions]):
             latent = output.vector.new_zeros(rows, self.latent)
         shown = [_wide(ok, part) for part, ok in zip(parts, known.unbind(1), strict=True)]
         made = [m * s for m, s in zip(self._bounded(self._made(output.vector, latent)), shown, strict=True)]
+        # Rows whose conditions are hidden show the critic no label.
+        codes = output.codes * output.present[:, None]
         if self.training and self.turn > 0:
-            score: Tensor = critic(made, output.vector.detach())
+            score: Tensor = critic(made, output.vector.detach(), codes)
             return -score
         vector = output.vector.detach()
-        return hinge(critic(parts, vector), critic([part.detach() for part in made], vector))
+        return hinge(critic(parts, vector, codes), critic([part.detach() for part in made], vector, codes))
 
     # ── making rows ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -111,8 +111,8 @@ def fit(
         init_how: ``full`` (the default): what is taken over learns like the rest; ``slow``: at a tenth of the rate;
             ``frozen``: not at all.
         init_streams: By stream, the base's stream it starts from, ``{"photo": "image"}``; by default those of one name.
-        synthetic: Also learn from made rows, this many times the training rows, of a generator trained on these. As with the
-            next two, a model without them is trained too, and both scores are told and recorded.
+        synthetic: Also learn from made rows, this many times the training rows, of a generator trained on these. As with
+            the next two, a model without them is trained too, and both scores are printed and recorded.
         augment_with: Also learn from made rows: a folder that ``sensorium sample`` wrote, or a table.
         unlabelled: Pretrain on these rows without a target, and the labelled ones, first.
         resume: Continue from the last checkpoint in ``out``, if any; a different table or recipe is refused.
