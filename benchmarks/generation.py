@@ -1,10 +1,11 @@
 """Made digits judged by a classifier of their own, and whether made rows help where labels are few.
 
     python -m benchmarks.generation FOLDER [--seeds 0 1 2] [--parts digits scarce] [--maker vae|gan] [--epochs N]
+        [--picture FILE]
 
 ``FOLDER`` holds ``train.csv`` and ``valid.csv`` with the columns ``image`` and ``label`` and the pictures (av_digits). The
-classifier is a small convolutional network trained on the training rows alone; the generator knows nothing of it. ``scarce``
-takes five training rows of each label, trains a classifier by ``fit`` with its defaults, a generator on the same rows, and
+classifier is a small convolutional network trained on the training rows alone; the generator knows nothing of it.
+``scarce`` takes five training rows of each label, trains a classifier by ``fit`` with its defaults, a generator on the same rows, and
 the classifier again with twice as many made rows added; both are scored on ``valid.csv``.
 """
 
@@ -72,14 +73,24 @@ class Classifier(nn.Module):
             schedule.step()
 
 
-def digits(folder: Path, seed: int, maker: str, epochs: int | None) -> dict[str, float]:
-    """The scores of pictures made for the labels of ``valid.csv``."""
+def draw(model: Any, names: list[str], path: Path, each: int = 8) -> None:
+    """Write made pictures to ``path``, a column for each label."""
+    made = pixels(model.sample(each, rows=[{"label": name} for name in names], seed=0)).squeeze(1)
+    columns = made.reshape(len(names), each, *made.shape[1:])
+    grid = columns.permute(1, 2, 0, 3).reshape(each * made.shape[1], len(names) * made.shape[2])
+    Image.fromarray(((grid + 1) * 127.5).round().to(torch.uint8).numpy()).save(path, optimize=True)
+
+
+def digits(folder: Path, seed: int, maker: str, epochs: int | None, picture: Path | None = None) -> dict[str, float]:
+    """The scores of pictures made for the labels of ``valid.csv``; some are drawn to ``picture``."""
     training, valid = rows_of(folder, "train.csv"), rows_of(folder, "valid.csv")
     names = sorted({row["label"] for row in training})
     began = time.process_time()
     options = {"given": ["label"], "maker": maker}
     model = sm.fit(training, target="image", task="generation", options=options, seed=seed, epochs=epochs, quiet=True)
     seconds = time.process_time() - began
+    if picture is not None:
+        draw(model, names, picture)
     real, own = pixels(valid), torch.tensor([names.index(row["label"]) for row in valid])
     made = pixels(model.sample(1, rows=[{"label": row["label"]} for row in valid], seed=seed))
     torch.manual_seed(seed)
@@ -128,11 +139,16 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=["digits", "scarce"], choices=["digits", "scarce"])
     parser.add_argument("--maker", default="vae", choices=["vae", "gan"])
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--picture", type=Path, help="a PNG of made digits, of the first seed")
     asked = parser.parse_args()
     for part in asked.parts:
         results = []
         for seed in asked.seeds:
-            results.append({"digits": digits, "scarce": scarce}[part](asked.folder, seed, asked.maker, asked.epochs))
+            if part == "digits":
+                picture = asked.picture if seed == asked.seeds[0] else None
+                results.append(digits(asked.folder, seed, asked.maker, asked.epochs, picture))
+            else:
+                results.append(scarce(asked.folder, seed, asked.maker, asked.epochs))
             print(part, "seed", seed, {name: round(value, 3) for name, value in results[-1].items()}, flush=True)
         for name in results[0]:
             values = [result[name] for result in results]

@@ -147,9 +147,7 @@ class ProjectionCritic(nn.Module):
         self.score = normed(nn.Linear(dim, 1))
         self.project = normed(nn.Linear(condition, dim)) if condition else None
 
-    def forward(
-        self, parts: Sequence[Tensor], condition: Tensor | None = None, codes: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, parts: Sequence[Tensor], condition: Tensor | None = None, codes: Tensor | None = None) -> Tensor:
         """Scores ``[B]``, high for real rows.
 
         Args:

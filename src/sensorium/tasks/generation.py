@@ -224,7 +224,8 @@ class Generation(Task[Conditions]):
         raw = self._made(output.vector, latent)
         errors = [form.error(r, p) for form, r, p in zip(self._forms, raw, parts, strict=True)]
         size = sum(form.size for form in self._forms)
-        return ((torch.stack(errors, dim=1) * known).sum(dim=1) + self.beta * divergence) / size
+        unlikely: Tensor = (torch.stack(errors, dim=1) * known).sum(dim=1)
+        return (unlikely + self.beta * divergence) / size
 
     def _adversarial(self, critic: ProjectionCritic, output: Conditions, parts: Sequence[Tensor], known: Tensor) -> Tensor:
         """The loss ``[B]`` of the network whose turn it is; in evaluation that of the discriminator, without noise."""

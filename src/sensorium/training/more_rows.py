@@ -180,7 +180,9 @@ def _pretrain(schema: Schema, labelled: Table, more: Table, same: Mapping[str, A
         raise DataError("unlabelled rows have none of the inputs", file=more.source)
     both = joined(labelled, more)
     table = Table({name: both.column(name) for name in names}, source=more.source, root=both.root)
-    inputs = {name: {k: v for k, v in spec.items() if k != "role"} for name, spec in kinds.items() if name in names}
+    inputs: dict[str, Any] = {
+        name: {k: v for k, v in spec.items() if k != "role"} for name, spec in kinds.items() if name in names
+    }
     pretrain(
         table,
         columns=inputs,

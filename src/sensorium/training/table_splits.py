@@ -169,8 +169,8 @@ def split_off(table: Table, schema: Schema, plan: Recipe, part: float) -> tuple[
     spec = plan.data.split
     made = made_rows(table)
     if any(made):
-        rest, held = split_off(table.take(i for i, flag in enumerate(made) if not flag), schema, plan, part)
-        return rest.concatenated(table.take(i for i, flag in enumerate(made) if flag)), held
+        real, held_out = split_off(table.take(i for i, flag in enumerate(made) if not flag), schema, plan, part)
+        return real.concatenated(table.take(i for i, flag in enumerate(made) if flag)), held_out
     first = next((column.source for column in schema.targets), None)
     rest, held = split(table, part=part, kind=spec.kind, target=first, by=spec.by, seed=plan.seed)
     return table.take(rest), table.take(held)
