@@ -21,7 +21,11 @@ SLOW = (
     "tests/training/test_expert_fitting.py::test_run_stopped_in_final_fit_resumes_bit_identically",
     "tests/test_plugins.py::test_two_processes_train_and_score_them",
     "tests/test_stopped.py::test_interrupt_ends_all_prediction_processes",
+    "tests/tasks/test_generation.py::test_a_run_resumes_bit_identically_whoever_is_in_turn",
     # whole trainings
+    "tests/tasks/test_generation.py::test_a_saved_model_makes_the_same_rows",
+    "tests/tasks/test_generation.py::test_answers_report_and_explanation",
+    "tests/training/test_more_rows.py::test_both_scores_are_told_and_kept",
     "tests/tasks/test_conversation.py::test_media_inform_the_answers",
     "tests/test_components.py::test_every_option_is_live[tasks/conversation]",
     "tests/test_examples.py::test_example_runs",
@@ -45,6 +49,10 @@ SLOW = (
     "tests/test_benchmarks.py::test_the_command_prints_a_table_and_writes_json",
 )
 LONG = (
+    "tests/tasks/test_generation.py::test_columns_of_every_kind_are_made_together",
+    "tests/tasks/test_generation.py::test_made_rows_are_learnt_from",
+    "tests/test_examples.py::test_example_runs[making_rows]",
+    "tests/training/test_more_rows.py::test_a_generator_is_trained_on_training_rows_and_its_rows_are_added",
     "tests/test_examples.py::test_example_runs[labelling]",
     "tests/tasks/test_series_tasks.py::test_stopped_training_resumes_bit_identically",
     "tests/test_examples.py::test_example_runs[captions]",

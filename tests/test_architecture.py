@@ -24,7 +24,7 @@ LAYERS = {
     "model": 5,
     "artifact": 6,
     "predictor": 7,
-    **dict.fromkeys(("evaluation", "retrieval"), 8),
+    **dict.fromkeys(("evaluation", "retrieval", "sampling"), 8),
     "reporting": 9,
     **dict.fromkeys(("trained", "streaming"), 10),
     **dict.fromkeys(("training", "batch_prediction", "serve"), 11),

@@ -50,6 +50,7 @@ def test_every_benchmark_is_listed() -> None:
         "words_out",
         "forecasting",
         "retrieval",
+        "generation",
     }
     files = (
         {path.stem for path in folder.glob("*.py")}

@@ -266,6 +266,7 @@ def goal_of(task: TaskSpec, schema: Schema, layouts: Mapping[str, Layout]) -> Go
         {},
         {name: str(targets[name].on) for name in task.targets if targets[name].on is not None},
         {name: schema.columns[str(on)].reader for name in task.targets if (on := targets[name].on) is not None},
+        {stream: {column.name: column.reader for column in columns} for stream, columns in schema.streams.items()},
     )
 
 

@@ -30,6 +30,7 @@ from sensorium.reporting.cell_problems import print_problems, unscored
 from sensorium.reporting.console import Console
 from sensorium.reporting.model_facts import facts
 from sensorium.reporting.timed_answers import with_parts
+from sensorium.sampling import Sampling
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +46,7 @@ EXPLAINED = 3
 """Number of the hardest rows of each target that a report explains."""
 
 
-class Trained:
+class Trained(Sampling):
     """A trained model, ready to use: what ``fit`` and ``load`` return."""
 
     def __init__(self, artifact: Artifact, *, cache: Path | None = None, device: str = "auto") -> None:

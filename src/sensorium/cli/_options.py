@@ -94,8 +94,8 @@ FLAGS = (
     "map",
 )
 """Flags to suggest for a misspelt one."""
-PROMPT = "prompt"
-"""The option that names the columns a task is asked with."""
+COLUMNS = ("prompt", "given")
+"""Options that name columns, of any task: those it is asked with, and the only ones that it reads."""
 EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
 """Settings of a command that also accepts the options of a task."""
 
@@ -286,8 +286,8 @@ def task_options(
 
     ``--between photo,caption`` is an option of the task retrieval; ``--time days --event died`` are the parts of the target
     of the task survival; ``--target "nose_*,tail_*"`` are columns of one target of the task keypoints;
-    ``--prompt question`` is the column that a task is asked with, of any task; ``--same product`` is
-    such a column of the task retrieval.
+    ``--prompt question`` is the column that a task is asked with, of any task, ``--given label`` the only one that it
+    reads; ``--same product`` is a prompt of the task retrieval.
 
     Args:
         task: The kind of task.
@@ -329,10 +329,10 @@ def task_options(
     known = dict(registry.options("tasks", task).model_fields)
     if task_class.on_windows(1, ()) is not None:
         known |= {name: field for name, field in Windows.model_fields.items() if name not in ("target", "ended")}
-    prompts = {PROMPT: split_names(task_flags.pop(PROMPT))} if PROMPT in task_flags else {}
+    prompts = {name: split_names(task_flags.pop(name)) for name in COLUMNS if name in task_flags}
     for name in task_flags:
         if name not in known and name not in parts and name not in prompted:
-            near = nearest(name, [*known, *parts, *prompted, PROMPT, *FLAGS])
+            near = nearest(name, [*known, *parts, *prompted, *COLUMNS, *FLAGS])
             raise ConfigError(
                 f"task {task} has no option {name.replace('_', '-')!r}{near}", fix=f"sensorium kinds tasks {task}"
             )

@@ -54,6 +54,16 @@ def run(
     init: _options.InitFrom = None,
     init_how: _options.InitHow = None,
     map_: _options.InitMap = None,
+    synthetic: Annotated[
+        float | None,
+        typer.Option(help="Also learn from made rows, this many times the training rows: 2.0. Scored without them too."),
+    ] = None,
+    augment_with: Annotated[
+        Path | None, typer.Option(help="Also learn from made rows: a folder that `sensorium sample` wrote.")
+    ] = None,
+    unlabelled: Annotated[
+        str | None, typer.Option(help="A table of rows without a target to pretrain on. Scored without them too.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the model, its report and its logs.")] = Path("run"),
     resume: Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint in --out.")] = False,
     overwrite: Annotated[
@@ -99,6 +109,9 @@ def run(
         init=init,
         init_how=init_how,
         init_streams=_options.stream_map(map_),
+        synthetic=synthetic,
+        augment_with=augment_with,
+        unlabelled=unlabelled,
         out=out,
         resume=resume,
         overwrite=overwrite,

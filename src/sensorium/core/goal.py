@@ -23,20 +23,23 @@ class TaskSpec(NamedTuple):
         spec: Kind and options.
         targets: Its target columns, in order; empty: it learns without a target.
         prompts: Its prompt columns.
+        given: The only columns that it reads; empty: all.
     """
 
     name: str
     spec: dict[str, Any]
     targets: tuple[str, ...]
     prompts: tuple[str, ...]
+    given: tuple[str, ...] = ()
 
 
 def task_spec(name: str, spec: str | Mapping[str, Any]) -> TaskSpec:
     """The task ``name`` of a recipe from ``spec``: ``{kind, target: column | [columns] | null, prompt: column |
-    [columns], option: ...}``; without ``target`` the name is that of its column."""
+    [columns], given: column | [columns], option: ...}``; without ``target`` the name is that of its column."""
     options = {"kind": spec} if isinstance(spec, str) else dict(spec)
     targets = _columns(name, "target", options.pop("target", name))
-    return TaskSpec(name, options, targets, _columns(name, "prompt", options.pop("prompt", None)))
+    prompts, given = (_columns(name, key, options.pop(key, None)) for key in ("prompt", "given"))
+    return TaskSpec(name, options, targets, prompts, given)
 
 
 def _columns(name: str, key: str, value: Any) -> tuple[str, ...]:
@@ -60,6 +63,7 @@ class Goal:
         levels: The levels of the feature pyramid of each stream's encoder, from fine to coarse.
         lies_on: The stream that a target column lies on (boxes on a picture, labels along a sound).
         bases: The fitted modality of that stream, by target column.
+        inputs: The fitted modalities of the columns of each stream.
     """
 
     name: str
@@ -69,6 +73,7 @@ class Goal:
     levels: Mapping[str, tuple[Level, ...]] = field(default_factory=dict)
     lies_on: Mapping[str, str] = field(default_factory=dict)
     bases: Mapping[str, Modality] = field(default_factory=dict)
+    inputs: Mapping[str, Mapping[str, Modality]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, modality: Modality, name: str = "target") -> Self:

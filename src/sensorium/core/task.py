@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,22 @@ class Seen:
     prompts: Mapping[str, Field] = dataclass_field(default_factory=dict)
 
 
+class Turn(NamedTuple):
+    """Parameters of a task that are updated in some steps only, in turn with those of its other turns.
+
+    Args:
+        name: What it is called: ``critic``.
+        parameters: Its parameters.
+        betas: Decay rates of the moments that AdamW keeps of them.
+        rate: Their share of the learning rate.
+    """
+
+    name: str
+    parameters: Sequence[nn.Parameter]
+    betas: tuple[float, float] = (0.9, 0.999)
+    rate: float = 1.0
+
+
 class Task(nn.Module, ABC, Generic[Out]):
     """Head, loss, scores and answers of one goal. Positional parameters: the goal, and the width of what it reads.
 
@@ -54,7 +70,9 @@ class Task(nn.Module, ABC, Generic[Out]):
     """What the command calls its prompt columns, and the kind they are read as: ``{"same": "key"}`` for ``--same X``."""
     gathers: ClassVar[str | None] = None
     """The kind as which columns are read that make one target together, however many (``nose_x, nose_y, tail_x, ...``);
-    None: several target columns are several targets."""
+    empty: each as its cells suggest. None: several target columns are several targets."""
+    conditioned: ClassVar[bool] = False
+    """Whether columns that it is ``given`` are read as targets are: whole numbers that repeat are classes."""
     lies_on: ClassVar[tuple[str, ...]] = ()
     """The kinds of input that its targets lie on, where the kinds of these do not say so themselves (numbers)."""
     asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # options of its target columns, by kind, where the user says none
@@ -84,6 +102,9 @@ class Task(nn.Module, ABC, Generic[Out]):
     """False: a row without any stream is learnt and scored like others, since its prompt is a text."""
     scored_shuffled: ClassVar[bool] = False
     """Whether it is also scored with the inputs of other rows, since its answers may score without regard to the row's."""
+
+    turn: int = 0
+    """The index of the turn that training is in, where it has ``turns``."""
 
     def __init__(self, goal: Goal, dim: int) -> None:
         super().__init__()
@@ -239,6 +260,22 @@ class Task(nn.Module, ABC, Generic[Out]):
             greedy: Whether the most probable token is taken, whatever the task has.
         """
         raise TypeError(f"{type(self).__name__} does not answer piece by piece")
+
+    @property
+    def turns(self) -> Sequence[Turn]:
+        """Parameters that training updates in turn: step i those of turn i modulo their number (``turn``), together with
+        all parameters that are in no turn. Empty: all in every step."""
+        return ()
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """The columns of which it makes new cells; empty: it makes none."""
+        return ()
+
+    def make(self, output: Out, seeds: Sequence[int]) -> list[dict[str, Any]]:
+        """A new row for each row of ``output``: by column of ``makes`` its cell, plain data or an ``Attachment``, drawn at
+        random with ``seeds``, one for each row."""
+        raise TypeError(f"{type(self).__name__} makes no rows")
 
     def fold(self, folder: Path) -> dict[str, Any]:
         """Write weights from elsewhere, with what was learnt beside them added, to ``folder``; return the options that

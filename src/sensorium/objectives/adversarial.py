@@ -13,6 +13,7 @@ from sensorium.core.forward import Forward, Passable
 from sensorium.core.objective import Objective
 from sensorium.core.registry import component
 from sensorium.nn.gradient_reversal import reverse
+from sensorium.nn.grid_generator import Generator, ProjectionCritic
 from sensorium.nn.loss_reduction import weighted_mean
 from sensorium.nn.mlp import Mlp
 from sensorium.nn.streams import vectors
@@ -24,8 +25,8 @@ class Adversarial(Objective):
 
     Modality-specific marks are removed from the vectors and shared information stays, so that one modality can substitute
     for another. With ``reconstruct``, a generator predicts each stream's vector from the joint one, and a second
-    discriminator must not be able to tell it from the true one: the joint vector then keeps the information of each
-    modality. All opponents are trained in one step, by gradient reversal, and exist in training only.
+    discriminator, of spectral norm 1, must not be able to tell it from the true one: the joint vector then keeps the
+    information of each modality. All opponents are trained in one step, by gradient reversal, and exist in training only.
 
     Terms: ``adversarial``, the discriminator's cross-entropy: log(number of streams) at chance. ``adversarial/real``: that
     of the second; 2 log 2 at chance. ``adversarial/rebuilt``: the generator's squared error, times ``reconstruct``.
@@ -53,9 +54,10 @@ class Adversarial(Objective):
         self.discriminator = Mlp(dim, hidden, count, depth=2)
         self.generators = self.critics = None
         if reconstruct > 0:
-            self.generators = nn.ModuleList(Mlp(dim, hidden, dim) for _ in self.streams)
+            width = max(1, hidden // 4)
+            self.generators = nn.ModuleList(Generator(dim, (dim,), width) for _ in self.streams)
             # Critics also see the joint vector, so they reject plausible vectors that belong to another row.
-            self.critics = nn.ModuleList(Mlp(2 * dim, hidden, 1) for _ in self.streams)
+            self.critics = nn.ModuleList(ProjectionCritic([(dim,)], dim, hidden, width) for _ in self.streams)
 
     def forward(self, run: Forward) -> dict[str, Tensor]:
         pooled, presence = vectors(run.streams, self.streams)
@@ -84,8 +86,8 @@ class Adversarial(Objective):
         for s, (generate, judge) in enumerate(zip(self.generators, self.critics, strict=True)):
             # No gradient into the true vector: otherwise all vectors would shrink to zero.
             true, made, known = pooled[:, s].detach(), generate(joint), joint.detach()
-            real = judge(torch.cat([known, true], dim=1))[:, 0].float()
-            fake = judge(torch.cat([known, reverse(made, self.reconstruct)], dim=1))[:, 0].float()
+            real = judge([true], known).float()
+            fake = judge([reverse(made, self.reconstruct)], known).float()
             adversarial.append(weighted_mean(F.softplus(-real) + F.softplus(fake), weight[:, s]))
             errors.append(weighted_mean((made - true).square().mean(dim=1), weight[:, s]))
         return {

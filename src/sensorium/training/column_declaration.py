@@ -20,6 +20,7 @@ from sensorium.data.inspection.column_format import reading
 from sensorium.data.inspection.column_groups import Patterns, groups
 from sensorium.data.inspection.target_types import FEW, missing_values_note, target_kind
 from sensorium.data.inspection.type_inference import infer_types
+from sensorium.data.made_rows import MARK
 from sensorium.data.tables.table import Table
 from sensorium.training.target_patterns import expanded
 
@@ -55,6 +56,9 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
             spec["role"] = "prompt"
             if kind is not None:
                 spec.setdefault("kind", kind)
+    if table.has(MARK):
+        specs[MARK] = {"role": "ignore"}
+    _ignore_others(tasks, table, specs, {*targets, *roles})
     read_as = _kinds_of_targets(tasks, specs)
     for name, kind in read_as.items():
         specs.setdefault(name, {})["kind"] = kind
@@ -85,7 +89,10 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     uncoded = {name for name, spec in specs.items() if spec.get("role", "input") not in CODED}
     overrides = {name: str(spec["kind"]) for name, spec in specs.items() if "kind" in spec and name not in uncoded}
     names = [name for name in table.columns if name not in uncoded]
-    guesses = infer_types(table, names=names, overrides=overrides, targets=all_targets)
+    guesses = infer_types(
+        table, names=names, overrides=overrides, targets=all_targets, allowed=_kinds_allowed(tasks, read_as)
+    )
+    conditions = {name for task in tasks for name in task.given if find("tasks", str(task.spec["kind"])).conditioned}
     columns: dict[str, dict[str, Any]] = {}
     reasons: dict[str, tuple[str, str, str]] = {}
     doubts: list[str] = []
@@ -99,7 +106,7 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         elsewise = inputs_read_as.get(kind)
         if elsewise is not None and name not in all_targets and name not in overrides:
             kind, reason = elsewise, f"{reason}; the task reads them as {elsewise}"
-        if name in all_targets and name not in overrides:
+        if (name in all_targets or name in conditions) and name not in overrides:
             kind, reason = target_kind(name, kind, reason, table.column(name))
         if inferred.role == "ignore" and not {"kind", "role"} & specs.get(name, {}).keys():
             columns[name], reasons[name] = {"role": "ignore"}, ("ignore", "", reason)
@@ -142,6 +149,33 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     if not schema.inputs:
         raise DataError("no column is left to learn from", file=table.source, fix="name fewer with --ignore")
     return Declared(schema, reasons, doubts)
+
+
+def _kinds_allowed(tasks: list[TaskSpec], read_as: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Return the kinds that a target may be, where its task reads columns of several kinds; not those in ``read_as``."""
+    kinds = [(task, find("tasks", str(task.spec["kind"]))) for task in tasks if "kind" in task.spec]
+    return {
+        name: task_class.predicts
+        for task, task_class in kinds
+        for name in (task.targets if task_class.gathers == "" else ())
+        if name not in read_as
+    }
+
+
+def _ignore_others(tasks: list[TaskSpec], table: Table, specs: dict[str, dict[str, Any]], others: Collection[str]) -> None:
+    """Ignore the columns of ``table`` that no task reads, where every task names the columns it is given.
+
+    ``others`` are columns with another role; ``specs`` are changed in place.
+    """
+    if not tasks or not all(task.given for task in tasks):
+        return
+    given = {name for task in tasks for name in task.given}
+    for name in given:
+        if not table.has(name) and name not in specs:
+            raise DataError(f"no column named {name!r}{nearest(name, table.columns)}", file=table.source)
+    for name in table.columns:
+        if name not in given and name not in others and "role" not in specs.get(name, {}):
+            specs.setdefault(name, {})["role"] = "ignore"
 
 
 def _kinds_of_targets(tasks: list[TaskSpec], specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

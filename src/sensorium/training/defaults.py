@@ -99,8 +99,8 @@ def resolve(
         suited, why = task_class.recommended(registry.split(task.spec)[1], rows, counts, columns)
         sized = _completed("tasks", sized | suited)
         notes += [f"{task.name}: {reason}" for reason in why]
-        prompts = {"prompt": list(task.prompts)} if task.prompts else {}
-        tasks[task.name] = {**sized, "target": _target_names(task.targets), **prompts}
+        columns_read = {key: list(names) for key, names in (("prompt", task.prompts), ("given", task.given)) if names}
+        tasks[task.name] = {**sized, "target": _target_names(task.targets), **columns_read}
     surgery: list[Spec] = [registry.resolve("surgery", spec) for spec in recipe.model.surgery]
     experts, features, why = resolve_experts(recipe, schema, rows)
     notes += why

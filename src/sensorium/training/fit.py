@@ -64,6 +64,9 @@ def fit(
     init: str | Path | None = None,
     init_how: str | None = None,
     init_streams: Mapping[str, str] | None = None,
+    synthetic: float | None = None,
+    augment_with: Any = None,
+    unlabelled: Any = None,
     resume: bool = False,
     overwrite: bool = False,
     cache: str | Path | None = None,
@@ -108,6 +111,10 @@ def fit(
         init_how: ``full`` (the default): what is taken over learns like the rest; ``slow``: at a tenth of the rate;
             ``frozen``: not at all.
         init_streams: By stream, the base's stream it starts from, ``{"photo": "image"}``; by default those of one name.
+        synthetic: Also learn from made rows, this many times the training rows, of a generator trained on these. As with
+            the next two, a model without them is trained too, and both scores are printed and recorded.
+        augment_with: Also learn from made rows: a folder that ``sensorium sample`` wrote, or a table.
+        unlabelled: Pretrain on these rows without a target, and the labelled ones, first.
         resume: Continue from the last checkpoint in ``out``, if any; a different table or recipe is refused.
         overwrite: Replace a finished model or a stopped training in ``out``, which is otherwise refused before any work.
         cache: Folder of the cache of decoded media; by default in the user's cache folder.
@@ -116,6 +123,11 @@ def fit(
     Raises:
         SensoriumError: Before training starts, naming file, row, column and the fix.
     """
+    arguments = {k: v for k, v in locals().items() if k not in ("synthetic", "augment_with", "unlabelled")}
+    if synthetic is not None or augment_with is not None or unlabelled is not None:
+        from sensorium.training.more_rows import fit_with_more_rows
+
+        return fit_with_more_rows(arguments, synthetic=synthetic, augment_with=augment_with, unlabelled=unlabelled)
     request = Request.of(
         train,
         target=target,

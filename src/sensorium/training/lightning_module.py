@@ -26,7 +26,7 @@ from sensorium.model import Model
 from sensorium.nn.loss_reduction import across, weighted_mean
 from sensorium.training.compilation import eager
 from sensorium.training.fsdp import shard, zero_loss
-from sensorium.training.optimiser import optimiser, rate_shares
+from sensorium.training.optimiser import optimiser, rate_shares, turn_betas
 from sensorium.training.padding_report import steps_per_unit as steps_of
 from sensorium.training.process_group import SINGLE_PROCESS, ProcessGroup
 
@@ -165,9 +165,16 @@ class TrainingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         spec = self.training_spec
-        made = optimiser(self.parameters(), rate_shares(self.model, spec), spec)
+        made = optimiser(self.parameters(), rate_shares(self.model, spec), spec, turn_betas(self.model))
         schedule = torch.optim.lr_scheduler.LambdaLR(made, lambda _step: self.rate())
         return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Leave out the gradients of parameters whose turn it is not; AdamW then skips them, and their moments stay."""
+        for task in self.model.tasks.values():
+            for i, turn in enumerate(task.plain.turns):
+                for parameter in turn.parameters if i != task.plain.turn else ():
+                    parameter.grad = None
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         """Clip gradients by norm. Lightning's version refuses fused optimisers, although bfloat16 works with them."""
@@ -216,6 +223,10 @@ class TrainingModule(pl.LightningModule):
         if self._generator is not None and len(self.model.tasks) == 1:
             (task,) = self.model.tasks.values()
             batch = task.augmented(batch, self._generator)
+        for task in self.model.tasks.values():
+            if task.plain.turns:
+                # A function of the step's number, so that a resumed run goes on with the right turn.
+                task.plain.turn = self.global_step % len(task.plain.turns)
         run = Forward(self.model, batch)
         terms: dict[str, Tensor] = {}
         for objective in self.objectives:

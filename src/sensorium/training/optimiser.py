@@ -26,15 +26,21 @@ use the same share of their default rate.
 """
 
 
-def optimiser(parameters: Iterable[nn.Parameter], share: Mapping[int, float], training: Training) -> torch.optim.Optimizer:
+def optimiser(
+    parameters: Iterable[nn.Parameter],
+    share: Mapping[int, float],
+    training: Training,
+    betas: Mapping[int, tuple[float, float]] | None = None,
+) -> torch.optim.Optimizer:
     """Return the optimiser of a recipe.
 
     Args:
         parameters: The parameters; frozen ones are left out.
         share: Share of the learning rate, by ``id`` of the parameter, where it is not 1.
         training: The section ``training`` of the resolved recipe.
+        betas: Decay rates of AdamW's moments, by ``id`` of the parameter, where they are not the usual ones.
     """
-    parts = parameter_groups(parameters, share, training)
+    parts = parameter_groups(parameters, share, training, betas or {})
     made: torch.optim.Optimizer
     if training.optimizer == "sgd":
         made = torch.optim.SGD(parts, momentum=MOMENTUM, nesterov=True)
@@ -60,6 +66,12 @@ def _shrink(stepped: torch.optim.Optimizer, l1: float) -> None:
                 local.copy_(F.softshrink(local, float(group["lr"]) * l1))
 
 
+def turn_betas(model: Model) -> dict[int, tuple[float, float]]:
+    """Return the decay rates of AdamW's moments that tasks of ``model`` ask for parameters trained in turn, by ``id``."""
+    turns = [turn for task in model.tasks.values() for turn in task.plain.turns]
+    return {id(parameter): turn.betas for turn in turns for parameter in turn.parameters}
+
+
 def rate_shares(model: Model, training: Training) -> dict[int, float]:
     """Return the share of the learning rate of the parameters of ``model``, by ``id``, where it is not 1.
 
@@ -78,11 +90,17 @@ def rate_shares(model: Model, training: Training) -> dict[int, float]:
         for name, parameter in model.fusion.named_parameters():
             if name.startswith(model.fusion.adopted):
                 share[id(parameter)] = training.fusion_lr_scale
+    for task in model.tasks.values():
+        for turn in task.plain.turns:
+            share |= {id(parameter): turn.rate for parameter in turn.parameters}
     return share
 
 
 def parameter_groups(
-    parameters: Iterable[nn.Parameter], share: Mapping[int, float], training: Training
+    parameters: Iterable[nn.Parameter],
+    share: Mapping[int, float],
+    training: Training,
+    betas: Mapping[int, tuple[float, float]] | None = None,
 ) -> list[dict[str, Any]]:
     """Return the parameter groups of an optimiser; biases, norms and other vectors get no weight decay.
 
@@ -90,19 +108,25 @@ def parameter_groups(
         parameters: The parameters; frozen ones are left out.
         share: Share of the learning rate, by ``id`` of the parameter, where it is not 1.
         training: The section ``training`` of the resolved recipe.
+        betas: Decay rates of AdamW's moments, by ``id`` of the parameter, where they are not the usual ones.
     """
+    usual, betas = (0.9, 0.999), betas or {}
     lr = training.lr or 1e-3
     decay = training.weight_decay
     if training.optimizer == "sgd":
         # SGD scales decay by the rate and by momentum: corrected to be as strong as with AdamW.
         decay *= (1 - MOMENTUM) * DEFAULT_LR["adamw"] / DEFAULT_LR["sgd"]
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
+    groups: dict[tuple[float, bool, tuple[float, float]], list[nn.Parameter]]
+    groups = {(1.0, True, usual): [], (1.0, False, usual): []}
     for parameter in parameters:
         if parameter.requires_grad:
-            groups.setdefault((share.get(id(parameter), 1.0), parameter.ndim > 1), []).append(parameter)
+            key = share.get(id(parameter), 1.0), parameter.ndim > 1, betas.get(id(parameter), usual)
+            groups.setdefault(key, []).append(parameter)
     return [
         {"params": held, "lr": lr * part, "weight_decay": decay if matrix else 0.0}
-        for (part, matrix), held in groups.items()
+        # SGD has no moments to decay.
+        | ({} if moments == usual or training.optimizer == "sgd" else {"betas": moments})
+        for (part, matrix, moments), held in groups.items()
     ]
 
 

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 from sensorium.core import registry
 from sensorium.core.errors import ConfigError, DataError, listed
 from sensorium.core.goal import task_spec
+from sensorium.core.plurals import counted
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data.inspection.unreadable_formats import unread_columns
+from sensorium.data.made_rows import made_rows
 from sensorium.data.splitting import split
 from sensorium.data.tables.table import Table
 from sensorium.reporting.console import Console
@@ -110,7 +112,7 @@ def from_table(request: Request, console: Console, test: TestSource | None) -> T
     schema = declare_columns(table, request, console)
     test_rows: Table | None = None
     if test is not None and test.source is not None:
-        test_rows = with_target(read_table(test.source, request, console), schema, request.plan)
+        test_rows = without_made(with_target(read_table(test.source, request, console), schema, request.plan), console)
     elif test is not None:
         table, test_rows = split_off(with_target(table, schema, request.plan), schema, request.plan, test.part)
     training, held_out = train_valid_split(table, request, schema, console)
@@ -139,7 +141,8 @@ def train_valid_split(table: Table, request: Request, schema: Schema, console: C
     plan = request.plan
     table = with_target(table, schema, plan)
     if request.valid is not None:
-        training, held_out = table, with_target(read_table(request.valid, request, console), schema, plan)
+        held_out = without_made(with_target(read_table(request.valid, request, console), schema, plan), console)
+        training = table
     else:
         training, held_out = split_off(table, schema, plan, plan.data.split.part)
     if not len(training) or not len(held_out):
@@ -150,9 +153,24 @@ def train_valid_split(table: Table, request: Request, schema: Schema, console: C
     return training, held_out
 
 
+def without_made(table: Table, console: Console) -> Table:
+    """Return the rows of ``table`` that no model made: scores on made rows say nothing of real ones."""
+    made = made_rows(table)
+    if not any(made):
+        return table
+    console.warn(f"{table.source}: {counted(sum(made), 'made row')} left out: a model is scored on real rows")
+    return table.take(i for i, flag in enumerate(made) if not flag)
+
+
 def split_off(table: Table, schema: Schema, plan: Recipe, part: float) -> tuple[Table, Table]:
-    """Split a share ``part`` of the rows off ``table``, as the recipe ``plan`` splits (``schema`` names the target)."""
+    """Split a share ``part`` of the rows off ``table``, as the recipe ``plan`` splits (``schema`` names the target).
+    Made rows stay.
+    """
     spec = plan.data.split
+    made = made_rows(table)
+    if any(made):
+        real, held_out = split_off(table.take(i for i, flag in enumerate(made) if not flag), schema, plan, part)
+        return real.concatenated(table.take(i for i, flag in enumerate(made) if flag)), held_out
     first = next((column.source for column in schema.targets), None)
     rest, held = split(table, part=part, kind=spec.kind, target=first, by=spec.by, seed=plan.seed)
     return table.take(rest), table.take(held)

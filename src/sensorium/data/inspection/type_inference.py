@@ -61,6 +61,7 @@ def infer_types(
     names: Sequence[str] | None = None,
     overrides: Mapping[str, str] | None = None,
     targets: Collection[str] = (),
+    allowed: Mapping[str, Collection[str]] | None = None,
     sample: int = 500,
 ) -> dict[str, InferredType]:
     """Infer the modality and role of each column.
@@ -73,6 +74,7 @@ def infer_types(
         names: The columns; by default all.
         overrides: The user's choices: a modality, or ``ignore``, by column.
         targets: The target columns.
+        allowed: By target column, the kinds that its task predicts; by default all kinds that can be targets.
         sample: Cells sampled; constant columns and row ids are detected on all cells.
     """
     choices = dict(overrides or {})
@@ -84,7 +86,7 @@ def infer_types(
             types[name] = _as_chosen(choices[name], role)
             continue
         sampled = [original_name(cell) for cell in _sample(filled, sample)]
-        kind, score, reason, alternatives = _kind(sampled, name, role == "target")
+        kind, score, reason, alternatives = _kind(sampled, name, role == "target", (allowed or {}).get(name))
         ignored_because = None if role == "target" else _uninformative(name, filled, len(table), kind)
         if ignored_because is None and not kind and role == "input":
             ignored_because = "no modality recognises its cells"
@@ -110,7 +112,9 @@ def _sample(cells: list[Any], count: int) -> list[Any]:
     return [cells[i] for i in np.sort(index)]
 
 
-def _kind(cells: list[Any], name: str, target: bool) -> tuple[str, float, str, tuple[tuple[str, float], ...]]:
+def _kind(
+    cells: list[Any], name: str, target: bool, allowed: Collection[str] | None = None
+) -> tuple[str, float, str, tuple[tuple[str, float], ...]]:
     if not cells:
         return "", 0.0, "all cells are empty", ()
     scored = []
@@ -118,7 +122,7 @@ def _kind(cells: list[Any], name: str, target: bool) -> tuple[str, float, str, t
     plain = all(isinstance(cell, (int, float)) or (isinstance(cell, str) and _PLAIN.fullmatch(cell)) for cell in cells)
     for kind in registry.kinds("modalities"):
         modality = registry.find("modalities", kind)
-        if target and modality.task is None:
+        if target and (modality.task is None if allowed is None else kind not in allowed):
             continue
         if plain and modality.__module__ == f"sensorium.modalities.{kind}" and modality.media:
             continue

@@ -1,0 +1,27 @@
+"""The mark of rows that a model made, by which tables and media files are recognised as made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sensorium.core.modality import is_blank
+
+if TYPE_CHECKING:
+    from sensorium.data.tables.table import Table
+
+MARK = "made_by_sensorium"
+"""The column that marks made rows: filled in those, empty or absent in real ones. It is never an input."""
+ROWS = "rows.csv"
+"""The table in a folder of made rows."""
+
+
+def made_rows(table: Table) -> list[bool]:
+    """Return for each row of ``table`` whether it is marked as made."""
+    if not table.has(MARK):
+        return [False] * len(table)
+    return [not is_blank(cell) for cell in table.column(MARK)]
+
+
+def marked(row: dict[str, Any], by: str) -> dict[str, Any]:
+    """Return ``row`` marked as made, with ``by`` in words."""
+    return {**row, MARK: by}
