@@ -4,7 +4,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import sensorium as sm
+from sensorium.core.errors import ConfigError
 from sensorium.data.synthetic_questions import make
+from sensorium.streaming.speech_synthesis import SpeechSynthesiser
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -56,3 +58,8 @@ with TemporaryDirectory() as folder:
         print(f"  {name:<31} {scores.metrics['exact_match']:.2f}, with the pictures of other rows {blind:.2f}")
     for row, question, answer in list(zip(test.rows(), recognised, written.predict(asked), strict=True))[:4]:
         print(f"{row['photo'] or row['film']}: {question!r} → {answer.value!r} (truly {row['answer']!r})")
+    try:
+        speech = SpeechSynthesiser.on_this_machine().say(f"It is {answer.value}.")
+        print(f"the last answer, spoken: {speech.seconds:.1f} s of sound")
+    except ConfigError as error:
+        print(f"the answers are not spoken: {error.problem}")
