@@ -19,8 +19,8 @@ from typing import Any
 
 import sensorium as sm
 
-NOISE = ["columns.audio.snr_db=-5", "columns.strip.noise=1.0"]
-"""Noise in training, for rows that will be noisy: as loud as in these, and not tuned."""
+NOISE = ["columns.audio.snr_db=-5", "columns.audio.voices=4", "columns.strip.noise=1.0"]
+"""Noise in training, for rows that will be noisy: of their kind, up to a little louder, and not tuned."""
 WAYS: dict[str, tuple[tuple[str, ...], Sequence[str]]] = {
     "sound": (("audio",), ()),
     "strip": (("strip",), ()),

@@ -17,11 +17,15 @@ from sensorium.core.registry import kind_of
 from sensorium.data.synthetic_activities import make as make_activities
 from sensorium.data.synthetic_boxes import make as make_boxes
 from sensorium.data.synthetic_captions import make as make_captions
+from sensorium.data.synthetic_dialogues import make as make_dialogues
 from sensorium.data.synthetic_home import make as make_home
+from sensorium.data.synthetic_lips import make as make_lips
 from sensorium.data.synthetic_loans import make as make_loans
 from sensorium.data.synthetic_meters import make as make_meters
 from sensorium.data.synthetic_patients import make as make_patients
 from sensorium.data.synthetic_poses import make as make_poses
+from sensorium.data.synthetic_posts import make as make_posts
+from sensorium.data.synthetic_questions import make as make_questions
 from sensorium.data.synthetic_requests import make as make_requests
 from sensorium.data.synthetic_scenes import make as make_masks
 from sensorium.data.synthetic_speech import make as make_speech
@@ -33,7 +37,11 @@ RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 OWN_DATA = {
     "shapes": make_masks,
     "labels": make_activities,
+    "spoken": make_questions,
     "answer": make_captions,
+    "lips": make_lips,
+    "feeling": make_dialogues,
+    "sentiment": make_posts,
     "load": make_meters,
     "camera": make_home,
     "progressed": make_patients,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from sensorium.nn.decoding import Generated, Vocabulary, beam_search, drawn, normaliser, sample
+from sensorium.nn.gru_decoder import GruDecoder
 from sensorium.nn.word_decoder import DecoderInputs, WordDecoder
 
 WORDS = Vocabulary(begin=0, end=4, never=(1,))
@@ -142,16 +144,17 @@ def inputs(rows: int, seed: int) -> DecoderInputs:
     return DecoderInputs(prefix, prefix_mask, memory, memory_mask)
 
 
-def decoder() -> WordDecoder:
+@pytest.fixture(params=[WordDecoder, GruDecoder], ids=["transformer", "gru"])
+def part(request: pytest.FixtureRequest) -> WordDecoder | GruDecoder:
     torch.manual_seed(0)
-    part = WordDecoder(9, 16, depth=2, heads=2, dropout=0.1).eval()
+    part: WordDecoder | GruDecoder = request.param(9, 16, depth=2, heads=2, dropout=0.1).eval()
     for parameter in part.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return part
 
 
-def test_cached_steps_give_what_the_whole_sequence_gives() -> None:
-    part, context = decoder(), inputs(4, 0)
+def test_cached_steps_give_what_the_whole_sequence_gives(part: Any) -> None:
+    context = inputs(4, 0)
     tokens = torch.tensor([[2, 3, 4, 8], [5, 5, 8, 0], [8, 0, 0, 0], [7, 6, 5, 8]])
     with torch.no_grad():
         whole = part(context, tokens)
@@ -163,8 +166,8 @@ def test_cached_steps_give_what_the_whole_sequence_gives() -> None:
             torch.testing.assert_close(logits[real], whole[real, t], rtol=1e-4, atol=1e-4)
 
 
-def test_copies_of_a_row_share_its_memory() -> None:
-    part, context = decoder(), inputs(2, 1)
+def test_copies_of_a_row_share_its_memory(part: Any) -> None:
+    context = inputs(2, 1)
     with torch.no_grad():
         wide = part.start(context).widened(3)
         logits, wide = part.step(torch.tensor([0] * 6), wide)
@@ -174,8 +177,8 @@ def test_copies_of_a_row_share_its_memory() -> None:
     assert again.shape == (6, 9)
 
 
-def test_neither_padding_nor_a_second_sentence_changes_the_first() -> None:
-    part, context = decoder(), inputs(1, 2)
+def test_neither_padding_nor_a_second_sentence_changes_the_first(part: Any) -> None:
+    context = inputs(1, 2)
     with torch.no_grad():
         plain = part(context, torch.tensor([[2, 3, 8]]))
         more = part(context, torch.tensor([[2, 3, 8, 5, 6, 8, 0, 0]]))

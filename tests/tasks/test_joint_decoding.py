@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Grid, Row
+from sensorium.core.recipe import Recipe
 from sensorium.core.registry import build
+from sensorium.data.tables.table import Table
 from sensorium.heads.joint_decoding import Emissions, candidates
 from sensorium.heads.word_times import words_of
 from sensorium.modalities.transcript import Transcript
 from sensorium.nn.ctc import log_likelihood
+from sensorium.training.column_declaration import declare
 
 
 def emissions(seed: int, present: list[list[bool]]) -> Emissions:
@@ -61,3 +65,12 @@ def test_streams_are_named_or_all_along_time() -> None:
         build("tasks", {"kind": "transcription", "on": ["photo"]}, goal(streams), 8)
     with pytest.raises(ConfigError, match="there is none"):
         build("tasks", "transcription", goal({"table": Row((0,))}), 8)
+
+
+def test_lips_are_read_picture_by_picture() -> None:
+    table = Table({"lips": [np.zeros((30, 8, 8, 3), np.uint8)] * 4, "text": ["a b", "b a", "a", "b"]})
+    recipe = Recipe.parse({"columns": {"lips": {"frames": 40}}, "model": {"tasks": {"text": "transcription"}}})
+    declared = declare(table, recipe, [], {}).schema
+    assert declared.columns["lips"].spec["kind"] == "video"
+    assert declared.columns["lips"].spec["rate"] == 25
+    assert declared.columns["lips"].spec["frames"] == 40, "what the user says comes first"

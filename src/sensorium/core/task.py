@@ -80,6 +80,7 @@ class Task(nn.Module, ABC, Generic[Out]):
     """The kind as which its target columns are read where the user names none; None: as their cells suggest."""
     reads_inputs: ClassVar[Mapping[str, str]] = {}
     """The kinds as which it reads inputs of other kinds where the user names none: ``{"image": "line"}``."""
+    asks_inputs: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # options of its inputs, by kind, where the user says none
     asks_base: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # the same, of the input that its target lies on
     headline: ClassVar[str]
     """The metric quoted first."""

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from sensorium.core.batch import Tensors
 from sensorium.nn.ctc import BLANK, LOWEST, Language, Sequences, best_path, log_likelihood, prefix_beam_search
+from sensorium.nn.joint_prefix_search import joint_prefix_search
 
 UNKNOWN = 1
 
@@ -64,8 +65,8 @@ class Candidates:
 def candidates(output: Emissions, width: int, language: Language | None = None) -> Candidates:
     """Return the best transcripts of each row of ``output``, ``width`` or fewer.
 
-    The best sequences of each stream are found on its own; each is then scored by every stream that the row has. Streams
-    are assumed to emit the same words independently of each other, at any times.
+    The best sequences of each stream on its own and, by beam search, of all streams together are scored by every stream
+    that the row has. Streams are assumed to emit the same words independently of each other, at any times.
 
     Args:
         output: The emissions of the streams.
@@ -73,13 +74,16 @@ def candidates(output: Emissions, width: int, language: Language | None = None) 
         language: Scores of units after others, if any.
     """
     sequences: list[Tensor] = []
-    for i in range(len(output.logits)):
-        logs = output.logs(i).clone()
+    every_stream = [output.logs(i).clone() for i in range(len(output.logits))]
+    for i, logs in enumerate(every_stream):
         logs[:, :, UNKNOWN] = LOWEST  # nothing can be written for it
         best = best_path(logs, output.real[i])
         if width > 1:
             best = prefix_beam_search(logs, output.real[i], width, language)
         sequences.append(_valid(best, output.present(i)))
+    several = torch.stack([output.present(i) for i in range(len(output.logits))]).sum(dim=0) > 1
+    if width > 1 and bool(several.any()):
+        sequences.append(_valid(joint_prefix_search(every_stream, output.real, width, language), several))
     longest = max(ids.shape[2] for ids in sequences)
     every = torch.cat([F.pad(ids, (0, longest - ids.shape[2])) for ids in sequences], dim=1)
     score, present = joint_scores(output, every)

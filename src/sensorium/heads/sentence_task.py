@@ -25,6 +25,7 @@ from sensorium.heads.nearest_sentences import NearestSentences
 from sensorium.heads.sentence_scorer import SentenceScorer
 from sensorium.heads.sentence_views import sentence_views
 from sensorium.nn.decoding import Generated, Vocabulary, beam_search, normaliser, sample
+from sensorium.nn.gru_decoder import GruDecoder
 from sensorium.nn.positional_encoding import grid_sinusoids
 from sensorium.nn.prompt_tokens import PromptTokens
 from sensorium.nn.word_decoder import DecoderInputs, WordDecoder
@@ -33,6 +34,7 @@ UNKNOWN = 1
 NEAREST = "nearest training row"
 Decode = Literal["beam", "sample"]
 Attend = Literal["streams", "fused"]
+Decoder = Literal["transformer", "gru"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Context(DecoderInputs):
 
 
 class SentenceTask(Task[Context]):
-    """Base of tasks that generate a sentence by a transformer decoder; its arguments are documented by those tasks."""
+    """Base of tasks that generate a sentence token by token; its arguments are documented by those tasks."""
 
     predicts: ClassVar[tuple[str, ...]] = ("sentences",)
     reads_as: ClassVar[str | None] = "sentences"
@@ -64,6 +66,7 @@ class SentenceTask(Task[Context]):
         goal: Goal,
         dim: int,
         *,
+        decoder: Decoder,
         depth: int,
         heads: int,
         dropout: float,
@@ -89,7 +92,8 @@ class SentenceTask(Task[Context]):
         self.longest = longest
         # No training sentence is empty, so none is generated, however short the training.
         self.vocabulary = Vocabulary(0, layout.vocabulary - 1, (UNKNOWN,), shortest=1)
-        self.decoder = WordDecoder(layout.vocabulary, dim, depth=depth, heads=heads, dropout=dropout)
+        network = WordDecoder if decoder == "transformer" else GruDecoder
+        self.decoder = network(layout.vocabulary, dim, depth=depth, heads=heads, dropout=dropout)
         self.first = nn.Linear(dim, dim)
         self.streams = list(goal.streams) if attend == "streams" else []
         self.source = nn.Embedding(len(self.streams) + 1, dim)
@@ -229,10 +233,11 @@ class SentenceTask(Task[Context]):
             "longest": int(self.limit) if self.longest is None else self.longest,
             "device": output.vector.device,
         }
-        cache = self.decoder.start(output)
+        # Each decoder reads its own kind of cache.
+        step, cache = cast(Any, self.decoder.step), self.decoder.start(output)
         if self.sampling:
             return sample(
-                self.decoder.step,
+                step,
                 cache,
                 rows,
                 self.vocabulary,
@@ -242,7 +247,7 @@ class SentenceTask(Task[Context]):
                 seed=self.seed,
                 **shared,
             )
-        return beam_search(self.decoder.step, cache, rows, self.vocabulary, width=width, penalty=self.penalty, **shared)
+        return beam_search(step, cache, rows, self.vocabulary, width=width, penalty=self.penalty, **shared)
 
     def _ended(self, tokens: Tensor) -> Tensor:
         """The sentences ``[B, L]``, padded with 0, with an end token ``[B, L + 1]``."""

@@ -59,7 +59,8 @@ class Audio(Modality):
         standardise: Whether features are standardised with the mean and deviation of the training recordings.
         augment: In training, random shifts in time and loudness, and SpecAugment (https://arxiv.org/abs/1904.08779).
         speed: In training, the speed changes at random by up to this share (0.1: 10 %).
-        snr_db: In training, white noise is added with an SNR of at least this many dB; None: none.
+        snr_db: In training, noise is added with an SNR of at least this many dB; None: none.
+        voices: Number of other recordings in that noise, each as loud as the white noise in it.
     """
 
     widget = "file:audio/*"
@@ -86,6 +87,7 @@ class Audio(Modality):
         augment: Literal["none", "light", "strong"] = "light",
         speed: float = 0.0,
         snr_db: float | None = None,
+        voices: int = 0,
     ) -> None:
         super().__init__()
         if rate is not None and not 1000 <= rate <= 192_000:
@@ -102,11 +104,11 @@ class Audio(Modality):
             raise ConfigError(f"audio: trim_db of {trim_db} is not between 1 and 100")
         if not 0 <= speed <= 0.5:
             raise ConfigError(f"audio: a speed that changes by {speed} is not between 0 and 0.5")
-        if snr_db is not None and not -20 <= snr_db <= 100:
-            raise ConfigError(f"audio: snr_db of {snr_db} is not between -20 and 100")
+        if (snr_db is not None and not -20 <= snr_db <= 100) or not 0 <= voices <= (16 if snr_db is not None else 0):
+            raise ConfigError("audio: snr_db is from -20 to 100; voices, 16 or fewer, go with it")
         self.rate, self.seconds, self.features = rate, seconds, features
         self.coefficients, self.deltas, self.denoise, self.trim_db = coefficients, deltas, denoise, trim_db
-        self.speed, self.snr_db = speed, snr_db
+        self.speed, self.snr_db, self.voices = speed, snr_db, voices
         self.mels, self.window_ms, self.hop_ms, self.augment = mels, window_ms, hop_ms, augment
         self.standardise = standardise
 
@@ -289,8 +291,7 @@ class Audio(Modality):
         data = (data - mean.view(size)) / deviation.view(size)
         if generator is not None and augmented:
             # Masks are the same in every channel. Cepstra are not ordered by frequency: only time is masked there.
-            keep = torch.ones_like(data[:, 0])
-            times = 2 if strong else 1
+            keep, times = torch.ones_like(data[:, 0]), 2 if strong else 1
             if self.features in _CEPSTRA:
                 for _ in range(times):
                     keep = hide_stretch(keep, mask, generator, 0.12)
@@ -305,13 +306,12 @@ class Audio(Modality):
         """Augment signals and masks ``[B, T]``: shift, loudness, speed and noise."""
         import torch
 
-        from sensorium.signal.audio_perturbation import faster, mix
+        from sensorium.signal.audio_perturbation import babble, faster, mix
         from sensorium.signal.augmentation import shift, uniform
         from sensorium.signal.geometry import frame_of_shift
 
-        rows = signal.shape[0]
+        rows, strong = signal.shape[0], self.augment == "strong"
         if self.augment != "none":
-            strong = self.augment == "strong"
             signal = shift(signal, mask, round(self.state["rate"] * (0.1 if strong else 0.04)), generator, moves)
             gain = uniform((rows, 1), -0.7 if strong else -0.35, 0.7 if strong else 0.35, signal, generator)
             signal = signal * gain.exp()
@@ -322,7 +322,7 @@ class Audio(Modality):
                 moves.append(frame_of_shift(0.5 - 0.5 / (1 + factor), 1 / (1 + factor)))
             mask = torch.arange(mask.shape[1], device=mask.device) < lengths[:, None]
         if self.snr_db is not None:
-            noise = torch.randn(signal.shape, generator=generator, device=generator.device).to(signal.device)
+            noise = babble(signal, mask.sum(dim=1), self.voices, generator)
             signal = mix(signal, noise, self.snr_db + uniform((rows,), 0, 20, signal, generator), mask.sum(dim=1))
         return signal, mask
 

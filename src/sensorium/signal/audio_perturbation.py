@@ -120,3 +120,34 @@ def mix(signal: Tensor, noise: Tensor, snr_db: Tensor | float, lengths: Tensor |
     have, power = signal.square().sum(dim=1, keepdim=True), noise.square().sum(dim=1, keepdim=True)
     scale = (have / power.clamp_min(torch.finfo(signal.dtype).tiny)).sqrt() * 10 ** (-ratio / 20)
     return signal + noise * scale.masked_fill(power <= 0, 0.0)
+
+
+def babble(signal: Tensor, lengths: Tensor, voices: int, generator: torch.Generator) -> Tensor:
+    """Return noise for each row ``[B, T]``: recordings of other rows and white noise, all equally loud.
+
+    Rows without samples are no voices; with fewer other rows than ``voices`` there are fewer of them.
+
+    Args:
+        signal: ``[B, T]``.
+        lengths: Real samples of each row ``[B]``. Shorter recordings are repeated.
+        voices: Number of other rows in the noise of a row.
+        generator: Source of random numbers.
+    """
+    noise = torch.randn(signal.shape, generator=generator, device=generator.device).to(signal)
+    if voices == 0:
+        return noise
+    order = torch.randperm(len(signal), generator=generator, device=generator.device).to(lengths.device)
+    order = order[lengths[order] > 0]
+    count = len(order)
+    if count < 2:
+        return noise
+    at = torch.arange(signal.shape[1], device=signal.device)
+    start = torch.rand(len(signal), generator=generator, device=generator.device).to(signal)
+    for step in range(1, min(voices, count - 1) + 1):
+        other = order.roll(step)
+        own = lengths[other, None]
+        first = (start[order, None] * own).long()
+        voice = signal[other].gather(1, (at + first) % own)
+        power = voice.square().mean(dim=1, keepdim=True).clamp_min(torch.finfo(signal.dtype).tiny)
+        noise = noise.index_add(0, order, voice / power.sqrt())
+    return noise

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from sensorium.core.goal import Goal
 from sensorium.core.registry import component
-from sensorium.heads.sentence_task import Attend, Decode, SentenceTask
+from sensorium.heads.sentence_task import Attend, Decode, Decoder, SentenceTask
 
 
 @component
@@ -15,7 +15,7 @@ class Answering(SentenceTask):
 
     The target is a text column (kind ``sentences``); a cell may hold several right answers, ``["one", "two"]``. The
     question is a ``prompt`` column: a text, or a cell of the table (``--task answering --prompt question``). Its words
-    stand before the answer in a small transformer decoder, so that each looks at the tokens of every stream that the row
+    stand before the answer in a small decoder, so that each looks at the tokens of every stream that the row
     has. A question in another form, such as a recording, is an input like any other, and the prompt may be left out.
 
     Answers hold the sentence, its ``score`` (the mean log probability of its tokens), the ``confidence`` (the same as a
@@ -35,6 +35,7 @@ class Answering(SentenceTask):
         top_p: Of sampling: only the most probable tokens that together have this probability are drawn.
         seed: Of sampling. The same row gets the same answer, in any batch.
         longest: Maximum number of tokens of an answer; by default that of the longest training sentence.
+        decoder: ``transformer``, or ``gru``: a recurrent network with attention, whose cost of a token does not grow.
         depth: Number of layers of the decoder.
         heads: Number of attention heads of the decoder.
         dropout: Dropout rate of the decoder.
@@ -59,6 +60,7 @@ class Answering(SentenceTask):
         top_p: float = 1.0,
         seed: int = 0,
         longest: int | None = None,
+        decoder: Decoder = "transformer",
         depth: int = 2,
         heads: int = 4,
         dropout: float = 0.1,
@@ -69,6 +71,7 @@ class Answering(SentenceTask):
         super().__init__(
             goal,
             dim,
+            decoder=decoder,
             depth=depth,
             heads=heads,
             dropout=dropout,

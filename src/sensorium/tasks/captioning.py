@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from sensorium.core.goal import Goal
 from sensorium.core.registry import component
-from sensorium.heads.sentence_task import Attend, Decode, SentenceTask, refuse_prompts
+from sensorium.heads.sentence_task import Attend, Decode, Decoder, SentenceTask, refuse_prompts
 
 
 @component
@@ -14,7 +14,7 @@ class Captioning(SentenceTask):
     """A sentence about the row, generated word by word: a caption of a photo, a video, a sound, a series, a table.
 
     The target is a text column (kind ``sentences``); a cell may hold several captions, ``["one", "two"]``, of which each is
-    learnt, and the best match counts. A small transformer decoder attends to the tokens of every stream that the row has.
+    learnt, and the best match counts. A small decoder attends to the tokens of every stream that the row has.
 
     Answers hold the sentence, its ``score`` (the mean log probability of its tokens), the ``confidence`` (the same as a
     probability) and ``alternatives``. Scores are CIDEr-D, BLEU (with ``sensorium[words]``), ROUGE-L, the F1 of words and
@@ -35,6 +35,7 @@ class Captioning(SentenceTask):
         top_p: Of sampling: only the most probable tokens that together have this probability are drawn.
         seed: Of sampling. The same row gets the same answer, in any batch.
         longest: Maximum number of tokens of an answer; by default that of the longest training sentence.
+        decoder: ``transformer``, or ``gru``: a recurrent network with attention, whose cost of a token does not grow.
         depth: Number of layers of the decoder.
         heads: Number of attention heads of the decoder.
         dropout: Dropout rate of the decoder.
@@ -59,6 +60,7 @@ class Captioning(SentenceTask):
         top_p: float = 1.0,
         seed: int = 0,
         longest: int | None = None,
+        decoder: Decoder = "transformer",
         depth: int = 2,
         heads: int = 4,
         dropout: float = 0.1,
@@ -70,6 +72,7 @@ class Captioning(SentenceTask):
         super().__init__(
             goal,
             dim,
+            decoder=decoder,
             depth=depth,
             heads=heads,
             dropout=dropout,

@@ -67,11 +67,12 @@ class Transcription(Task[Emissions]):
     """The words spoken in a recording or a video, or written along a line, in order: speech and line recognition.
 
     Reads every stream along time: sounds, series, videos, and images, which it takes for lines of writing (kind ``line``);
-    ``on`` names fewer. Each has a head of its own, learnt by connectionist temporal classification (CTC): the probability
-    of a transcript is summed over all its alignments with the steps, so no times are needed to learn. With several streams
-    (a voice and the lips, a voice and the written line) the best transcripts of each are scored by all that the row has,
-    so that one helps where the other is noisy or missing. Streams not along time, such as cells of the table, scale and
-    shift what is heard.
+    ``on`` names fewer. Of a video it reads 25 frames a second, up to 256. Each stream has a head of its own, learnt by
+    connectionist temporal classification (CTC): the probability of a transcript is summed over all its alignments with the
+    steps, so no times are needed to learn. With several streams (a voice and the lips, a voice and the written line) the
+    best transcripts of each, and those of a search over all of them at once, are scored by all that the row has, so that
+    one helps where the other is noisy or missing. Streams not along time, such as cells of the table, scale and shift what
+    is heard.
 
     Answers hold the transcript, its probability (``confidence``), ``alternatives`` and ``words`` with their times: seconds
     of a recording, pixels along a line. CTC learns where a word is recognised, not where its sound begins: the bounds lie
@@ -80,7 +81,8 @@ class Transcription(Task[Emissions]):
 
     Output: ``Emissions``, logits ``[B, T, V]`` of each stream. Target: unit ids ``[B, N]``. Loss: the negative
     log-likelihood of a unit, averaged over the streams. Sources: Graves et al. 2006, https://doi.org/10.1145/1143844.1143891
-    (CTC); Hannun et al. 2014, https://arxiv.org/abs/1408.2873 (prefix beam search with a language model).
+    (CTC); Hannun et al. 2014, https://arxiv.org/abs/1408.2873 (prefix beam search with a language model); Watanabe et al.
+    2017, https://doi.org/10.1109/JSTSP.2017.2763455 (scores of prefixes, by which several streams are searched at once).
 
     Args:
         on: The streams to transcribe; None: all along time.
@@ -102,6 +104,8 @@ class Transcription(Task[Emissions]):
     predicts: ClassVar[tuple[str, ...]] = ("transcript",)
     reads_as: ClassVar[str | None] = "transcript"
     reads_inputs: ClassVar[Mapping[str, str]] = {"image": "line"}
+    # Lips move too fast for the few pictures that say what a video shows.
+    asks_inputs: ClassVar[Mapping[str, Mapping[str, Any]]] = {"video": {"rate": 25.0, "frames": 256}}
     headline: ClassVar[str] = "wer"
     higher_is_better: ClassVar[bool] = False
     nothing: ClassVar[str] = "always answering the most frequent transcript"

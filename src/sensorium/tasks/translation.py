@@ -10,7 +10,7 @@ from sensorium.core.layout import Ids, Layout
 from sensorium.core.modality import Modality
 from sensorium.core.recipe import Spec
 from sensorium.core.registry import component
-from sensorium.heads.sentence_task import Attend, Decode, SentenceTask, refuse_prompts
+from sensorium.heads.sentence_task import Attend, Decode, Decoder, SentenceTask, refuse_prompts
 
 
 @component
@@ -18,7 +18,7 @@ class Translation(SentenceTask):
     """A text in another language or another form, generated word by word from a text column: a translation, a summary.
 
     The target is a text column (kind ``sentences``); a cell may hold several that are equally right, ``["one", "two"]``. A
-    small transformer decoder attends to the words of every text that the row has, in their order, and to the tokens of any
+    small decoder attends to the words of every text that the row has, in their order, and to the tokens of any
     other stream: a picture of what is spoken about, a table of facts.
 
     Answers hold the sentence, its ``score`` (the mean log probability of its tokens), the ``confidence`` (the same as a
@@ -40,6 +40,7 @@ class Translation(SentenceTask):
         top_p: Of sampling: only the most probable tokens that together have this probability are drawn.
         seed: Of sampling. The same row gets the same answer, in any batch.
         longest: Maximum number of tokens of an answer; by default that of the longest training sentence.
+        decoder: ``transformer``, or ``gru``: a recurrent network with attention, whose cost of a token does not grow.
         depth: Number of layers of the decoder.
         heads: Number of attention heads of the decoder.
         dropout: Dropout rate of the decoder.
@@ -65,6 +66,7 @@ class Translation(SentenceTask):
         top_p: float = 1.0,
         seed: int = 0,
         longest: int | None = None,
+        decoder: Decoder = "transformer",
         depth: int = 2,
         heads: int = 4,
         dropout: float = 0.1,
@@ -76,6 +78,7 @@ class Translation(SentenceTask):
         super().__init__(
             goal,
             dim,
+            decoder=decoder,
             depth=depth,
             heads=heads,
             dropout=dropout,

@@ -68,6 +68,12 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         if "kind" in task.spec
         for kind, wanted in find("tasks", str(task.spec["kind"])).reads_inputs.items()
     }
+    input_options = {
+        kind: options
+        for task in tasks
+        if "kind" in task.spec
+        for kind, options in find("tasks", str(task.spec["kind"])).asks_inputs.items()
+    }
     derived = declared_sources(table, specs)
     # An ignored name may be a derived column that is only offered further down.
     ignored = {name for name, role in roles.items() if role == "ignore"}
@@ -122,7 +128,8 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
             raise ConfigError(
                 f"a column of kind {kind} cannot be a target", column=name, fix=quoting.as_kind(name, "category")
             )
-        columns[name] = {**_task_options(tasks, name, kind), **specs.get(name, {}), "kind": kind, "role": role}
+        usual = _task_options(tasks, name, kind) | (input_options.get(kind, {}) if role == "input" else {})
+        columns[name] = {**usual, **specs.get(name, {}), "kind": kind, "role": role}
         # The format of the cells is decided from the whole column and kept in the recipe.
         read = reading(name, columns[name], table.column(name), role)
         columns[name] |= read.options

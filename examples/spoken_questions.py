@@ -1,0 +1,65 @@
+"""Questions about pictures and films, written or asked by voice, answered in words. Synthetic data."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import sensorium as sm
+from sensorium.core.errors import ConfigError
+from sensorium.data.synthetic_questions import make
+from sensorium.streaming.speech_synthesis import SpeechSynthesiser
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+with TemporaryDirectory() as folder:
+    tables = make(folder, rows=400)
+    train, test = (sm.Table.read(tables[name]) for name in ("train", "test"))
+    quick = ["model.size=tiny", "training.lr=0.005"]
+
+    # The question in words.
+    written = sm.fit(
+        train,
+        target="answer",
+        task="answering",
+        options={"prompt": "question"},
+        ignore=["spoken"],
+        overrides=[*quick, "training.epochs=40"],
+        quiet=True,
+    )
+    # What turns a recording into words.
+    heard = sm.fit(
+        train.take(i for i, cell in enumerate(train.column("question")) if cell),
+        target="question",
+        task="transcription",
+        options={"on": ["spoken"]},
+        ignore=["photo", "film", "answer"],
+        overrides=[*quick, "training.epochs=25"],
+        quiet=True,
+    )
+    # The recording as a stream like the picture.
+    listening = sm.fit(
+        train,
+        recipe=RECIPES / "spoken_questions.yaml",
+        ignore=["question"],
+        overrides=[*quick, "training.epochs=60"],
+        quiet=True,
+    )
+
+    print(f"word error rate of the recogniser {heard.evaluate(test).targets['question'].metrics['wer']:.3f}")
+    recognised = [answer.value for answer in heard.predict(test)]
+    asked = test.with_column("question", recognised)
+    print("share of the answers that are right")
+    for name, model, table in (
+        ("written question", written, test),
+        ("spoken, through the recogniser", written, asked),
+        ("spoken, as a stream", listening, test),
+    ):
+        scores = model.evaluate(table).targets["answer"]
+        blind = scores.controls["inputs of other rows"].metrics["exact_match"]
+        print(f"  {name:<31} {scores.metrics['exact_match']:.2f}, with the pictures of other rows {blind:.2f}")
+    for row, question, answer in list(zip(test.rows(), recognised, written.predict(asked), strict=True))[:4]:
+        print(f"{row['photo'] or row['film']}: {question!r} → {answer.value!r} (truly {row['answer']!r})")
+    try:
+        speech = SpeechSynthesiser.on_this_machine().say(f"It is {answer.value}.")
+        print(f"the last answer, spoken: {speech.seconds:.1f} s of sound")
+    except ConfigError as error:
+        print(f"the answers are not spoken: {error.problem}")

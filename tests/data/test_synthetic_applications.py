@@ -1,0 +1,110 @@
+"""Simulated data of applications: what is written is what is said of it, and the same each time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sensorium as sm
+from sensorium.core.errors import ConfigError, DataError
+from sensorium.core.modality import Blob
+from sensorium.data import synthetic_dialogues, synthetic_lips, synthetic_posts, synthetic_questions
+from sensorium.data.previous_rows import with_previous
+from sensorium.data.synthetic_voice import FRAMES_PER_SECOND, lips, spoken
+from sensorium.modalities.video import Video
+
+MAKERS = [synthetic_dialogues.make, synthetic_lips.make, synthetic_posts.make, synthetic_questions.make]
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__module__.rpartition("_")[2])
+def test_tables_are_reproducible_and_their_media_exist(make: Callable[..., dict[str, Path]], tmp_path: Path) -> None:
+    first, again = make(tmp_path / "a", rows=12, test=0.5), make(tmp_path / "b", rows=12, test=0.5)
+    for name in ("train", "test"):
+        assert first[name].read_bytes() == again[name].read_bytes()
+        rows = list(sm.Table.read(first[name]).rows())
+        assert len(rows) == 6
+        cells = [cell for row in rows for cell in row.values() if cell and "/" in cell]
+        assert cells
+        for cell in cells:
+            content = (tmp_path / "a" / cell).read_bytes()
+            assert content
+            assert content == (tmp_path / "b" / cell).read_bytes()
+    with pytest.raises(ConfigError, match="not valid counts"):
+        make(tmp_path / "c", rows=0)
+
+
+def test_letters_of_one_mouth_sound_different_and_look_alike() -> None:
+    sounds = [spoken(letter * 8, np.random.default_rng(0))[0] for letter in "bpa"]
+    loudest = [int(np.abs(np.fft.rfft(sound, 8192)).argmax()) for sound in sounds]
+    assert len({round(peak / 30) for peak in loudest}) == 3
+    films = []
+    for letter in "bpa":
+        times = [(0.1, 0.9, letter)]
+        films.append(lips(times, 1.0, np.random.default_rng(1)).astype(float))
+    assert films[0].shape == (FRAMES_PER_SECOND, 16, 16)
+    np.testing.assert_array_equal(films[0], films[1])
+    assert np.abs(films[0] - films[2]).mean() > 5
+
+
+def test_films_are_opened_as_videos_of_25_pictures_a_second(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    film = lips([(0.2, 0.4, "a"), (0.6, 0.8, "b")], 1.0, np.random.default_rng(0))
+    synthetic_lips.write_film(tmp_path / "film.gif", film)
+    video = Video(rate=25, frames=64, channels="grey")
+    cell = Blob((tmp_path / "film.gif").read_bytes(), "film.gif")
+    video.fit([cell])
+    opened = video.encode(cell)
+    assert opened.shape == (len(film), 1, 16, 16)
+    assert np.abs(opened[:, 0].astype(float) - film).mean() < 3
+
+
+def test_dialogues_are_whole_and_carry_what_went_before(tmp_path: Path) -> None:
+    paths = synthetic_dialogues.make(tmp_path, rows=30, test=0.4)
+    train, test = (sm.Table.read(paths[name]) for name in ("train", "test"))
+    assert not set(train.column("dialogue")) & set(test.column("dialogue"))
+    rows = list(test.rows())
+    assert not rows[0]["words_before"]
+    assert rows[2]["words_before"] == f"{rows[0]['words']} | {rows[1]['words']}"
+    assert rows[3]["face_before"] == rows[2]["face"]
+    assert not rows[6]["voice_before"]
+
+
+def test_previous_cells_follow_the_order_and_stay_in_their_group() -> None:
+    table = sm.Table(
+        {"talk": ["a", "b", "a", "a"], "turn": [3, 1, 1, 2], "text": ["third", "other", "first", None], "x": [3, 0, 1, 2]}
+    )
+    result = with_previous(table, "talk", texts=["text"], latest=["x"], order="turn")
+    assert result.column("text_before") == ["first", None, None, "first"]
+    assert result.column("x_before") == [2, None, None, 1]
+    assert with_previous(table, "talk", texts=["text"], turns=1, order="turn").column("text_before")[0] is None
+    with pytest.raises(DataError, match="no such column"):
+        with_previous(table, "talks")
+    with pytest.raises(DataError, match="is not a number to order by"):
+        with_previous(table, "talk", order="text")
+    with pytest.raises(ConfigError, match="exists already"):
+        with_previous(result, "talk", latest=["x"])
+
+
+def test_irony_needs_both_streams(tmp_path: Path) -> None:
+    assert [synthetic_posts.sentiment("praise", glad) for glad in (True, False)] == ["positive", "negative"]
+    assert [synthetic_posts.sentiment("question", glad) for glad in (True, False)] == ["neutral", "neutral"]
+    assert [synthetic_posts.sentiment("complaint", glad) for glad in (True, False)] == ["negative", "negative"]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_films_of_questions_move_the_way_that_is_asked_for(seed: int) -> None:
+    film, question, answer = synthetic_questions.moving(np.random.default_rng(seed))
+    if "way" not in question:
+        assert question == "what colour is it?"
+        return
+    ground = np.median(film[0].reshape(-1, 3).astype(float), axis=0)
+    centres = []
+    for picture in (film[0], film[-1]):
+        inside = np.abs(picture.astype(float) - ground).max(axis=2) > 40
+        centres.append([places.mean() for places in inside.nonzero()])
+    down, right = np.subtract(centres[1], centres[0])
+    way = {"left": -right, "right": right, "up": -down, "down": down}[answer]
+    assert way > 3
