@@ -1,8 +1,8 @@
 """``python -m benchmarks.edges {drawn,FOLDER} [--seeds 3]``: edges of images beside the gradient, with default settings.
 
-``drawn`` are scenes with several simulated annotators. FOLDER holds ``train.csv``, ``valid.csv`` and ``test.csv`` with the
-columns ``image`` and ``mask`` (covid_seg), whose boundaries are the edges. Prints one JSON line for each seed: scores on the
-test rows, those of the gradient of the image and of the mean edge map, and the CPU seconds of training.
+``drawn`` are scenes with several simulated annotators. FOLDER holds ``train.csv``, ``valid.csv`` and ``test.csv`` with
+the columns ``image`` and ``mask`` (covid_seg), whose boundaries are the edges. Prints one JSON line for each
+seed: scores on the test rows, those of the gradient of the image and of the mean edge map, and the CPU seconds of training.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from typing import Any
 ROWS = 300
 
 
-def measured(train: Path, test: Path, valid: Path | None, target: str, seed: int, settings: Sequence[str]) -> dict[str, Any]:
+def measured(
+    train: Path, test: Path, valid: Path | None, target: str, seed: int, settings: Sequence[str]
+) -> dict[str, Any]:
     """The scores of one seed."""
     import sensorium as sm
 
-    ignored = ["id", "opacity_mask", "patient"] if target == "mask" else None
+    ignored = ["id", "opacity_mask", "patient"] if target == "mask" else []
     before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
     model = sm.fit(train, valid=valid, target=target, ignore=ignored, seed=seed, overrides=list(settings), quiet=True)
     seconds = resource.getrusage(resource.RUSAGE_SELF).ru_utime - before

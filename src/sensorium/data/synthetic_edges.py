@@ -5,8 +5,8 @@ Each row has a picture of two or three striped or dotted things on an uneven gro
     photo    the picture, of 44 to 68 pixels a side
     edges    files of the annotators, "edges/0007-0.png;edges/0007-1.png": the outlines of things, white on black
 
-The stripes and dots are edges too, which no annotator draws. Annotators differ by about a pixel, and now and then one leaves
-a thing out.
+The stripes and dots are edges too, which no annotator draws. Annotators differ by about a pixel, and now and then one
+leaves a thing out.
 """
 
 from __future__ import annotations

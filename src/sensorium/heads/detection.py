@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -25,6 +26,9 @@ class BoxWriter(Protocol):
 
     def answer(self, corners: Array, size: tuple[float, float]) -> list[float]:
         """The four numbers of a box with these ``corners`` on an image of ``size``, written as the training boxes are."""
+
+    def corners(self, box: Sequence[float], size: tuple[float, float]) -> list[float]:
+        """Left, top, right and bottom in pixels of a ``box`` that ``answer`` wrote for an image of ``size``."""
 
 
 @torch.no_grad()

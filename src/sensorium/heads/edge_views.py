@@ -48,9 +48,7 @@ class ShownEdgeScorer(EdgeScorer):
         on: The stream of the images.
     """
 
-    def __init__(
-        self, target: Callable[[Batch], Field | None], levels: Sequence[float], distance: float, on: str
-    ) -> None:
+    def __init__(self, target: Callable[[Batch], Field | None], levels: Sequence[float], distance: float, on: str) -> None:
         super().__init__(self._counted, levels)
         self._target, self.distance, self.on = target, distance, on
         self.examples: dict[str, list[Example]] = {"Worst": [], "Least certain": [], "Best": []}
@@ -65,9 +63,7 @@ class ShownEdgeScorer(EdgeScorer):
         strength = suppressed(sized(output["edges"][rows].detach().float().sigmoid(), size)).cpu().numpy()
         strength = np.where((true <= 1).any(axis=1), strength, 0)  # nothing is known outside the original
         reach = self.distance * float(np.hypot(*size))
-        counts = [
-            edge_counts(one, maps == 1, self.levels, reach) for one, maps in zip(strength, true, strict=True)
-        ]
+        counts = [edge_counts(one, maps == 1, self.levels, reach) for one, maps in zip(strength, true, strict=True)]
         return rows, torch.from_numpy(np.stack(counts))
 
     def keep(self, output: Maps, batch: Batch) -> Kept:

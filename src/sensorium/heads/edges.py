@@ -33,7 +33,8 @@ def consensus(maps: Tensor, agreement: Agreement) -> tuple[Tensor, Tensor]:
 
     Args:
         maps: ``[B, A, h, w]``: 1 edge, 0 none, else unknown.
-        agreement: ``majority``: an edge is a pixel that someone drew and at least half agree on; what fewer drew is unknown.
+        agreement: ``majority``: an edge is a pixel that someone drew and at least half agree on; what fewer drew is
+            unknown.
             ``soft``: the share of the annotators who agree.
     """
     drawn, known = maps == 1, maps <= 1
@@ -54,8 +55,8 @@ def edge_loss(logits: Tensor, wanted: Tensor, known: Tensor, balance: float) -> 
         logits: ``[B, h, w]``.
         wanted: Wanted probabilities ``[B, h, w]``.
         known: Which pixels count ``[B, h, w]``.
-        balance: Exponent of the ratio of other pixels to edges by which edges weigh more: 0 counts all pixels alike, 1 edges
-            as much as all the rest.
+        balance: Exponent of the ratio of other pixels to edges by which edges weigh more: 0 counts all pixels alike, 1
+            edges as much as all the rest.
     """
     count = known.sum(dim=(1, 2)).float()
     edges = (wanted * known).sum(dim=(1, 2))
@@ -85,9 +86,7 @@ def sized(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
-def in_user_pixels(
-    logits: Tensor, size: tuple[int, int], field: Field, row: int, threshold: float
-) -> NDArray[np.float32]:
+def in_user_pixels(logits: Tensor, size: tuple[int, int], field: Field, row: int, threshold: float) -> NDArray[np.float32]:
     """Return the strength of edges in the pixels of the user's image ``[H, W]``, thin lines, 0 below ``threshold``.
 
     Args:

@@ -120,8 +120,8 @@ def average_precision(precision: Tensor, recall: Tensor) -> Tensor:
 class EdgeScorer(Scorer[dict[str, Tensor]]):
     """Keeps the edge counts of every row at each threshold, and scores all rows together.
 
-    Metrics: ``ods``, the F-score at the best threshold for all rows, with its ``precision`` and ``recall``; ``ois``, with the
-    best threshold of each row; ``average_precision``.
+    Metrics: ``ods``, the F-score at the best threshold for all rows, with its ``precision`` and ``recall``; ``ois``, with
+    the best threshold of each row; ``average_precision``.
 
     Args:
         count: Gives the indices of the rows of a batch that count, and the counts ``[n, T, 4]`` of an output.

@@ -98,14 +98,18 @@ class Edges(Modality):
 
     def notes(self) -> str:
         source = "boundaries of masks, " if self.boundaries else ""
-        return f"{source}up to {counted(self.state['annotators'], 'annotator')}, {self.state['share']:.1%} of pixels are edges"
+        return (
+            f"{source}up to {counted(self.state['annotators'], 'annotator')}, {self.state['share']:.1%} of pixels are edges"
+        )
 
     @property
     def doubts(self) -> list[str]:
         if self.state["share"] < MANY:
             return []
         how = "dark: false" if self.dark else "dark: true"
-        return [f"{self.state['share']:.0%} of its pixels are edges; are they dark on light ({how}), or boundaries of masks?"]
+        return [
+            f"{self.state['share']:.0%} of its pixels are edges; are they dark on light ({how}), or boundaries of masks?"
+        ]
 
     @property
     def layout(self) -> Layout:

@@ -126,18 +126,28 @@ class _RequestRoute(APIRoute):
         return cast(Callable[[Request], Coroutine[Any, Any, Response]], self.endpoint)
 
 
+def _yes(request: Request, name: str) -> bool:
+    """The value of a query parameter that is ``yes`` or ``no``, which it is where left out."""
+    value = request.query_params.get(name, "no")
+    if value not in ("yes", "no"):
+        raise RequestError(422, f"{name} must be yes or no")
+    return value == "yes"
+
+
 def _add_prediction_routes(app: FastAPI, services: dict[str, ModelService]) -> None:
     """Add the routes that take rows, each with ``?model=`` and with the name of the model in the path."""
 
-    async def predict(_: Request, service: ModelService, parsed: ParsedRequest, lenient: bool) -> Any:
-        predictions = [prediction.to_json() for prediction in await service.predict(parsed.rows, lenient=lenient)]
+    async def predict(request: Request, service: ModelService, parsed: ParsedRequest, lenient: bool) -> Any:
+        places = _yes(request, "places")
+        answers = await service.predict(parsed.rows, lenient=lenient)
+        predictions = [prediction.to_json() for prediction in answers]
+        if places:
+            added = await asyncio.to_thread(service.places, answers, parsed.rows)
+            predictions = [{**one, "places": part} for one, part in zip(predictions, added, strict=True)]
         return predictions[0] if parsed.single else {"predictions": predictions}
 
     async def explain(request: Request, service: ModelService, parsed: ParsedRequest, lenient: bool) -> Any:
-        where = request.query_params.get("where", "no")
-        if where not in ("yes", "no"):
-            raise RequestError(422, "where must be yes or no")
-        return await service.explain(parsed.rows, lenient=lenient, where=where == "yes")
+        return await service.explain(parsed.rows, lenient=lenient, where=_yes(request, "where"))
 
     async def embed(request: Request, service: ModelService, parsed: ParsedRequest, lenient: bool) -> Any:
         vectors = await service.embed(parsed.rows, request.query_params.get("stream"), lenient=lenient)

@@ -46,7 +46,7 @@ def suppressed(strength: Tensor) -> Tensor:
     negative curvature. Source: Canny, https://doi.org/10.1109/TPAMI.1986.4767851; direction by the Hessian matrix, Steger,
     https://doi.org/10.1109/34.659930.
     """
-    rows, high, wide = strength.shape
+    high, wide = strength.shape[1:]
     row = strength.new_tensor([1.0, 2.0, 3.0, 2.0, 1.0]) / 9
     padded = F.pad(strength[:, None], (2, 2, 2, 2), mode="replicate")
     smooth = F.conv2d(padded, (row[:, None] * row)[None, None])

@@ -14,6 +14,7 @@ from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.errors import ConfigError, listed, nearest
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Grid
+from sensorium.core.places import Place
 from sensorium.core.registry import component
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
@@ -187,6 +188,20 @@ class Detection(Task[Maps]):
                 one["overlay"] = Attachment(with_boxes(in_grey(image.data[row]), detections), "image", note="overlay")
             answers.append(one)
         return answers
+
+    @property
+    def drawn_on(self) -> str:
+        return self.on
+
+    @property
+    def place_names(self) -> Mapping[str, tuple[str, ...]]:
+        return dict.fromkeys(self.classes, ())
+
+    def places(self, answer: Answer, size: tuple[int, int]) -> list[Place]:
+        return [
+            Place(item["label"], item.get("score"), box=tuple(self.reader.corners(item["box"], size)))  # type: ignore[arg-type]
+            for item in answer["value"]
+        ]
 
     def truths(self, batch: Batch) -> list[Any]:
         target, image = self.target(batch), batch.inputs.get(self.on)

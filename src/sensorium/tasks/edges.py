@@ -15,6 +15,7 @@ from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Grid
+from sensorium.core.places import Place
 from sensorium.core.registry import component
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
@@ -46,12 +47,12 @@ class EdgeDetection(Task[Maps]):
         annotators: What is learnt where annotators differ: ``majority`` is the edges that at least half agree on, while
             those of fewer are left out; ``soft`` is the share of annotators who agree.
         hidden: Channels of the decoder at the size of the image; coarser scales have twice as many.
-        balance: Exponent of the ratio of other pixels to edges by which edges weigh more: 0 counts all pixels alike, 1 edges
-            as much as all others.
+        balance: Exponent of the ratio of other pixels to edges by which edges weigh more: 0 counts all pixels alike, 1
+            edges as much as all others.
         dropout: Share of feature maps dropped at the coarsest scale in training.
         threshold: Least probability of the edges in an answer.
-        max_distance: Largest distance of an answered edge pixel from the true one that it is matched with, as a share of the
-            diagonal of the image.
+        max_distance: Largest distance of an answered edge pixel from the true one that it is matched with, as a share of
+            the diagonal of the image.
         thresholds: Number of thresholds at which answers are scored.
         overlay: Whether an answer also has the image with the edges drawn over it, at the size at which it was read.
     """
@@ -81,8 +82,11 @@ class EdgeDetection(Task[Maps]):
         (target,) = goal.targets
         if target not in goal.lies_on:
             raise ConfigError("edges lie on an image, and there is none", column=target, fix=f"columns.{target}.on=photo")
-        if hidden < 1 or not 0 <= balance <= 1 or not 0 <= threshold <= 1 or not 0 < max_distance < 0.5 or thresholds < 1:
-            problem = "edges: hidden and thresholds are at least 1, balance and threshold from 0 to 1, max_distance from 0 to"
+        shares = 0 <= balance <= 1 and 0 <= threshold <= 1 and 0 < max_distance < 0.5
+        if hidden < 1 or thresholds < 1 or not shares:
+            problem = (
+                "edges: hidden and thresholds are at least 1, balance and threshold from 0 to 1, max_distance from 0 to"
+            )
             raise ConfigError(f"{problem} 0.5")
         self.on = goal.lies_on[target]
         grid = goal.streams[self.on]
@@ -158,6 +162,17 @@ class EdgeDetection(Task[Maps]):
                 answer["overlay"] = Attachment(self._drawn(field.data[i], logits), "image", note="overlay")
             answers.append(answer)
         return answers
+
+    @property
+    def drawn_on(self) -> str:
+        return self.on
+
+    @property
+    def place_names(self) -> Mapping[str, tuple[str, ...]]:
+        return {"edge": ()}
+
+    def places(self, answer: Answer, size: tuple[int, int]) -> list[Place]:
+        return [Place("edge", answer["confidence"], region=answer["value"].data > 0, thin=True)]
 
     def _drawn(self, image: Tensor, logits: Tensor) -> Any:
         """The prepared ``image`` in grey with the edges of ``logits`` drawn over it ``[h, w, 3]``."""

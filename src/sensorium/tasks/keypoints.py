@@ -15,6 +15,7 @@ from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.errors import ConfigError, listed, nearest
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Grid
+from sensorium.core.places import Place, Point
 from sensorium.core.registry import component
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
@@ -30,6 +31,7 @@ from sensorium.heads.keypoints import (
     to_shares,
     turn_spread,
 )
+from sensorium.heads.place_maps import place_maps
 from sensorium.heads.segmentation_views import in_grey
 from sensorium.nn.dense_decoder import DenseDecoder
 from sensorium.nn.soft_argmax import axis_loss, bell, cell_centres, near, place_loss, soft_argmax
@@ -245,22 +247,9 @@ class Keypoints(Task[Poses]):
             seen = torch.zeros(rows, dtype=torch.bool, device=axes.device)
             return Poses(maps, axes, seen, to_shares(None, None, axes, relative=False))
         part, field = streams[self.on], prompts.get(self.on)
-        maps = self.last(self.decoder(self._maps(part), fused.pooled))
+        maps = self.last(self.decoder(place_maps(part, self.has_levels, self.goal.name, self.on), fused.pooled))
         frame = to_shares(field, self.size, axes, relative=self.relative)
         return Poses(maps, axes, part.present, frame)
-
-    def _maps(self, part: Encoded) -> Sequence[Tensor]:
-        if self.has_levels:
-            return part.pyramid
-        rows, _, width = part.tokens.shape
-        if len(part.grid) == 2:
-            return (part.tokens.transpose(1, 2).reshape(rows, width, *part.grid),)
-        if bool(part.present.any()):
-            raise ConfigError(
-                f"task {self.goal.name!r} reads places of {self.on!r}, and its encoder has none",
-                fix=f"model.encoders.{self.on}=convnet",
-            )
-        return (part.tokens.new_zeros(rows, width, 1, 1),)
 
     def loss(self, output: Poses, target: Field) -> Tensor:
         data = torch.where(target.present[:, None, None], target.data.float().nan_to_num(0.0), 0.0)
@@ -327,6 +316,19 @@ class Keypoints(Task[Poses]):
                 one["overlay"] = Attachment(drawn, "image", note="overlay")
             answers.append(one)
         return answers
+
+    @property
+    def drawn_on(self) -> str | None:
+        return self.on
+
+    @property
+    def place_names(self) -> Mapping[str, tuple[str, ...]]:
+        return {self.goal.name: tuple(self.names)}
+
+    def places(self, answer: Answer, size: tuple[int, int]) -> list[Place]:
+        wide, high = size if self.relative else (1, 1)
+        named = [Point(name, one["x"] * wide, one["y"] * high, one["confidence"]) for name, one in answer["value"].items()]
+        return [Place(self.goal.name, answer["confidence"], points=named)]
 
     def truths(self, batch: Batch) -> list[Any]:
         field = self.target(batch)

@@ -13,6 +13,7 @@ from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.errors import ConfigError, listed, nearest
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Grid
+from sensorium.core.places import Place
 from sensorium.core.registry import component
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
@@ -138,6 +139,21 @@ class Segmentation(Task[Tensor]):
                 one["overlay"] = Attachment(drawn, "image", note="overlay")
             answers.append(one)
         return answers
+
+    @property
+    def drawn_on(self) -> str:
+        return self.on
+
+    @property
+    def place_names(self) -> Mapping[str, tuple[str, ...]]:
+        background = self.reader.background
+        return {name: () for i, name in enumerate(self.classes) if i != background}
+
+    def places(self, answer: Answer, size: tuple[int, int]) -> list[Place]:
+        codes = self.reader.codes_of(answer["value"].data)
+        shown = [i for i in range(len(self.classes)) if i != self.reader.background]
+        regions = {self.classes[i]: codes == i for i in shown}
+        return [Place(name, answer["confidence"], region=region) for name, region in regions.items() if region.any()]
 
     def explained(self, output: Tensor, of: Tensor) -> Tensor:
         """Return the mean probability that ``output`` gives the classes answered in ``of``, over the pixels in focus."""
