@@ -20,9 +20,8 @@ def brute_force(answered: np.ndarray, true: np.ndarray, reach: float) -> int:
     if len(left) > len(right):
         left, right = right, left
     near = np.hypot(*(left[:, None] - right[None]).transpose(2, 0, 1)) <= reach
-    return max(
-        (int(sum(near[i, j] for i, j in enumerate(order))) for order in permutations(range(len(right)), len(left))), default=0
-    )
+    orders = permutations(range(len(right)), len(left))
+    return max((int(sum(near[i, j] for i, j in enumerate(order))) for order in orders), default=0)
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -13,12 +13,10 @@ from sensorium.core.errors import AnswerError, ConfigError, nearest
 from sensorium.core.modality import Modality
 from sensorium.core.registry import kind_of
 from sensorium.core.schema import Column, Problem, Record, Sample
-from sensorium.data.files.attachment_files import with_data_urls
 from sensorium.data.files.media_access import Uploads
 from sensorium.evaluation.attribution import attribute_elements as maps
 from sensorium.evaluation.stream_attribution import explain
 from sensorium.predictor import Prediction, Predictor
-from sensorium.reporting.place_files import placed_answers
 from sensorium.serve.batch_invariance import NOT_INVARIANT, measure_batch_invariance
 from sensorium.serve.batching import Batcher, ClosedError, FullError
 from sensorium.serve.decoding import Decoded, DecodingJob, DecodingTime
@@ -134,16 +132,6 @@ class ModelService:
             return explanation
 
         return await self._compute(rows, lenient, explained)
-
-    def places(self, predictions: Sequence[Prediction], rows: Sequence[Record]) -> list[dict[str, Any]]:
-        """Return what ``predictions`` for ``rows`` name on pictures, by task: boxes, regions and points in pixels."""
-        return [
-            with_data_urls({
-                one.task: one.to_json()
-                for one in placed_answers(self.predictor.model, self.schema, prediction.targets, row, self.media)
-            })
-            for prediction, row in zip(predictions, rows, strict=True)
-        ]
 
     async def embed(self, rows: Sequence[Record], stream: str | None, *, lenient: bool = False) -> list[list[float]]:
         """Return the embedding of each row.

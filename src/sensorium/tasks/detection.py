@@ -21,7 +21,7 @@ from sensorium.core.scorer import Scorer
 from sensorium.core.task import Task
 from sensorium.heads.box_prior import SIDE, USUAL, box_prior
 from sensorium.heads.box_targets import box_targets, corners_of, focal_loss, side_loss
-from sensorium.heads.detection import BoxWriter, image_size, in_user_pixels, peak_boxes, true_boxes
+from sensorium.heads.detection import BoxWriter, image_size, in_user_pixels, peak_boxes, peaks_of, true_boxes
 from sensorium.heads.detection_views import ShownScorer, certainty, detection_views, with_boxes
 from sensorium.heads.place_maps import place_maps
 from sensorium.heads.segmentation_views import in_grey
@@ -241,6 +241,22 @@ class Detection(Task[Maps]):
         heat = output["heat"].float().sigmoid().flatten(2)
         rows = len(heat)
         return heat[torch.arange(rows, device=heat.device), code.expand(rows), place.expand(rows)]
+
+    def _listed_peaks(self, of: Maps) -> list[tuple[int, int, float]]:
+        """The class, the cell and the score of each answered box of the first row, the most confident first."""
+        (boxes, cells), *_ = peaks_of(of["heat"][:1], of["sides"][:1], self.size, self.overlap)
+        every = zip(boxes.classes.tolist(), cells.tolist(), boxes.scores.tolist(), strict=True)
+        return [one for one in every if one[2] >= self.threshold and self.focus in (None, one[0])]
+
+    def subjects(self, of: Maps) -> list[str]:
+        peaks = self._listed_peaks(of)
+        return [f"{self.question(self.about(of, i))[0]}: {peak[2]:.2f}" for i, peak in enumerate(peaks, 1)]
+
+    def about(self, of: Maps, number: int) -> Maps:
+        code, cell, _ = self._listed_peaks(of)[number - 1]
+        heat = torch.full_like(of["heat"], -1e4).flatten(2)
+        heat[:, code, cell] = of["heat"].flatten(2)[:, code, cell]
+        return {**of, "heat": heat.reshape(of["heat"].shape)}
 
     def question(self, of: Maps) -> list[str]:
         code, place = self._reference_answers(of)

@@ -364,7 +364,12 @@ function renderPlaces(name, placed) {
   const count = placed.places.length;
   const sheet = draw("svg", { viewBox: `0 0 ${width} ${height}`, class: "places", role: "img", "aria-label": `${name}: ${count} drawn on ${placed.column}` });
   const file = [cells.get(placed.column)].flat()[0];
-  if (file instanceof Blob) sheet.append(draw("image", { href: URL.createObjectURL(file), width, height, preserveAspectRatio: "none" }));
+  if (file instanceof Blob) {
+    const address = URL.createObjectURL(file);
+    const picture = draw("image", { href: address, width, height, preserveAspectRatio: "none" });
+    picture.addEventListener("load", () => URL.revokeObjectURL(address));
+    sheet.append(picture);
+  }
   const labels = [...new Set(placed.places.map((place) => place.label))];
   const word = (x, y, colour, text) => draw("text", { x, y, fill: colour, "font-size": 10 * unit }, text);
   placed.places.forEach((place, i) => {
