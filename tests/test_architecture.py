@@ -50,7 +50,7 @@ ROOMS = {
     "annotated_types": {"core"},  # pydantic's own vocabulary of limits
     "safetensors": {"artifact", "training", "data", "pretrained", "testing"},
     "sklearn": {"language", "nn", "heads", "tasks", "evaluation", "training", "experts"},
-    "scipy": {"signal", "nn", "evaluation", "experts", "training", "testing"},
+    "scipy": {"signal", "nn", "metrics", "evaluation", "experts", "training", "testing"},
     "gensim": {"language", "encoders"},
     "jieba": {"language"},
     "jiwer": {"metrics"},

@@ -253,6 +253,7 @@ class Trained(Sampling):
         explainer: Spec | None = None,
         train: Any = None,
         overwrite: bool = False,
+        about: int | str | None = None,
     ) -> Explanation:
         """Attribute answers to streams: exact Shapley values up to eight streams, and the fusion's own weights.
 
@@ -269,6 +270,7 @@ class Trained(Sampling):
             explainer: The explainer of the maps; None: the default one for each stream.
             train: The training table, to name the rows most similar to each row.
             overwrite: Allow the page to replace a file that is not such a page.
+            about: Of one ``row``, the box, region or point: its number among ``subjects``, or ``target:number``.
         """
         import numpy as np
 
@@ -283,11 +285,10 @@ class Trained(Sampling):
             raise DataError(f"there is no row {row}: the table has {counted(len(table), 'row')}", file=table.source)
         drawn = np.sort(np.random.default_rng(seed).permutation(len(table))[:sample]).tolist()
         index = [row - 1] if row is not None else drawn
-        part = table.take(index)
-        encoded, numbers = self.encode(part), [i + 1 for i in index]
-        explanation = explain(self.predictor.model, self.batches(encoded), rows=numbers, seed=seed)
+        encoded, numbers = self.encode(table.take(index)), [i + 1 for i in index]
+        explanation = explain(self.predictor.model, self.batches(encoded), rows=numbers, seed=seed, about=about)
         if where or (where is None and (row is not None or out is not None)):
-            explanation.maps = self.maps(encoded, numbers, most=MAPPED, explainer=explainer)
+            explanation.maps = self.maps(encoded, numbers, most=MAPPED, explainer=explainer, about=about)
             if len(numbers) == 1:
                 explanation.features = feature_maps(self.predictor.model, self.schema, next(self.batches(encoded)))
         known = None if train is None else as_windows(Table.read(train), self.recipe.data.windows, training=True)
@@ -301,17 +302,18 @@ class Trained(Sampling):
             write_explanation(out, explanation, title=title, cells=shown, neighbours=like)
         return explanation
 
-    def maps(self, rows: Rows, numbers: Sequence[int], *, most: int = 20, explainer: Spec | None = None) -> list[Map]:
-        """Maps of the first ``most`` encoded ``rows``, ``numbers`` in their table; ``explainer`` as in ``explain``."""
+    def maps(
+        self, rows: Rows, numbers: Sequence[int], *, most: int = 20, explainer: Spec | None = None, about: Any = None
+    ) -> list[Map]:
+        """Maps of the first ``most`` ``rows``, ``numbers`` in their table; the rest as in ``explain``."""
         from sensorium.data.loader import Loader
         from sensorium.evaluation.attribution import attribute_elements
 
         maps = []
         for number, stored in zip(numbers[:most], Loader(rows, 1), strict=False):
             batch = self.schema.prepare(stored.to(self.predictor.device))
-            maps += attribute_elements(
-                self.predictor.model, self.schema, batch, row=number, explainer=explainer, stored=stored
-            )
+            options = {"row": number, "explainer": explainer, "stored": stored, "about": about}
+            maps += attribute_elements(self.predictor.model, self.schema, batch, **options)
         return maps
 
     def nearest(self, rows: Rows, numbers: Sequence[int], train: Table, count: int = 5) -> dict[int, list[Neighbour]]:

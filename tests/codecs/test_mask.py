@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from sensorium.codecs.mask import is_coloured, mask_size, read_mask
-from sensorium.codecs.regions import draw_regions, run_lengths
+from sensorium.codecs.regions import draw_regions, packed_run_lengths, run_lengths
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Blob
 
@@ -146,3 +146,13 @@ def test_a_cut_off_file_costs_its_cell_only() -> None:
     for length in range(0, len(whole) - 20, 7):
         with pytest.raises(CellError):
             read_mask(Blob(whole[:length], "cut.png"))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 40), st.integers(1, 40), st.floats(0, 1), st.integers(0, 99))
+def test_packed_run_lengths_are_read_back_and_equal_to_cocos(high: int, wide: int, share: float, seed: int) -> None:
+    inside = np.random.default_rng(seed).random((high, wide)) < share
+    text = packed_run_lengths(inside)
+    assert np.array_equal(run_lengths(text, high, wide), inside)
+    reference = pytest.importorskip("faster_coco_eval.core.mask", reason="the reference is faster-coco-eval")
+    assert text.encode() == reference.encode(np.asfortranarray(inside, np.uint8))["counts"]

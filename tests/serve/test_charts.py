@@ -26,11 +26,13 @@ const document = { createElement: create, createElementNS: (_, tag) => create(ta
 """
 
 
-def shown(answer: dict[str, Any], tmp_path: Path, before: str = "") -> list[dict[str, Any]]:
-    """What the page shows of an answer, as nodes."""
+def shown(
+    answer: dict[str, Any], tmp_path: Path, before: str = "", places: dict[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """What the page shows of an answer, as nodes; with ``places`` drawn on their picture."""
     page = (files("sensorium.serve") / "page" / "page.js").read_text(encoding="utf-8")
     functions = page.partition("// ── start")[0]
-    prediction = {"targets": {"load": answer}, "missing": []}
+    prediction = {"targets": {"load": answer}, "missing": [], "places": {} if places is None else {"load": places}}
     program = f"{DOM}\n{functions}\n{before}\nconsole.log(JSON.stringify(renderPrediction({json.dumps(prediction)})));"
     script = tmp_path / "page.js"
     script.write_text(program, encoding="utf-8")
@@ -100,3 +102,34 @@ def test_a_curve_of_survival_falls_over_time(tmp_path: Path) -> None:
     assert y1 < y2 < y3
     assert {word["textContent"] for word in words} == {"0", "0.9", "1", "8"}
     assert re.search("group high", json.dumps(nodes[2]["children"]))
+
+
+def test_boxes_regions_and_points_are_drawn_in_pixels_of_the_picture(tmp_path: Path) -> None:
+    placed = {
+        "column": "photo",
+        "size": [200, 100],
+        "places": [
+            {"label": "dog", "score": 0.9, "thin": False, "box": [10, 20, 60, 90]},
+            {"label": "dog", "thin": False, "region": "data:image/png;base64,AAAA"},
+            {"label": "edge", "thin": True, "region": "data:image/png;base64,BBBB"},
+            {"label": "cat", "thin": False, "points": [{"name": "nose", "x": 120.5, "y": 33, "score": 0.5}]},
+        ],
+    }
+    nodes = shown({"value": ["unwanted"], "confidence": 0.5}, tmp_path, places=placed)
+    assert "unwanted" not in json.dumps(nodes), "drawn answers are not printed too"
+    (figure,) = (node for node in nodes if node["tag"] == "figure")
+    sheet, words = figure["children"]
+    assert sheet["attributes"]["viewBox"] == "0 0 200 100"
+    parts = sheet["children"]
+    box = next(node for node in parts if node["tag"] == "rect" and node["attributes"].get("stroke"))
+    assert [box["attributes"][key] for key in ("x", "y", "width", "height")] == [10, 20, 50, 70]
+    regions = [node for node in parts if node["tag"] == "mask"]
+    assert [node["children"][0]["attributes"]["href"][-4:] for node in regions] == ["AAAA", "BBBB"]
+    covers = [node["attributes"] for node in parts if node["tag"] == "rect" and "mask" in node["attributes"]]
+    assert [cover["fill-opacity"] for cover in covers] == [0.45, 1]
+    assert covers[0]["fill"] == box["attributes"]["stroke"], "a label has one colour"
+    (circle,) = (node for node in parts if node["tag"] == "circle")
+    assert (circle["attributes"]["cx"], circle["attributes"]["cy"]) == (120.5, 33)
+    texts = [node["textContent"] for node in parts if node["tag"] == "text"]
+    assert texts == ["dog 0.90", "nose"]
+    assert words["children"] == ["dog (2), edge (1), cat (1)"]

@@ -203,6 +203,34 @@ def test_without_an_image_the_answer_is_the_mean_boxes(run: Path) -> None:
     assert one.targets["boxes"]["value"], "the scenes have things in their quarters"
 
 
+def test_boxes_are_written_as_coco_and_explained_one_by_one(
+    run: Path, drawn: dict[str, Path], tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    files = ("--coco", tmp_path / "boxes.json", "--overlay", tmp_path / "drawn")
+    assert cli("predict", run, drawn["test"], "--out", tmp_path / "out.jsonl", *files, "-q")[0] == 0
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    coco = json.loads((tmp_path / "boxes.json").read_text(encoding="utf-8"))
+    names = {one["id"]: one["name"] for one in coco["categories"]}
+    for image in coco["images"]:
+        own = [one for one in coco["annotations"] if one["image_id"] == image["id"]]
+        value = lines[image["row"] - 1]["targets"]["boxes"]["value"]
+        assert [names[one["category_id"]] for one in own] == [box["label"] for box in value]
+        for one, box in zip(own, value, strict=True):
+            assert one["bbox"] == pytest.approx(box["box"], abs=0.02), "COCO writes left, top, width, height"
+        with Image.open(tmp_path / "drawn" / f"{image['row']}-image.png") as picture:
+            assert picture.size == (image["width"], image["height"])
+    model = sm.load(run)
+    row = next(i for i, line in enumerate(lines, 1) if len(line["targets"]["boxes"]["value"]) > 1 and not line["missing"])
+    subjects = model.explain(drawn["test"], row=row, where=False).subjects["boxes"]
+    values = []
+    for number in (1, 2):
+        (one,) = model.explain(drawn["test"], row=row, where=False, about=number).targets["boxes"]
+        assert subjects[number - 1].startswith(one.what)
+        assert one.value == pytest.approx(float(subjects[number - 1].rpartition(": ")[2]), abs=0.006)
+        values.append(one.value)
+    assert values[0] >= values[1], "the most confident first"
+
+
 def test_it_is_explained_by_stream(run: Path, drawn: dict[str, Path]) -> None:
     (one,) = sm.load(run).explain(drawn["train"], row=2).targets["boxes"]
     assert one.what.startswith("score of ")

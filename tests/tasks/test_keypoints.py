@@ -119,6 +119,50 @@ def test_an_answer_is_in_the_pixels_of_the_file() -> None:
     assert [value["1"][axis] for axis in "xy"] == pytest.approx([4, 36], abs=1e-3)
 
 
+def test_points_are_written_as_coco_csv_and_overlays(
+    run: Path, drawn: Tables, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    files = ("--coco", tmp_path / "p.json", "--points", tmp_path / "p.csv", "--overlay", tmp_path / "drawn")
+    assert cli("predict", run, drawn["test"], "--out", tmp_path / "out.jsonl", *files, "-q")[0] == 0
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    cells = rows_of(drawn["test"])
+    photos = [i for i, row in enumerate(cells) if row["photo"]]
+    points = rows_of(tmp_path / "p.csv")
+    assert len(points) == len(photos) * len(NAMES)
+    assert [row["point"] for row in points[: len(NAMES)]] == NAMES
+    first = lines[photos[0]]["targets"]["points"]["value"]
+    assert float(points[0]["x"]) == pytest.approx(first[NAMES[0]]["x"], abs=1e-3)
+    coco = json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))
+    assert coco["categories"] == [{"id": 1, "name": "points", "keypoints": NAMES}]
+    assert [image["file_name"] for image in coco["images"]] == [cells[i]["photo"] for i in photos]
+    assert coco["annotations"][0]["num_keypoints"] == len(NAMES)
+    assert coco["annotations"][0]["keypoints"][0] == pytest.approx(first[NAMES[0]]["x"], abs=1e-3)
+    assert len(list((tmp_path / "drawn").glob("*-photo.png"))) == len(photos)
+    code, _, error = cli("predict", run, drawn["test"], "--out", tmp_path / "b.csv", "--coco", tmp_path / "b.txt", "-q")
+    assert code != 0
+    assert "--coco writes JSON" in error
+
+
+def test_one_point_is_explained_by_its_number(run: Path, drawn: Tables) -> None:
+    model = sm.load(run)
+    row = next(i for i, cells in enumerate(rows_of(drawn["train"]), 1) if cells["photo"])
+    every = model.explain(drawn["train"], row=row, where=False)
+    assert [words.partition(",")[0] for words in every.subjects["points"]] == NAMES
+    text = every.text()
+    assert f"{NAMES[0]} (" in text, "points are printed as (x, y)"
+    assert "'x'" not in text
+    values = []
+    for number in (1, 3):
+        (one,) = model.explain(drawn["train"], row=row, where=False, about=number).targets["points"]
+        assert one.what == f"probability of the place of {NAMES[number - 1]}"
+        values.append(one.value)
+    assert every.targets["points"][0].value != values[0] != values[1]
+    with pytest.raises(ConfigError, match="there is no '99' of points to explain"):
+        model.explain(drawn["train"], row=row, where=False, about=99)
+    with pytest.raises(ConfigError, match="a box, region or point is chosen of a single row"):
+        model.explain(drawn["train"], sample=3, about="points:1")
+
+
 def test_it_is_explained_by_stream_and_by_place(run: Path, drawn: Tables) -> None:
     rows = rows_of(drawn["train"])
     row = next(i for i, cells in enumerate(rows, 1) if cells["photo"] and cells["motion"])

@@ -194,6 +194,36 @@ def test_it_is_explained_by_stream_and_by_place(run: Path, drawn: dict[str, Path
         assert sum(one.shares.values()) == pytest.approx(one.value - one.nothing, abs=1e-5), name
 
 
+def test_masks_are_written_as_run_lengths_and_regions_are_explained(
+    run: Path, drawn: dict[str, Path], tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    from sensorium.codecs.regions import run_lengths
+
+    files = ("--coco", tmp_path / "masks.json", "--overlay", tmp_path / "drawn")
+    assert cli("predict", run, drawn["test"], "--out", tmp_path / "out.jsonl", *files, "-q")[0] == 0
+    coco = json.loads((tmp_path / "masks.json").read_text(encoding="utf-8"))
+    names = {one["id"]: one["name"] for one in coco["categories"]}
+    assert coco["annotations"]
+    for one in coco["annotations"]:
+        image = coco["images"][one["image_id"] - 1]
+        inside = run_lengths(one["segmentation"]["counts"], *one["segmentation"]["size"])
+        assert inside.shape == (image["height"], image["width"])
+        wanted = {np.array(Image.open(path)).tobytes() for path in tmp_path.glob(f"out_media/{image['row']}-*.png")}
+        number = int(names[one["category_id"]])
+        masks = [np.frombuffer(part, np.uint8).reshape(inside.shape) == number for part in wanted]
+        assert any(np.array_equal(inside, mask) for mask in masks)
+        assert inside.sum() == one["area"]
+    assert len(list((tmp_path / "drawn").iterdir())) == len(coco["images"])
+    model = sm.load(run)
+    subjects = model.explain(drawn["train"], row=2, where=False).subjects
+    if not subjects:
+        pytest.skip("two epochs answered no foreground")
+    name = next(iter(subjects))
+    chosen = model.explain(drawn["train"], row=2, where=False, about=f"{name}:1").targets[name][0]
+    assert chosen.what == "mean probability of the chosen region"
+    assert 0 < chosen.value < 1
+
+
 def test_a_new_process_answers_the_same(run: Path, drawn: dict[str, Path], python: Callable[..., Any]) -> None:
     program = (
         "import json, sys, sensorium as sm; from sensorium.data.files.attachment_files import with_data_urls; "

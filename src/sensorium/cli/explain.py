@@ -33,6 +33,13 @@ def run(
         typer.Option(help="The attribution method, see `sensorium kinds explainers` [default: the most faithful]."),
     ] = None,
     train: Annotated[str | None, typer.Option(help="The training table, to list the most similar rows.")] = None,
+    about: Annotated[
+        str | None,
+        typer.Option(
+            help="With --row: the number of the box, region or point to explain, as listed without; or TARGET:NUMBER.",
+            show_default=False,
+        ),
+    ] = None,
     lm: _options.Lm = None,
     overwrite: _options.Overwrite = False,
 ) -> None:
@@ -60,6 +67,7 @@ def run(
         explainer=explainer,
         train=train,
         overwrite=overwrite,
+        about=about,
     )
     if json_ is not None:
         json_.write_text(json.dumps(explanation.to_json(), ensure_ascii=False, indent=1), encoding="utf-8")

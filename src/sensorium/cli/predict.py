@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,10 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.plurals import counted
 
 if TYPE_CHECKING:
+    from sensorium.data.tables.table import Table
     from sensorium.predictor import Prediction
+    from sensorium.reporting.place_files import PlaceFiles
+    from sensorium.trained import Trained
 
 
 def run(
@@ -47,6 +51,17 @@ def run(
     by_step: Annotated[
         bool, typer.Option("--by-step", help="CSV with a line for each step of a forecast, rather than one for each row.")
     ] = False,
+    coco: Annotated[
+        Path | None,
+        typer.Option(help="Also write boxes, key points and masks (run lengths) to a COCO JSON file.", show_default=False),
+    ] = None,
+    points: Annotated[
+        Path | None, typer.Option(help="Also write key points to a CSV file, a line for each.", show_default=False)
+    ] = None,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(help="Also write each picture with the answers drawn on it to this folder.", show_default=False),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings.")] = False,
 ) -> None:
     """Predict every row of a table: row number, prediction, probability of each class, missing modalities.
@@ -60,9 +75,13 @@ def run(
     from sensorium.data.shards.shard_folder import is_sharded
 
     keep = _options.column_names(keep)
+    files = {"coco": coco, "points": points, "overlay": overlay}
     if by_step and out is not None and out.suffix != ".csv":
         raise ConfigError("--by-step writes CSV", fix="--out FILE.csv")
     if is_sharded(Path(table)) and out is not None and out.suffix == "":
+        if any(files.values()):
+            fix = "predict into one file: --out FILE.csv"
+            raise ConfigError("--coco, --points and --overlay are not written part by part", fix=fix)
         _predict_shards(run, Path(table), out, processes, batch_size, keep or [], raw_cells, overwrite, quiet)
         return
     if out is not None and out.suffix not in (".csv", ".jsonl"):
@@ -72,6 +91,11 @@ def run(
         raise ConfigError("--processes needs a folder of shards and a folder for the predictions", fix=fix)
     if out is not None:
         prepare_output(out, "--out", overwrite=overwrite, reads=[table])
+    for name, ending in (("coco", ".json"), ("points", ".csv")):
+        if (path := files[name]) is not None:
+            if path.suffix != ending:
+                raise ConfigError(f"--{name} writes {ending[1:].upper()}", file=path, fix=f"--{name} FILE{ending}")
+            prepare_output(path, f"--{name}", overwrite=overwrite, reads=[table])
     from sensorium.data.inspection.unseen_values import missing_columns_note
     from sensorium.data.tables.table import Table
     from sensorium.predictor import settle_threads
@@ -86,7 +110,8 @@ def run(
     for name in keep or []:
         rows.column(name)  # raises an error that lists the columns
     beside = KeptColumns(rows.rows(), keep or ())
-    with Console(quiet) as console:
+    with Console(quiet) as console, ExitStack() as opened:
+        places = opened.enter_context(_place_files(model, rows, files)) if any(files.values()) else None
         for note in rows.notes:
             console.warn(note)
         if absent := missing_columns_note(model.schema, str(table), rows.columns):
@@ -94,8 +119,11 @@ def run(
         problems = []
 
         def tracked(predictions: Iterable[Prediction]) -> Iterator[Prediction]:
+            cells = iter(rows.rows()) if places is not None else iter(())
             for done, prediction in enumerate(predictions, 1):
                 problems.extend(prediction.problems)
+                if places is not None:
+                    places.take(done, prediction.targets, next(cells))
                 console.step("predicting", done, len(rows))
                 yield prediction
 
@@ -107,6 +135,16 @@ def run(
         print_problems(console, problems)
         if out is not None:
             console.note(f"{counted(len(rows), 'prediction')} in {out}")
+        for path in filter(None, files.values()):
+            console.note(f"places in {path}")
+
+
+def _place_files(model: Trained, rows: Table, files: Mapping[str, Path | None]) -> PlaceFiles:
+    from sensorium.data.files.media_access import LocalFiles
+    from sensorium.reporting.place_files import PlaceFiles
+
+    media = LocalFiles(rows.root or Path.cwd(), anywhere=True)
+    return PlaceFiles(model.model, model.schema, media, **files)
 
 
 def _predict_shards(

@@ -77,6 +77,27 @@ def run_lengths(counts: Any, high: int, wide: int) -> Array:
     return np.repeat(inside, lengths).reshape(wide, high).T
 
 
+def packed_run_lengths(inside: Array) -> str:
+    """Return the COCO text of the run lengths of a region, as ``run_lengths`` reads it.
+
+    Args:
+        inside: Which pixels are inside, ``[H, W]`` bool.
+    """
+    flat = np.concatenate([[False], np.asarray(inside, np.bool_).T.reshape(-1)])
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    lengths = np.diff(np.concatenate([[0], changes, [len(flat) - 1]])).tolist()
+    letters: list[str] = []
+    for i, length in enumerate(lengths):
+        value = length - lengths[i - 2] if i > 2 else length
+        while True:
+            digit, value = value & 31, value >> 5
+            more = value != (-1 if digit & 16 else 0)
+            letters.append(chr(48 + (digit | 32 if more else digit)))
+            if not more:
+                break
+    return "".join(letters)
+
+
 def _unpacked(text: str) -> list[int]:
     numbers: list[int] = []
     value = shift = 0

@@ -18,6 +18,7 @@ from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Layout
 from sensorium.core.modality import Modality
+from sensorium.core.places import Place
 from sensorium.core.recipe import Spec
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
@@ -324,6 +325,20 @@ class Task(nn.Module, ABC, Generic[Out]):
         ``batch`` is the prepared input: coordinates in an image are mapped back by its frame (``Field.frame``).
         """
 
+    @property
+    def drawn_on(self) -> str | None:
+        """The stream of the pictures on which its answers name places (``places``); None: they name none."""
+        return None
+
+    @property
+    def place_names(self) -> Mapping[str, tuple[str, ...]]:
+        """The labels that ``places`` may have, and of each the names of its points, if it has any."""
+        return {}
+
+    def places(self, answer: Answer, size: tuple[int, int]) -> list[Place]:
+        """What ``answer`` names on its picture of ``size`` (width and height), in pixels."""
+        return []
+
     def truths(self, batch: Batch) -> list[Any]:
         """The target of each row of ``batch`` in the form of an answer, None where missing; by default the cell of its
         column."""
@@ -347,6 +362,15 @@ class Task(nn.Module, ABC, Generic[Out]):
         missing. None: its answers cannot be put into one number, and are not explained.
         """
         return None
+
+    def subjects(self, of: Out) -> list[str]:
+        """What of the first row of ``of`` an explanation may be about, in words: each box, region or point of its answer.
+        Empty: only the answer as a whole."""
+        return []
+
+    def about(self, of: Out, number: int) -> Out:
+        """``of`` narrowed to one of its ``subjects``, counted from 1, for ``explained`` and ``question``."""
+        raise TypeError(f"{type(self).__name__} explains its answers as a whole")
 
     def question(self, of: Out) -> list[str]:
         """What ``explained`` is of each row, in words: ``probability of dog``."""

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from sensorium.core import registry
 from sensorium.core.batch import Batch, Encoded, Field, repeated
-from sensorium.core.errors import ConfigError
+from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.explainer import Explainer, Probe
 from sensorium.core.forward import Forward, average_outputs
 from sensorium.core.layout import Ids, Row
 from sensorium.core.recipe import Spec
 from sensorium.core.rendering import Rendered
 from sensorium.core.schema import Schema
+from sensorium.core.task import Task
 from sensorium.model import Model
 
 Values = NDArray[Any]
@@ -93,6 +94,48 @@ class Map(Rendered):
         return words
 
 
+def subjects_of(model: Model, run: Forward) -> dict[str, list[str]]:
+    """Return what of the answers of ``model`` to the row of ``run`` an explanation may be about, in words by task."""
+    every = {name: task.plain.subjects(run.outputs[name]) for name, task in model.tasks.items()}
+    return {name: words for name, words in every.items() if words}
+
+
+def narrowed(name: str, task: Task[Any], run: Forward, about: int | str | None) -> Any:
+    """Return the output of a row that is explained: all of it, or one of its boxes, regions or points.
+
+    Args:
+        name: The name of the task.
+        task: The task.
+        run: The forward pass of the row.
+        about: The number of the subject, from 1; ``target:number`` where several tasks have subjects; None: all.
+
+    Raises:
+        ConfigError: There is no such subject.
+    """
+    output = run.outputs[name]
+    if about is None:
+        return output
+    if run.batch.rows != 1:
+        raise ConfigError("a box, region or point is chosen of a single row", fix="name the row: --row N")
+    target, _, number = str(about).rpartition(":")
+    every = subjects_of(run.model, run)
+    if not every:
+        raise ConfigError(
+            "the answers to this row have no boxes, regions or points to choose from", fix="leave out --about"
+        )
+    if target and target not in every:
+        raise ConfigError(f"no boxes, regions or points of {target!r}{nearest(target, every)}")
+    if not target and len(every) > 1:
+        fix = " or ".join(f"--about {one}:{number}" for one in every)
+        raise ConfigError("several targets have boxes, regions or points", fix=fix)
+    if name != (target or next(iter(every))):
+        return output
+    if not number.isdigit() or not 1 <= int(number) <= len(every[name]):
+        listed = "; ".join(f"{i} {words}" for i, words in enumerate(every[name], 1))
+        raise ConfigError(f"there is no {number!r} of {name} to explain", fix=f"choose one of: {listed}")
+    return task.plain.about(output, int(number))
+
+
 def attribute_elements(
     model: Model,
     schema: Schema,
@@ -102,6 +145,7 @@ def attribute_elements(
     explainer: Spec | None = None,
     streams: Sequence[str] | None = None,
     stored: Batch | None = None,
+    about: int | str | None = None,
 ) -> list[Map]:
     """Compute the attribution map of each stream and target for one prepared row.
 
@@ -113,6 +157,7 @@ def attribute_elements(
         explainer: Name or specification of the method; None chooses a suitable one for each stream.
         streams: The streams to explain; None for all.
         stored: The same row before preparation, so that a sound's map can be drawn along its waveform.
+        about: The box, region or point to explain: see ``narrowed``.
 
     Raises:
         ConfigError: ``batch`` does not hold exactly one row.
@@ -125,8 +170,9 @@ def attribute_elements(
     maps = []
     for target, task in model.tasks.items():
         with torch.no_grad():
-            divisible = task.explained(outputs[target], outputs[target]) is not None
-        what = task.question(outputs[target])[0] if divisible else ""
+            whole = narrowed(target, task, run, about)
+            divisible = task.explained(outputs[target], whole) is not None
+        what = task.question(whole)[0] if divisible else ""
         for stream in model.streams if streams is None else streams:
             kind = _kind(schema, stream)
             one = Map(row, target, what, stream, kind, type(schema.layout(stream)).__name__.lower())
@@ -135,14 +181,14 @@ def attribute_elements(
             elif not divisible:
                 one.note = f"predictions of {target} are not a number, so they cannot be explained"
             else:
-                _explained(one, probe(model, run, schema, stream, target), schema, explainer)
+                _explained(one, probe(model, run, schema, stream, target, whole), schema, explainer)
                 if kind == "audio" and stored is not None:
                     one.sound = stored.inputs[stream].data[0].cpu().numpy()
             maps.append(one)
     return maps
 
 
-def probe(model: Model, run: Forward, schema: Schema, stream: str, target: str) -> Probe:
+def probe(model: Model, run: Forward, schema: Schema, stream: str, target: str, whole: Any = None) -> Probe:
     """Return the output for one row as a function of a single stream.
 
     Args:
@@ -151,9 +197,11 @@ def probe(model: Model, run: Forward, schema: Schema, stream: str, target: str) 
         schema: The model's schema.
         stream: The stream that varies.
         target: The explained target.
+        whole: The output that is explained; None: that of ``run``.
     """
     batch = run.batch
-    task, field, whole = model.tasks[target], batch.inputs[stream], run.outputs[target]
+    task, field = model.tasks[target], batch.inputs[stream]
+    whole = run.outputs[target] if whole is None else whole
     encoder: nn.Module = model.encoders[stream] if model.network else nn.Identity()
     experts = model.experts
 

@@ -16,7 +16,7 @@ from sensorium.core.batch import Batch, Encoded
 from sensorium.core.forward import Forward
 from sensorium.core.rendering import Rendered
 from sensorium.core.task import Task
-from sensorium.evaluation.attribution import Map
+from sensorium.evaluation.attribution import Map, narrowed, subjects_of
 from sensorium.evaluation.nearest_rows import Neighbour
 from sensorium.model import Model
 
@@ -65,6 +65,7 @@ class Explanation(Rendered):
         maps: Attribution maps of the rows for which they were computed.
         nearest: By row, the nearest training rows, if those were given.
         features: For a single row, by stream, the strongest channels of the last convolutions ``[C, *cells]``.
+        subjects: For a single row, by target, what of its answer an explanation may be about, in words.
     """
 
     renderer: ClassVar[str] = "explanation"
@@ -77,6 +78,7 @@ class Explanation(Rendered):
     maps: list[Map] = field(default_factory=list)
     nearest: dict[int, list[Neighbour]] = field(default_factory=dict)
     features: dict[str, Values] = field(default_factory=dict)
+    subjects: dict[str, list[str]] = field(default_factory=dict)
 
     def maps_of(self, row: int, target: str) -> list[Map]:
         """Return the attribution maps of ``row`` for ``target``, one per stream."""
@@ -97,12 +99,20 @@ class Explanation(Rendered):
             "mean_shares": {name: self.mean_shares(name) for name in self.targets},
             "weights": None if self.weights is None else self.weights.tolist(),
             "inner": {name: values.tolist() for name, values in self.inner.items()},
+            "subjects": self.subjects,
             "maps": [one.to_json() for one in self.maps],
             "nearest": {str(row): [one._asdict() for one in attributions] for row, attributions in self.nearest.items()},
         }
 
 
-def explain(model: Model, batches: Iterable[Batch], *, rows: Sequence[int] | None = None, seed: int = 0) -> Explanation:
+def explain(
+    model: Model,
+    batches: Iterable[Batch],
+    *,
+    rows: Sequence[int] | None = None,
+    seed: int = 0,
+    about: int | str | None = None,
+) -> Explanation:
     """Compute Shapley values of the streams for every row. Streams are encoded once.
 
     Source: Shapley, A Value for n-Person Games (1953); antithetic sampling of orders: Mitchell et al. 2022,
@@ -113,20 +123,24 @@ def explain(model: Model, batches: Iterable[Batch], *, rows: Sequence[int] | Non
         batches: Prepared batches.
         rows: The rows' numbers in their table, for display; by default counted from 1.
         seed: Seed of the sampled orders; unused with few streams.
+        about: Of a single row, the box, region or point to explain: its number in ``subjects``, or ``target:number``.
     """
     streams = model.streams
     attributions: dict[str, list[Attribution]] = {name: [] for name in model.tasks}
     weights: list[Values] = []
     inner: dict[str, Values] = {}
     tokens: dict[str, int] = {}
+    subjects: dict[str, list[str]] = {}
     done = 0
     with torch.inference_mode():
         for batch in batches:
             run, passes = Forward(model, batch), dict[int, Forward]()
             parts = run.streams
             numbers = list(rows[done : done + batch.rows]) if rows is not None else range(done + 1, done + batch.rows + 1)
+            if batch.rows == 1 and done == 0:
+                subjects = subjects_of(model, run)
             for name, task in model.tasks.items():
-                game = Game(run, name, task, streams, passes)
+                game = Game(run, name, task, streams, passes, narrowed(name, task, run, about))
                 attributions[name] += _divided(game, streams, parts, numbers, seed) if game.questions else []
             shown = {key: value.detach().double().cpu().numpy() for key, value in model.fusion.weights(parts).items()}
             if "share" in shown:
@@ -142,6 +156,7 @@ def explain(model: Model, batches: Iterable[Batch], *, rows: Sequence[int] | Non
         np.concatenate(weights) if weights else None,
         inner if one else {},
         tokens if one else {},
+        subjects=subjects if one else {},
     )
 
 
@@ -154,20 +169,27 @@ class Game:
         task: The task.
         streams: The players.
         passes: Forward passes by subset, shared by the games of a batch so that each subset is fused once.
+        whole: The output that is explained; None: that of the pass.
 
     Attributes:
         questions: By row, the attributed quantity in words; empty if predictions are not numbers.
     """
 
     def __init__(
-        self, run: Forward, name: str, task: Task[Any], streams: Sequence[str], passes: dict[int, Forward]
+        self,
+        run: Forward,
+        name: str,
+        task: Task[Any],
+        streams: Sequence[str],
+        passes: dict[int, Forward],
+        whole: Any = None,
     ) -> None:
         self.run, self.name, self.task, self.streams, self.passes = run, name, task, streams, passes
-        self.whole = run.outputs[name]
+        self.whole = run.outputs[name] if whole is None else whole
         divisible = task.explained(self.whole, self.whole) is not None
         self.questions = task.question(self.whole) if divisible else []
         self.answers = (
-            [without_media(answer["value"]) for answer in task.answers(self.whole, run.batch)] if divisible else []
+            [without_media(answer["value"]) for answer in task.answers(run.outputs[name], run.batch)] if divisible else []
         )
         self._known: dict[int, Values] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -26,6 +27,9 @@ class BoxWriter(Protocol):
     def answer(self, corners: Array, size: tuple[float, float]) -> list[float]:
         """The four numbers of a box with these ``corners`` on an image of ``size``, written as the training boxes are."""
 
+    def corners(self, box: Sequence[float], size: tuple[float, float]) -> list[float]:
+        """Left, top, right and bottom in pixels of a ``box`` that ``answer`` wrote for an image of ``size``."""
+
 
 @torch.no_grad()
 def peak_boxes(heat: Tensor, sides: Tensor, of: tuple[int, int], overlap: float) -> list[BoxSet]:
@@ -37,6 +41,19 @@ def peak_boxes(heat: Tensor, sides: Tensor, of: tuple[int, int], overlap: float)
         of: Height and width of the prepared image.
         overlap: As in ``kept_boxes``.
     """
+    return [boxes for boxes, _ in peaks_of(heat, sides, of, overlap)]
+
+
+@torch.no_grad()
+def peaks_of(heat: Tensor, sides: Tensor, of: tuple[int, int], overlap: float) -> list[tuple[BoxSet, Tensor]]:
+    """Return the boxes of ``peak_boxes`` of each row, and the cell ``[n]`` of the map that each has its centre in.
+
+    Args:
+        heat: As there.
+        sides: As there.
+        of: As there.
+        overlap: As there.
+    """
     chance = heat.detach().float().sigmoid()
     peaks = torch.where(F.max_pool2d(chance, 3, 1, 1) == chance, chance, 0.0).flatten(1)
     scores, at = peaks.topk(min(MOST, peaks.shape[1]), dim=1)
@@ -44,11 +61,12 @@ def peak_boxes(heat: Tensor, sides: Tensor, of: tuple[int, int], overlap: float)
     code, place = at // cells, at % cells
     corners = corners_of(sides.detach().float(), of).flatten(2)  # [B, 4, h·w]
     boxes = corners.gather(2, place[:, None].expand(-1, 4, -1)).transpose(1, 2)
-    result: list[BoxSet] = []
-    for one in zip(boxes.cpu(), code.cpu(), scores.cpu(), strict=True):
-        seen = BoxSet(*(part[one[2] >= FAINT] for part in one))
+    result: list[tuple[BoxSet, Tensor]] = []
+    for *one, cell in zip(boxes.cpu(), code.cpu(), scores.cpu(), place.cpu(), strict=True):
+        strong = one[2] >= FAINT
+        seen = BoxSet(*(part[strong] for part in one))
         keep = kept_boxes(seen.boxes, seen.scores, seen.classes, overlap)
-        result.append(BoxSet(*(part[keep] for part in seen)))
+        result.append((BoxSet(*(part[keep] for part in seen)), cell[strong][keep]))
     return result
 
 

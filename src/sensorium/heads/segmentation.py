@@ -34,6 +34,9 @@ class MaskReader(Protocol):
     def picture(self, codes: Array, note: str = "mask") -> Attachment:
         """Class indices ``codes`` as a picture like the training masks, described by ``note``."""
 
+    def codes_of(self, pixels: Array) -> Array:
+        """The class indices of ``pixels`` as ``picture`` has them; 255 is no class."""
+
 
 def resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """Interpolate ``logits`` ``[B, K, h, w]`` to ``size``."""

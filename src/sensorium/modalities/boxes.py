@@ -234,6 +234,12 @@ class BoundingBoxes(Modality):
             return [round(number, 2) for number in written_box(corners.tolist(), self.format)]
         return [round(number, 5) for number in written_box((corners / np.array(size * 2)).tolist(), self.format)]
 
+    def corners(self, box: Sequence[float], size: tuple[float, float]) -> list[float]:
+        """Return left, top, right and bottom in pixels of a ``box`` as ``answer`` writes it, on an image of ``size``."""
+        four = read_boxes([[*box, "object"]], self.format).corners[0]
+        scale = np.array(size * 2) if self.state["units"] == "relative" else 1.0
+        return [float(number) for number in four * scale]
+
     def blank(self) -> Array:
         return np.zeros((0, 6), np.float32)
 

@@ -219,6 +219,10 @@ class Mask(Modality):
             return np.stack([values >> shift & 0xFF for shift in (16, 8, 0)], axis=-1).astype(np.uint8)
         return values.astype(np.uint8 if table.max() <= 0xFF else np.uint16)
 
+    def codes_of(self, pixels: Array) -> Array:
+        """Return the class indices ``[H, W]`` uint8 of ``pixels`` as ``pixels()`` gives them; 255 is no class."""
+        return self._codes(read_mask(pixels))
+
     def picture(self, codes: Array, note: str = "mask") -> Attachment:
         """Return class indices ``codes`` ``[H, W]`` as a picture like the training masks, described by ``note``."""
         return Attachment(self.pixels(codes), "image" if self.state["coloured"] else "mask", note=note)

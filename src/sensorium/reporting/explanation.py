@@ -37,6 +37,9 @@ def text(explanation: Explanation) -> str:
     for name, rows in explanation.targets.items():
         for one in rows if len(rows) <= 3 else ():
             lines += [*_row(name, one), *_maps(explanation, one.row, name), ""]
+        if subjects := explanation.subjects.get(name, ()):
+            listed = [f"    {i}  {words}" for i, words in enumerate(subjects, 1)]
+            lines += [f"{name} can be explained in parts, with --about NUMBER:", *listed, ""]
         if len(rows) > 1:
             lines += [f"{name}: mean absolute contribution of each stream, {len(rows)} rows"]
             lines += [*_bars(explanation.mean_shares(name), {}), ""]
@@ -82,15 +85,20 @@ def _bars(shares: Mapping[str, float], errors: Mapping[str, float], missing: lis
 
 
 def _answer_text(answer: Any) -> str:
+    """An answer in a line: points as ``nose (12.5, 40)``, boxes as ``dog [3, 4, 20, 30]``."""
     if spans := spans_of(answer):
         return in_words(spans)
-    return (
-        number(answer)
-        if isinstance(answer, float)
-        else ", ".join(map(str, answer))
-        if isinstance(answer, list)
-        else str(answer)
-    )
+    if isinstance(answer, float):
+        return number(answer)
+    if isinstance(answer, list):
+        return ", ".join(map(_answer_text, answer)) or "nothing"
+    if isinstance(answer, dict) and {"x", "y"} <= answer.keys():
+        return f"({answer['x']:.4g}, {answer['y']:.4g})"
+    if isinstance(answer, dict) and {"box", "label"} <= answer.keys():
+        return f"{answer['label']} [{', '.join(f'{side:.4g}' for side in answer['box'])}]"
+    if isinstance(answer, dict):
+        return ", ".join(f"{name} {_answer_text(part)}" for name, part in answer.items())
+    return str(answer)
 
 
 def write_explanation(

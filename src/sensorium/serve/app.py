@@ -16,7 +16,10 @@ from starlette.middleware.cors import CORSMiddleware
 
 from sensorium import __version__
 from sensorium.core.errors import ConfigError
-from sensorium.predictor import Predictor
+from sensorium.core.schema import Record
+from sensorium.data.files.attachment_files import with_data_urls
+from sensorium.predictor import Prediction, Predictor
+from sensorium.reporting.place_files import placed_answers
 from sensorium.serve.api_key import ApiKey
 from sensorium.serve.chat_completions import add_chat_routes
 from sensorium.serve.host_guard import AllowedHosts, HostGuard, parse_origins
@@ -126,19 +129,39 @@ class _RequestRoute(APIRoute):
         return cast(Callable[[Request], Coroutine[Any, Any, Response]], self.endpoint)
 
 
+def _places(service: ModelService, answers: Sequence[Prediction], rows: Sequence[Record]) -> list[dict[str, Any]]:
+    """What ``answers`` of ``service`` to ``rows`` name on pictures, by task: boxes, regions and points in pixels."""
+    model = service.predictor.model
+    placed = [
+        placed_answers(model, service.schema, answer.targets, row, service.media)
+        for answer, row in zip(answers, rows, strict=True)
+    ]
+    return [with_data_urls({one.task: one.to_json() for one in every}) for every in placed]
+
+
+def _yes(request: Request, name: str) -> bool:
+    """The value of a query parameter that is ``yes`` or ``no``, which it is where left out."""
+    value = request.query_params.get(name, "no")
+    if value not in ("yes", "no"):
+        raise RequestError(422, f"{name} must be yes or no")
+    return value == "yes"
+
+
 def _add_prediction_routes(app: FastAPI, services: dict[str, ModelService]) -> None:
     """Add the routes that take rows, each with ``?model=`` and with the name of the model in the path."""
 
-    async def predict(_: Request, service: ModelService, parsed: ParsedRequest, lenient: bool) -> Any:
-        predictions = parsed.answered(await service.predict(parsed.rows, lenient=lenient))
+    async def predict(request: Request, service: ModelService, parsed: ParsedRequest, lenient: bool) -> Any:
+        places = _yes(request, "places")
+        answers = await service.predict(parsed.rows, lenient=lenient)
+        predictions = parsed.answered(answers)
+        if places:
+            added = await asyncio.to_thread(_places, service, answers, parsed.rows)
+            predictions = [{**answer, "places": part} for answer, part in zip(predictions, added, strict=True)]
         notes = {"notes": parsed.cut.notes} if parsed.cut is not None and parsed.cut.notes else {}
         return predictions[0] if parsed.single else {"predictions": predictions, **notes}
 
     async def explain(request: Request, service: ModelService, parsed: ParsedRequest, lenient: bool) -> Any:
-        where = request.query_params.get("where", "no")
-        if where not in ("yes", "no"):
-            raise RequestError(422, "where must be yes or no")
-        return await service.explain(parsed.rows, lenient=lenient, where=where == "yes")
+        return await service.explain(parsed.rows, lenient=lenient, where=_yes(request, "where"))
 
     async def embed(request: Request, service: ModelService, parsed: ParsedRequest, lenient: bool) -> Any:
         vectors = await service.embed(parsed.rows, request.query_params.get("stream"), lenient=lenient)

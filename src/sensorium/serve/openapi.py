@@ -64,6 +64,14 @@ _BAD = {
     "description": "Whether unreadable cells are an error or count as missing.",
 }
 _ROUTE_PARAMETERS: dict[str, list[dict[str, Any]]] = {
+    "predict": [
+        {
+            "name": "places",
+            "in": "query",
+            "schema": {"enum": ["no", "yes"], "default": "no"},
+            "description": "Whether to add boxes, regions and points in pixels of their picture, by task.",
+        }
+    ],
     "embed": [
         {
             "name": "stream",

@@ -14,13 +14,14 @@ from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.errors import ConfigError, listed, nearest
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Grid
+from sensorium.core.places import Place
 from sensorium.core.registry import component
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
 from sensorium.core.task import Task
 from sensorium.heads.box_prior import SIDE, USUAL, box_prior
 from sensorium.heads.box_targets import box_targets, corners_of, focal_loss, side_loss
-from sensorium.heads.detection import BoxWriter, image_size, in_user_pixels, peak_boxes, true_boxes
+from sensorium.heads.detection import BoxWriter, image_size, in_user_pixels, peak_boxes, peaks_of, true_boxes
 from sensorium.heads.detection_views import ShownScorer, certainty, detection_views, with_boxes
 from sensorium.heads.place_maps import place_maps
 from sensorium.heads.segmentation_views import in_grey
@@ -188,6 +189,20 @@ class Detection(Task[Maps]):
             answers.append(one)
         return answers
 
+    @property
+    def drawn_on(self) -> str:
+        return self.on
+
+    @property
+    def place_names(self) -> Mapping[str, tuple[str, ...]]:
+        return dict.fromkeys(self.classes, ())
+
+    def places(self, answer: Answer, size: tuple[int, int]) -> list[Place]:
+        return [
+            Place(item["label"], item.get("score"), box=tuple(self.reader.corners(item["box"], size)))  # type: ignore[arg-type]
+            for item in answer["value"]
+        ]
+
     def truths(self, batch: Batch) -> list[Any]:
         target, image = self.target(batch), batch.inputs.get(self.on)
         if target is None:
@@ -226,6 +241,22 @@ class Detection(Task[Maps]):
         heat = output["heat"].float().sigmoid().flatten(2)
         rows = len(heat)
         return heat[torch.arange(rows, device=heat.device), code.expand(rows), place.expand(rows)]
+
+    def _listed_peaks(self, of: Maps) -> list[tuple[int, int, float]]:
+        """The class, the cell and the score of each answered box of the first row, the most confident first."""
+        (boxes, cells), *_ = peaks_of(of["heat"][:1], of["sides"][:1], self.size, self.overlap)
+        every = zip(boxes.classes.tolist(), cells.tolist(), boxes.scores.tolist(), strict=True)
+        return [one for one in every if one[2] >= self.threshold and self.focus in (None, one[0])]
+
+    def subjects(self, of: Maps) -> list[str]:
+        peaks = self._listed_peaks(of)
+        return [f"{self.question(self.about(of, i))[0]}: {peak[2]:.2f}" for i, peak in enumerate(peaks, 1)]
+
+    def about(self, of: Maps, number: int) -> Maps:
+        code, cell, _ = self._listed_peaks(of)[number - 1]
+        heat = torch.full_like(of["heat"], -1e4).flatten(2)
+        heat[:, code, cell] = of["heat"].flatten(2)[:, code, cell]
+        return {**of, "heat": heat.reshape(of["heat"].shape)}
 
     def question(self, of: Maps) -> list[str]:
         code, place = self._reference_answers(of)

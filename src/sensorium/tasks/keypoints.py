@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -15,6 +16,7 @@ from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.errors import ConfigError, listed, nearest
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Grid
+from sensorium.core.places import Place, Point
 from sensorium.core.registry import component
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
@@ -30,6 +32,7 @@ from sensorium.heads.keypoints import (
     to_shares,
     turn_spread,
 )
+from sensorium.heads.place_maps import place_maps
 from sensorium.heads.segmentation_views import in_grey
 from sensorium.nn.dense_decoder import DenseDecoder
 from sensorium.nn.soft_argmax import axis_loss, bell, cell_centres, near, place_loss, soft_argmax
@@ -190,7 +193,7 @@ class Keypoints(Task[Poses]):
     def _stored(self, batch: Batch) -> Tensor:
         """The points in the user's units ``[B, K, 3]``; zero where a row has none."""
         if not self.paired:
-            (field,) = (batch.targets[name] for name in self.goal.targets)
+            field = batch.targets[next(iter(self.goal.targets))]
             return field.data.float().nan_to_num(0.0) * field.present[:, None, None]
         read = {name: self._number(name, batch.targets[name]) for name in self.goal.targets}
         every = []
@@ -241,26 +244,12 @@ class Keypoints(Task[Poses]):
         rows = len(fused.pooled)
         axes = self.axes(self.blind(fused.pooled)).reshape(rows, len(self.names), 2, BINS)
         if self.on is None:
-            maps = axes.new_zeros(rows, len(self.names), 1, 1)
-            seen = torch.zeros(rows, dtype=torch.bool, device=axes.device)
+            maps, seen = axes.new_zeros(rows, len(self.names), 1, 1), axes.new_zeros(rows, dtype=torch.bool)
             return Poses(maps, axes, seen, to_shares(None, None, axes, relative=False))
         part, field = streams[self.on], prompts.get(self.on)
-        maps = self.last(self.decoder(self._maps(part), fused.pooled))
+        maps = self.last(self.decoder(place_maps(part, self.has_levels, self.goal.name, self.on), fused.pooled))
         frame = to_shares(field, self.size, axes, relative=self.relative)
         return Poses(maps, axes, part.present, frame)
-
-    def _maps(self, part: Encoded) -> Sequence[Tensor]:
-        if self.has_levels:
-            return part.pyramid
-        rows, _, width = part.tokens.shape
-        if len(part.grid) == 2:
-            return (part.tokens.transpose(1, 2).reshape(rows, width, *part.grid),)
-        if bool(part.present.any()):
-            raise ConfigError(
-                f"task {self.goal.name!r} reads places of {self.on!r}, and its encoder has none",
-                fix=f"model.encoders.{self.on}=convnet",
-            )
-        return (part.tokens.new_zeros(rows, width, 1, 1),)
 
     def loss(self, output: Poses, target: Field) -> Tensor:
         data = torch.where(target.present[:, None, None], target.data.float().nan_to_num(0.0), 0.0)
@@ -328,6 +317,19 @@ class Keypoints(Task[Poses]):
             answers.append(one)
         return answers
 
+    @property
+    def drawn_on(self) -> str | None:
+        return self.on
+
+    @property
+    def place_names(self) -> Mapping[str, tuple[str, ...]]:
+        return {self.goal.name: tuple(self.names)}
+
+    def places(self, answer: Answer, size: tuple[int, int]) -> list[Place]:
+        wide, high = size if self.relative else (1, 1)
+        named = [Point(name, one["x"] * wide, one["y"] * high, one["confidence"]) for name, one in answer["value"].items()]
+        return [Place(self.goal.name, answer["confidence"], points=named)]
+
     def truths(self, batch: Batch) -> list[Any]:
         field = self.target(batch)
         if field is None:
@@ -346,18 +348,30 @@ class Keypoints(Task[Poses]):
 
     def explained(self, output: Poses, of: Poses) -> Tensor:
         """Return the probability that ``output`` gives the places answered in ``of``, the mean over the points in focus."""
-        rows = len(output.axes)
-        places, _ = self.answered(of)
-        places = places.expand(rows, -1, -1)
+        of, rows = self._focused(of), len(output.axes)
+        places = self.answered(of)[0].expand(rows, -1, -1)
         high, wide = output.maps.shape[2:]
-        best = of.maps.flatten(2).argmax(dim=2).expand(rows, -1)
+        chosen = (~of.axes.isnan().flatten(2).any(dim=2)).expand(rows, -1)  # [B, K]
+        best = of.maps.nan_to_num(0.0).flatten(2).argmax(dim=2).expand(rows, -1)
         heat = output.maps.float().flatten(2).softmax(dim=2).reshape(output.maps.shape)
         on = (heat * near(best, (high, wide), REACH)).sum(dim=(2, 3))
         chances = torch.where(output.seen[:, None], on, self._around(output.axes, places))
-        return chances.mean(dim=1) if self.focus is None else chances[:, self.focus]
+        return torch.where(chosen, chances, 0.0).sum(dim=1) / chosen.sum(dim=1)
+
+    def _focused(self, of: Poses) -> Poses:
+        return of if self.focus is None or bool(of.axes.isnan().any()) else self.about(of, self.focus + 1)
+
+    def subjects(self, of: Poses) -> list[str]:
+        (sure,) = self.answered(of)[1][:1].tolist()
+        return [f"{name}, confidence {chance:.2f}" for name, chance in zip(self.names, sure, strict=True)]
+
+    def about(self, of: Poses, number: int) -> Poses:
+        others = torch.arange(len(self.names), device=of.axes.device)[None, :, None, None] != number - 1
+        return replace(of, maps=of.maps.masked_fill(others, torch.nan), axes=of.axes.masked_fill(others, torch.nan))
 
     def question(self, of: Poses) -> list[str]:
-        what = "the places of the points" if self.focus is None else f"the place of {self.names[self.focus]}"
+        known = (~self._focused(of).axes[0].isnan().flatten(1).any(dim=1)).nonzero()[:, 0].tolist()
+        what = f"the place of {self.names[known[0]]}" if len(known) == 1 else "the places of the points"
         return [f"probability of {what}"] * len(of.axes)
 
     def views(self, scorer: Scorer[Poses]) -> list[View]:
@@ -367,8 +381,7 @@ class Keypoints(Task[Poses]):
         """Return the mean place of each point over ``targets``, in the user's units."""
         parts = [part.data[part.present] for part in targets]
         known = torch.cat(parts).double().cpu() if parts else torch.zeros(0, len(self.names), 6, dtype=torch.float64)
-        seen = (known[..., 5:] > 0).double()
-        middle = (self.low + self.high).double().cpu() / 2
+        seen, middle = (known[..., 5:] > 0).double(), (self.low + self.high).double().cpu() / 2
         total = seen.sum(dim=0)
         mean = torch.where(total > 0, (known[..., 3:5] * seen).sum(dim=0) / total.clamp(min=1), middle)
         rounded: list[list[float]] = mean.float().double().tolist()
@@ -377,8 +390,7 @@ class Keypoints(Task[Poses]):
     def constant(self, baseline: list[list[float]], rows: int) -> Poses:
         places = self._binned(torch.tensor(baseline, device=self.low.device).float())
         axes = bell(places, BINS, 1.0).clamp_min(1e-30).log().expand(rows, -1, -1, -1)
-        nothing = torch.zeros(rows, dtype=torch.bool, device=axes.device)
-        maps = axes.new_zeros(rows, len(self.names), 1, 1)
+        nothing, maps = axes.new_zeros(rows, dtype=torch.bool), axes.new_zeros(rows, len(self.names), 1, 1)
         return Poses(maps, axes, nothing, to_shares(None, None, axes, relative=False))
 
 

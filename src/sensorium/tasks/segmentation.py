@@ -13,6 +13,7 @@ from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.errors import ConfigError, listed, nearest
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Grid
+from sensorium.core.places import Place
 from sensorium.core.registry import component
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
@@ -23,6 +24,10 @@ from sensorium.heads.segmentation import MaskReader, counted_pixels, in_user_pix
 from sensorium.heads.segmentation_views import ExampleScorer, class_codes, in_grey, overlaid, segmentation_views
 from sensorium.metrics.segmentation import OverlapScorer
 from sensorium.nn.dense_decoder import DenseDecoder
+from sensorium.signal.regions import connected_regions
+
+REGIONS = 20
+"""Most regions of an answer that an explanation may be about."""
 
 
 @component
@@ -139,11 +144,26 @@ class Segmentation(Task[Tensor]):
             answers.append(one)
         return answers
 
+    @property
+    def drawn_on(self) -> str:
+        return self.on
+
+    @property
+    def place_names(self) -> Mapping[str, tuple[str, ...]]:
+        background = self.reader.background
+        return {name: () for i, name in enumerate(self.classes) if i != background}
+
+    def places(self, answer: Answer, size: tuple[int, int]) -> list[Place]:
+        codes = self.reader.codes_of(answer["value"].data)
+        shown = [i for i in range(len(self.classes)) if i != self.reader.background]
+        regions = {self.classes[i]: codes == i for i in shown}
+        return [Place(name, answer["confidence"], region=region) for name, region in regions.items() if region.any()]
+
     def explained(self, output: Tensor, of: Tensor) -> Tensor:
         """Return the mean probability that ``output`` gives the classes answered in ``of``, over the pixels in focus."""
-        answered = of.argmax(dim=1).expand(output.shape[0], -1, -1)
+        answered = of.nan_to_num(0.0).argmax(dim=1).expand(output.shape[0], -1, -1)
         chances = output.float().softmax(dim=1).gather(1, answered[:, None])[:, 0]
-        weight = self._in_focus(answered).to(chances)
+        weight = (self._in_focus(answered) & ~of.isnan().any(dim=1)).to(chances)
         # Where nothing of it is answered, the whole mask is in focus.
         weight = torch.where(weight.sum(dim=(1, 2), keepdim=True) > 0, weight, torch.ones_like(weight))
         return (chances * weight).sum(dim=(1, 2)) / weight.sum(dim=(1, 2))
@@ -154,8 +174,29 @@ class Segmentation(Task[Tensor]):
         background = self.reader.background
         return torch.ones_like(answered, dtype=torch.bool) if background is None else answered != background
 
+    def _regions(self, of: Tensor) -> list[tuple[int, Any]]:
+        """The class and the cells of each answered region of the first row, the largest first."""
+        regions = connected_regions(of[0].argmax(dim=0).cpu().numpy(), self.reader.background, REGIONS)
+        return [one for one in regions if self.focus in (None, self.classes[one[0]])]
+
+    def subjects(self, of: Tensor) -> list[str]:
+        words = []
+        for code, cells in self._regions(of):
+            y, x = ((float(at.mean()) + 0.5) / side for at, side in zip(cells.nonzero(), cells.shape, strict=True))
+            middle = f"around {x:.0%} from the left and {y:.0%} from the top"
+            words.append(f"{self.classes[code]} {middle}, {cells.mean():.1%} of the image")
+        return words
+
+    def about(self, of: Tensor, number: int) -> Tensor:
+        # What is outside the region is unknown to the explanation.
+        _, cells = self._regions(of)[number - 1]
+        return of.masked_fill(~torch.from_numpy(cells).to(of.device), torch.nan)
+
     def question(self, of: Tensor) -> list[str]:
         what = "the mask" if self.focus is None else self.focus
+        if bool(of.isnan().any()):
+            what = "the chosen region"
+        of = of.nan_to_num(0.0)
         in_focus = self._in_focus(of.argmax(dim=1)).flatten(1).any(dim=1).tolist()
         return [f"mean probability of {what}" if some else "mean probability of the whole mask" for some in in_focus]
 

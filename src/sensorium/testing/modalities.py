@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sensorium.core.answer import Attachment
+from sensorium.core.answer import map_attachments
 from sensorium.core.batch import Field
 from sensorium.core.errors import CellError
 from sensorium.core.layout import Graph, Grid, Ids, Layout, Points, Row
@@ -93,8 +93,8 @@ def check_modality(kind: str, cells: Sequence[Any] | None = None) -> None:
             decoded = modality.decode(value)
             plain = with_data_urls(decoded)
             assert json.loads(json.dumps(plain)) == plain, f"{where}: decode gives no JSON: {decoded!r}"
-            media = isinstance(decoded, Attachment)
-            back = modality.encode_target(Blob(encode_attachment(decoded), "decoded") if media else decoded)
+            cell_again = map_attachments(decoded, lambda medium: Blob(encode_attachment(medium), "decoded"))
+            back = modality.encode_target(cell_again)
             same = np.allclose(back, value, rtol=1e-4, atol=1e-5, equal_nan=True)
             assert same, f"{where}: {cell!r} comes back as {decoded!r}"
 

@@ -66,6 +66,7 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
 }
 _BRIEF: dict[tuple[str, str], dict[str, Any]] = {
     ("experts", "boosting"): {"iterations": 40},
+    ("tasks", "edges"): {"hidden": 4, "thresholds": 3},
     ("tasks", "answering"): {"beam": 2, "depth": 1, "longest": 6},
     ("tasks", "captioning"): {"beam": 2, "depth": 1, "longest": 6},
     ("tasks", "translation"): {"beam": 2, "depth": 1, "longest": 6},

@@ -226,6 +226,23 @@ def _masks() -> list[Any]:
     return made
 
 
+def _edges() -> list[Any]:
+    from PIL import Image
+
+    draw = np.random.default_rng(0)
+    made: list[Any] = []
+    for i in range(12):
+        maps = np.zeros((1 + i % 3, 24 + i // 2, 24), np.uint8)
+        y, x = draw.integers(2, 8, 2)
+        for k, one in enumerate(maps):
+            one[y : y + 12, [x + k, x + 13]] = one[[y, y + 11 + k], x : x + 12] = 255
+        parts = [io.BytesIO() for _ in maps]
+        for one, part in zip(maps, parts, strict=True):
+            Image.fromarray(one).save(part, "PNG")
+        made.append([maps] if i % 4 == 3 else [Blob(part.getvalue(), f"{i}.png") for part in parts])
+    return made
+
+
 def _labels() -> list[Any]:
     made: list[Any] = []
     for i in range(12):
@@ -343,6 +360,7 @@ _CELLS = {
     "part_of_speech": lambda: [f"{text}!" for text in _texts()],
     "image": _pictures,
     "mask": _masks,
+    "edges": _edges,
     "keypoints": _keypoints,
     "boxes": _boxes,
     "labels": _labels,

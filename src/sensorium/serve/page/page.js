@@ -237,7 +237,7 @@ async function ask() {
   const options = { method: "POST", body, signal: mine.signal };
   const model = encodeURIComponent(form.model);
   try {
-    const answer = await call(`models/${model}/predict`, options);
+    const answer = await call(`models/${model}/predict?places=yes`, options);
     const prediction = answer.predictions ? answer.predictions[0] : answer;
     const shown = renderPrediction(prediction);
     if (mine.signal.aborted) return;
@@ -378,12 +378,63 @@ function renderSpans(name, value, text) {
   return [shown, make("p", { class: "hint" }, value.length > 12 ? `${words}, …` : words)];
 }
 
+const COLOURS = ["#e6550d", "#3182bd", "#31a354", "#c51b8a", "#ffc828", "#5e3c99", "#00a0a0", "#964b1e", "#78be1e", "#5a5a5a"];
+
+// Boxes, regions, lines and points over the picture that they lie on, in its own pixels.
+function renderPlaces(name, placed) {
+  const [width, height] = placed.size;
+  const draw = (tag, attributes, text = "") => {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+    node.textContent = text;
+    return node;
+  };
+  const unit = Math.max(width, height) / 300;
+  const count = placed.places.length;
+  const sheet = draw("svg", { viewBox: `0 0 ${width} ${height}`, class: "places", role: "img", "aria-label": `${name}: ${count} drawn on ${placed.column}` });
+  const file = [cells.get(placed.column)].flat()[0];
+  if (file instanceof Blob) {
+    const address = URL.createObjectURL(file);
+    const picture = draw("image", { href: address, width, height, preserveAspectRatio: "none" });
+    picture.addEventListener("load", () => URL.revokeObjectURL(address));
+    sheet.append(picture);
+  }
+  const labels = [...new Set(placed.places.map((place) => place.label))];
+  const word = (x, y, colour, text) => draw("text", { x, y, fill: colour, "font-size": 10 * unit }, text);
+  placed.places.forEach((place, i) => {
+    const colour = COLOURS[labels.indexOf(place.label) % COLOURS.length];
+    const score = place.score === undefined ? "" : ` ${place.score.toFixed(2)}`;
+    if (place.region) {
+      const id = `region-${name}-${i}`.replaceAll(/[^\w-]/g, "_");
+      const mask = draw("mask", { id });
+      mask.append(draw("image", { href: place.region, width, height }));
+      const fill = { width, height, fill: colour, "fill-opacity": place.thin ? 1 : 0.45, mask: `url(#${id})` };
+      sheet.append(mask, draw("rect", fill));
+    }
+    if (place.box) {
+      const [left, top, right, bottom] = place.box;
+      sheet.append(draw("rect", { x: left, y: top, width: right - left, height: bottom - top, fill: "none", stroke: colour, "stroke-width": 1.5 * unit }));
+      sheet.append(word(left + 2 * unit, top + 10 * unit, colour, `${place.label}${score}`));
+    }
+    (place.points ?? []).forEach((point, k) => {
+      const own = COLOURS[k % COLOURS.length];
+      sheet.append(draw("circle", { cx: point.x, cy: point.y, r: 3 * unit, fill: "none", stroke: own, "stroke-width": 1.5 * unit }));
+      sheet.append(word(point.x + 4 * unit, point.y - 2 * unit, own, point.name));
+    });
+  });
+  const words = labels.map((label) => `${label} (${placed.places.filter((place) => place.label === label).length})`);
+  return make("figure", {}, sheet, make("figcaption", { class: "hint" }, words.length ? words.join(", ") : "nothing is drawn"));
+}
+
 function renderPrediction(prediction) {
   const shown = [];
   for (const [name, answer] of Object.entries(prediction.targets)) {
     const on = (form?.targets ?? []).find((one) => one.name === name)?.on;
     const text = typeof cells.get(on) === "string" ? cells.get(on) : undefined;
-    shown.push(make("h3", {}, name), ...(spans(answer.value) ? renderSpans(name, answer.value, text) : renderValue(answer.value)));
+    const placed = prediction.places?.[name];
+    const inner = placed ? [renderPlaces(name, placed)]
+      : spans(answer.value) ? renderSpans(name, answer.value, text) : renderValue(answer.value);
+    shown.push(make("h3", {}, name), ...inner);
     const chances = Object.entries(answer.probabilities ?? {}).sort((a, b) => b[1] - a[1]).slice(0, 12);
     if (chances.length) {
       const list = make("ul", { class: "bars", "aria-label": `${name}: probabilities` });
