@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ class Setup:
         delay: Seconds for which labels along the stream wait for what comes after them.
         keep: Whether every window is predicted, however late, while the client waits: for recordings. Otherwise windows
             that cannot be predicted in time are dropped.
-        row: The other cells, the same for every window.
+        row: The other cells of every window, until the client sends others.
     """
 
     column: str
@@ -143,6 +143,10 @@ class Session:
             raise ConfigError(f"the samples are not a multiple of {size} bytes, or the stream is too long")
         data = np.frombuffer(body, "<i2" if self.kind == "audio" else "<f4").reshape(-1, self.channels)
         return self.windows.push(number, start, data)
+
+    def update(self, cells: Mapping[str, Any]) -> None:
+        """Replace those of the other cells that ``cells`` names, for the windows to come; None: missing from now on."""
+        self.setup = replace(self.setup, row={**self.setup.row, **cells})
 
     def row(self, window: Window) -> dict[str, Any]:
         """Return the row with ``window`` as the streamed cell."""
