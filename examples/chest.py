@@ -1,9 +1,9 @@
 """Chest X-rays: picture, note and laboratory values → lungs, opacities and diagnosis, from one model. Simulated patients.
 
-    python examples/chest.py                        simulated pictures
-    python examples/chest.py SEGMENTED FINDINGS     your own: folders with train.csv and valid.csv, the first with the columns
-                                                    image, mask, opacity_mask and patient, the second with image,
-                                                    notes_masked, temperature, pO2_saturation, label and patient
+python examples/chest.py                        simulated pictures
+python examples/chest.py SEGMENTED FINDINGS     your own: folders with train.csv and valid.csv, the first with the columns
+                                                image, mask, opacity_mask and patient, the second with image,
+                                                notes_masked, temperature, pO2_saturation, label and patient
 """
 
 import sys
@@ -79,5 +79,5 @@ with TemporaryDirectory() as folder:
             diagnosis, clouds = answer.targets["diagnosis"], answer.targets["opacities"]["areas"]
             print(
                 f"missing: {', '.join(answer.missing) or 'nothing'}; {diagnosis['value']} "
-                f"({diagnosis['probabilities'][diagnosis['value']]:.0%}), clouded: {list(clouds.values())[-1]:.0%} of the picture"
+                f"({diagnosis['probabilities'][diagnosis['value']]:.0%}), clouded: {list(clouds.values())[-1]:.0%}"
             )

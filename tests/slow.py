@@ -32,6 +32,7 @@ SLOW = (
     "tests/training/test_speed_tuning.py::test_tuned_run_equals_run_of_its_recipe",
     "tests/tasks/test_survival.py::test_on_the_command_line",
     "tests/tasks/test_segmentation.py::test_a_new_process_answers_the_same",
+    "tests/encoders/test_adopted.py::test_encoder_comes_from_an_own_run",
     # compiled networks
     "tests/encoders/test_encoders.py::test_grids_and_maps_are_the_same_when_compiled",
     "tests/training/test_compilation.py::test_compiled_training_gives_the_same_model",
@@ -61,6 +62,7 @@ LONG = (
     "tests/tasks/test_transcription.py",
     "tests/tasks/test_translation.py::test_words_are_mapped_and_their_order_is_reversed",
     "tests/tasks/test_segmentation.py::test_words_steer_the_mask",
+    "tests/tasks/test_places_resume.py",
     "tests/training/test_pretraining.py::test_on_the_command_line",
     "tests/tasks/test_translation.py::test_chinese_becomes_english",
     "tests/encoders/test_encoders.py::test_grids_and_maps_are_the_same_when_compiled[resnet]",
