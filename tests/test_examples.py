@@ -17,7 +17,9 @@ from sensorium.core.registry import kind_of
 from sensorium.data.synthetic_activities import make as make_activities
 from sensorium.data.synthetic_boxes import make as make_boxes
 from sensorium.data.synthetic_captions import make as make_captions
+from sensorium.data.synthetic_chests import make as make_chests
 from sensorium.data.synthetic_dialogues import make as make_dialogues
+from sensorium.data.synthetic_drives import make as make_drives
 from sensorium.data.synthetic_home import make as make_home
 from sensorium.data.synthetic_lips import make as make_lips
 from sensorium.data.synthetic_loans import make as make_loans
@@ -35,6 +37,8 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 OWN_DATA = {
+    "brake": make_drives,
+    "opacities": make_chests,
     "shapes": make_masks,
     "labels": make_activities,
     "spoken": make_questions,

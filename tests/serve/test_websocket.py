@@ -118,6 +118,23 @@ def test_series_and_image_streams(client: Any, predictor: Predictor, cells: list
     assert (summary["lost"], summary["late"]) == (1, 1)
 
 
+def test_other_cells_change_between_chunks(client: Any, predictor: Predictor, cells: list[dict[str, Any]]) -> None:
+    photo = next(row["photo"] for row in cells if "photo" in row)
+    with client.websocket_connect("/stream") as socket:
+        socket.send_json({"column": "photo", "keep": True, "row": {"temperature": 12.0, "note": "The tea is ready."}})
+        socket.receive_json()
+        for number, changed in enumerate(({}, {"temperature": 25.0}, {"note": None})):
+            if changed:
+                socket.send_json({"row": changed})
+            socket.send_bytes(HEADER.pack(number, number) + photo)
+        socket.send_text('{"end": true}')
+        result, _ = answers(socket)
+    rows = [{"temperature": 12.0, "note": "The tea is ready."}, {"temperature": 25.0, "note": "The tea is ready."}]
+    rows.append({"temperature": 25.0})
+    want = [predictor.predict([{"photo": photo, **row}], batch_invariant=True)[0].to_json() for row in rows]
+    assert [answer["prediction"] for answer in result] == want
+
+
 @pytest.mark.parametrize(
     ("first", "then", "problem"),
     [
@@ -136,6 +153,7 @@ def test_series_and_image_streams(client: Any, predictor: Predictor, cells: list
         ('{"column": "sensor"}', HEADER.pack(0, 0) + b"1234", "not a multiple of 12 bytes"),
         ('{"column": "sound"}', HEADER.pack(0, 2**60) + b"12", "too long"),
         ('{"column": "sound"}', '{"more": 1}', "expected a chunk"),
+        ('{"column": "sound"}', '{"row": {"phot": 1}}', "did you mean photo"),
         (b"bytes first", None, "must be text"),
     ],
 )

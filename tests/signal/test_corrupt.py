@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from sensorium.language.typos import with_typos
-from sensorium.signal.corruption import blurred, drift, gap, noisy_picture, noisy_sound, occluded
+from sensorium.signal.corruption import blurred, drift, gap, noisy_picture, noisy_sound, occluded, shrunk
 
 
 @pytest.mark.parametrize(("level", "decibels"), [(0.25, 20.0), (0.5, 10.0), (1.0, -10.0)])
@@ -73,3 +74,18 @@ def test_slips_in_chinese_are_other_characters_of_the_text() -> None:
     assert all(a != b for a, b in zip(spoiled, text, strict=True))
     assert set(spoiled) <= set(text)
     assert with_typos("", 1.0, np.random.default_rng(0)) == ""
+
+
+def test_shrunk_pictures_keep_their_places() -> None:
+    ramp = np.broadcast_to(np.linspace(20, 220, 40), (3, 30, 40)).astype(np.uint8)
+    assert np.abs(shrunk(ramp, 1.0)[:, :, 4:-4].astype(int) - ramp[:, :, 4:-4]).max() <= 1, "what is smooth stays"
+    dot = np.zeros((1, 31, 41), np.uint8)
+    dot[0, 8, 30] = 255
+    spread = shrunk(dot, 1.0)[0].astype(float)
+    y, x = np.mgrid[0:31, 0:41]
+    middle = (spread * y).sum() / spread.sum(), (spread * x).sum() / spread.sum()
+    np.testing.assert_allclose(middle, (8, 30), atol=0.5)
+    halves = np.asarray(
+        Image.fromarray(ramp[0]).resize((20, 15), Image.Resampling.BILINEAR).resize((40, 30), Image.Resampling.BILINEAR)
+    )
+    assert np.abs(shrunk(ramp, 1.0)[0].astype(int) - halves).max() <= 1, "as a file of half the size is read"

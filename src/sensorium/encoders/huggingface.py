@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
+from itertools import accumulate
+from operator import mul
 from typing import Any, Literal
 
 import torch
@@ -14,7 +16,9 @@ from sensorium.core.batch import Encoded, zeroed
 from sensorium.core.contracts import Encoder
 from sensorium.core.errors import ConfigError
 from sensorium.core.layout import Grid, Ids, Layout
+from sensorium.core.pyramid_level import Level
 from sensorium.core.registry import component
+from sensorium.nn.drawn_boxes import drawn_boxes
 from sensorium.nn.pool import masked_mean
 from sensorium.pretrained import architectures
 from sensorium.pretrained.build_budget import build_budget
@@ -22,6 +26,8 @@ from sensorium.pretrained.checkpoint import Checkpoint
 from sensorium.pretrained.spectrograms import HOP, RATE, kaldi_fbank, kaldi_frames, whisper_mel
 
 _WORDS, _SMALL = 256, {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256}
+FINE = 4
+"""Pixels to a cell of the map on which the boxes of an adopted detector are drawn."""
 _PROCESSOR = ("do_normalize", "mean", "std")
 
 
@@ -31,7 +37,8 @@ class Huggingface(Encoder):
 
     The settings of its processor (size and colours of images, tokeniser, sampling rate) are applied to the column
     automatically. Only safetensors are read, never code; a saved model does not need the checkpoint. Use it where rows
-    are few and a network trained on similar data exists.
+    are few and a network trained on similar data exists. A segmenter (SegFormer) or a detector (YOLOS) is adopted with its
+    head: tasks on places of the image read what it answers in its own classes, and its features.
     Source: one paper for each family, listed in docs/transfer.md. Library: https://arxiv.org/abs/1910.03771.
 
     Args:
@@ -113,6 +120,8 @@ class Huggingface(Encoder):
 
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
         """Images ``[B, 3, H, W]``, ids ``[B, N]`` or samples ``[B, 1, T]``; tokens are patches, words or frames."""
+        if self.family.adopted:
+            return self._see_adopted(data)
         if self.family.sense == "image":
             tokens, real, first = self._see(data)
         elif self.family.sense == "text":
@@ -135,6 +144,36 @@ class Huggingface(Encoder):
         first = out.pooler_output.flatten(1) if self.pool == "own" else seen[:, 0]
         tokens = seen[:, self.family.special :]
         return tokens, tokens.new_ones(tokens.shape[:2], dtype=torch.bool), first
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        its, adopted = self.its, self.family.adopted
+        if adopted == "boxes":
+            return Level(its.num_labels + 2, (FINE, FINE)), Level(self.dim, (its.patch_size, its.patch_size))
+        if adopted != "mask":
+            return ()
+        strides = list(accumulate(its.strides, mul))
+        widths = [its.hidden_sizes[0] + its.num_labels, *its.hidden_sizes[1:]]
+        return tuple(Level(width, (stride, stride)) for width, stride in zip(widths, strides, strict=True))
+
+    def _see_adopted(self, pixels: Tensor) -> Encoded:
+        """A network with its head: the pyramid holds what it answers, in its own classes, beside its features."""
+        out = self.network(pixel_values=pixels, output_hidden_states=True)
+        if self.family.adopted == "mask":
+            first, *coarse = out.hidden_states
+            maps = (torch.cat([first, out.logits], dim=1), *coarse)
+            tokens = maps[-1].flatten(2).transpose(1, 2)
+            grid: tuple[int, ...] = tuple(maps[-1].shape[2:])
+        else:
+            grid = tuple(n // self.its.patch_size for n in pixels.shape[2:])
+            tokens = out.last_hidden_state[:, self.family.special : self.family.special + grid[0] * grid[1]]
+            fine, coarse_level = (level.size(pixels.shape[2:]) for level in self.levels)
+            patches = tokens.transpose(1, 2).reshape(len(pixels), -1, *grid)
+            patches = patches if grid == coarse_level else F.interpolate(patches, coarse_level, mode="bilinear")
+            maps = (drawn_boxes(out.logits, out.pred_boxes, (fine[0], fine[1])).to(patches), patches)
+        real = tokens.new_ones(tokens.shape[:2], dtype=torch.bool)
+        pooled = out.last_hidden_state[:, 0] if self.pool == "first" else tokens.mean(dim=1)
+        return Encoded(tokens, real, pooled, real[:, 0], grid, maps if self.gives_pyramid else ())
 
     def _read(self, ids: Tensor, real: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         at = torch.arange(1, real.shape[1] + 1, device=ids.device)
@@ -265,7 +304,7 @@ class Huggingface(Encoder):
             )
         if sense == "image" and (axes, channels) != (2, self.its.num_channels):
             raise ConfigError(f"encoder huggingface: {kind} reads coloured pictures, not {layout}", fix="{channels: rgb}")
-        if sense == "image" and self.family.attention and not self.family.stretches:
+        if sense == "image" and self.family.attention and not self.family.stretches and not self.family.adopted:
             assert isinstance(layout, Grid)
             if self._other_size(layout.size) and kind != "dinov2":
                 raise ConfigError(f"encoder huggingface: {kind} reads {self.its.image_size} pixels", fix="{size: ...}")

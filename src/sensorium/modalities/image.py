@@ -81,7 +81,7 @@ class Image(Modality):
     widget = "file:image/*"
     media = True
     bounds = {"pixels": PIXELS}
-    corruptions = ("noise", "occlusion", "blur")
+    corruptions = ("noise", "occlusion", "blur", "size")
 
     def __init__(
         self,
@@ -230,10 +230,12 @@ class Image(Modality):
         return replace(field, data=data * field.present[:, None, None, None], frame=apply_moves(field.frame, moves))
 
     def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
-        from sensorium.signal.corruption import blurred, noisy_picture, occluded
+        from sensorium.signal.corruption import blurred, noisy_picture, occluded, shrunk
 
         if how == "noise":
             return noisy_picture(value, level, rng)
+        if how == "size":
+            return shrunk(value, level)
         return blurred(value, level) if how == "blur" else occluded(value, level, rng, np.array(self._fill, np.uint8))
 
     def _recoloured(self, data: Tensor, generator: torch.Generator, moves: list[Tensor] | None) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Family:
         pooler: Whether the class takes ``add_pooling_layer``, used to skip a head that checkpoints lack.
         attention: Whether torch's fused attention is supported.
         stretches: Whether it accepts images of a size other than its own.
+        adopted: What a network that is adopted with its head answers: ``mask`` for each pixel, or ``boxes``.
     """
 
     sense: Sense
@@ -41,6 +43,7 @@ class Family:
     pooler: bool = False
     attention: bool = True
     stretches: bool = False
+    adopted: Literal["", "mask", "boxes"] = ""
 
 
 KNOWN: dict[str, Family] = {
@@ -52,6 +55,8 @@ KNOWN: dict[str, Family] = {
     "swin": Family("image", "SwinModel", "swin", 0, "mean", pooler=True),
     "convnext": Family("image", "ConvNextModel", "convnext", 0, "own", attention=False),
     "resnet": Family("image", "ResNetModel", "resnet", 0, "own", attention=False),
+    "segformer": Family("image", "SegformerForSemanticSegmentation", "segformer", attention=False, adopted="mask"),
+    "yolos": Family("image", "YolosForObjectDetection", "yolos", 1, "first", adopted="boxes"),
     "bert": Family("text", "BertModel", "bert", 0, "first", pooler=True),
     "roberta": Family("text", "RobertaModel", "roberta", 0, "first", pooler=True),
     "xlm-roberta": Family("text", "XLMRobertaModel", "xlm_roberta", 0, "first", pooler=True),
@@ -69,6 +74,7 @@ TOWERS = {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}
 
 _LEFT_OUT = ("architectures", "auto_map", "id2label", "label2id", "dtype", "torch_dtype", "quantization_config",
              "attn_implementation", "experts_implementation", "transformers_version", "text_config")  # fmt: skip
+_BY_STAGE = ("resnet", "convnext", "segformer")
 _MOST_LAYERS, _MOST = 4096, 1 << 31
 # Entries that can name kernels or remote code are dropped: a configuration must not fetch or run anything.
 
@@ -92,7 +98,8 @@ def plain(config: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError("encoder huggingface: config: vision_config is not a mapping")
         config = {**tower, "model_type": TOWERS[kind]}
     kept = {k: v for k, v in config.items() if k not in _LEFT_OUT and not k.startswith("_") and v is not None}
-    family(kept)
+    if family(kept).adopted and isinstance(config.get("id2label"), Mapping):
+        kept["num_labels"] = len(config["id2label"])
     for name, value in kept.items():
         check_size(name, value)
     return kept
@@ -157,7 +164,7 @@ def width(config: Mapping[str, Any], model: nn.Module) -> int:
     """Return the output width of ``model``, built from ``config``."""
     its: Any = model.config
     try:
-        return int(its.hidden_sizes[-1] if config["model_type"] in ("resnet", "convnext") else its.hidden_size)
+        return int(its.hidden_sizes[-1] if config["model_type"] in _BY_STAGE else its.hidden_size)
     except (LookupError, TypeError, ValueError, AttributeError):
         raise ConfigError(f"encoder huggingface: config: no {config['model_type']} has such a hidden_size") from None
 
@@ -173,7 +180,7 @@ def _trained_part(model: nn.Module, chosen: Family) -> nn.Module:
 
 def _config(chosen: Family, config: Mapping[str, Any]) -> Any:
     kept = {k: v for k, v in plain(config).items() if k not in ("model_type", "processor")}
-    module, name = _module(chosen, "configuration"), chosen.model.removesuffix("Model") + "Config"
+    module, name = _module(chosen, "configuration"), re.sub(r"(Model|For[A-Za-z]+)$", "Config", chosen.model)
     try:
         made = getattr(module, name)(**kept)
     except Exception as error:  # untrusted file

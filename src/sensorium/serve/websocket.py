@@ -102,7 +102,7 @@ class StreamEndpoint:
         queue = _WindowQueue(keep=setup.keep)
         answering = asyncio.create_task(self._answer(socket, service, session, queue))
         try:
-            await self._read(socket, session, queue, answering)
+            await self._read(socket, session, queue, answering, service)
             await answering
         finally:
             if not answering.done():
@@ -112,29 +112,41 @@ class StreamEndpoint:
         await socket.send_json({"summary": session.summary()})
         await socket.close()
 
-    async def _read(self, socket: WebSocket, session: Session, queue: _WindowQueue, answering: asyncio.Task[None]) -> None:
+    async def _read(
+        self,
+        socket: WebSocket,
+        session: Session,
+        queue: _WindowQueue,
+        answering: asyncio.Task[None],
+        service: ModelService,
+    ) -> None:
         ended = False
         while not ended and not answering.done():
             message = await self._message(socket)
             if isinstance(message, bytes):
                 windows = session.push(message)
-            elif _parsed(message) == {"end": True}:
+            elif (settings := _parsed(message)) == {"end": True}:
                 windows, ended = session.end(), True
+            elif settings.keys() == {"row"} and isinstance(settings["row"], dict):
+                cells = {name: cell for name, cell in settings["row"].items() if name not in session.setup.rates}
+                session.update(parse_row(cells, service))
+                continue
             else:
-                raise RequestError(422, 'expected a chunk of bytes or {"end": true} after the first message')
+                expected = 'a chunk of bytes, {"row": {...}} or {"end": true}'
+                raise RequestError(422, f"expected {expected} after the first message")
             arrived = monotonic()
             for window in windows:
-                dropped = await queue.put((window, arrived))
+                dropped = await queue.put((window, arrived, session.row(window)))
                 session.counts.dropped += dropped
                 self.metrics.windows.labels("dropped").inc(dropped)
         await queue.end()
 
     async def _answer(self, socket: WebSocket, service: ModelService, session: Session, queue: _WindowQueue) -> None:
         while (item := await queue.get()) is not None:
-            window, arrived = item
+            window, arrived, row = item
             start = monotonic()
             try:
-                (prediction,) = await service.predict([session.row(window)], lenient=True)
+                (prediction,) = await service.predict([row], lenient=True)
             except RequestError as error:
                 if error.status not in (429, 503):
                     raise
@@ -155,6 +167,10 @@ class StreamEndpoint:
         return data if data is not None else str(message.get("text", ""))
 
 
+_Waiting = tuple[Moment, float, dict[str, Any]]
+"""A window, when its last chunk arrived, and its row: the other cells are those of that moment."""
+
+
 class _WindowQueue:
     """A short queue of windows between reading and predicting.
 
@@ -164,11 +180,11 @@ class _WindowQueue:
 
     def __init__(self, *, keep: bool) -> None:
         self.keep = keep
-        self._windows: deque[tuple[Moment, float]] = deque()
+        self._windows: deque[_Waiting] = deque()
         self._ended = False
         self._change = asyncio.Condition()
 
-    async def put(self, item: tuple[Moment, float]) -> int:
+    async def put(self, item: _Waiting) -> int:
         """Add a window; return the number of windows dropped for it."""
         async with self._change:
             if self.keep:
@@ -180,7 +196,7 @@ class _WindowQueue:
             self._change.notify_all()
         return dropped
 
-    async def get(self) -> tuple[Moment, float] | None:
+    async def get(self) -> _Waiting | None:
         """Return the next window; None at the end of the stream."""
         async with self._change:
             await self._change.wait_for(lambda: self._windows or self._ended)

@@ -1,4 +1,4 @@
-"""Graded corruptions of stored arrays for robustness tests: noise, gaps, drift, occlusion and blur.
+"""Graded corruptions of stored arrays for robustness tests: noise, gaps, drift, occlusion, blur and smaller files.
 
 Each takes a level above 0 and up to 1, and draws the same numbers from ``rng`` at every level: with the same generator,
 a higher level is a stronger version of the same corruption.
@@ -49,6 +49,30 @@ def blurred(pixels: Array, level: float) -> Array:
         soft = windows @ bell
     corrupted: Array = soft.round().clip(0, 255).astype(np.uint8)
     return corrupted
+
+
+def shrunk(pixels: Array, level: float) -> Array:
+    """Reduce ``pixels`` ``[C, H, W]`` uint8 to ``1 - level / 2`` of their height and width and stretch them back.
+
+    At level 1 it is the picture read from a file of half the size. Places stay where they are, and so do the targets on it.
+    """
+    high, wide = (_smaller(n, max(1, round(n * (1 - level / 2)))) for n in pixels.shape[1:])
+    corrupted: Array = (high @ pixels.astype(np.float64) @ wide.T).round().clip(0, 255).astype(np.uint8)
+    return corrupted
+
+
+def _smaller(size: int, fewer: int) -> Array:
+    """The matrix ``[size, size]`` that resamples an axis to ``fewer`` places and back, both with a triangle filter."""
+
+    def resampled(a: int, b: int) -> Array:
+        reach = max(1.0, a / b)
+        away = (np.arange(b)[:, None] + 0.5) * (a / b) - (np.arange(a) + 0.5)
+        weight = np.clip(1 - np.abs(away) / reach, 0, None)
+        share: Array = weight / weight.sum(axis=1, keepdims=True)
+        return share
+
+    both: Array = resampled(fewer, size) @ resampled(size, fewer)
+    return both
 
 
 def noisy_sound(samples: Array, level: float, rng: np.random.Generator) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ class Setup:
         delay: Seconds for which labels along the stream wait for what comes after them.
         keep: Whether every window is predicted, however late, while the client waits: for recordings. Otherwise windows
             that cannot be predicted in time are dropped.
-        row: The other cells, the same for every window.
+        row: The other cells of every window, until the client sends others.
     """
 
     column: str = ""
@@ -149,6 +149,10 @@ class Session:
             return self.joined.end()
         (column,) = self.columns.values()
         return [self._alone(window) for window in column.windows.end()]
+
+    def update(self, cells: Mapping[str, Any]) -> None:
+        """Replace those of the other cells that ``cells`` names, for the windows to come; None: missing from now on."""
+        self.setup = replace(self.setup, row={**self.setup.row, **cells})
 
     def _alone(self, window: Window) -> Moment:
         (column,) = self.columns.values()

@@ -36,6 +36,9 @@ TINY: dict[str, dict[str, Any]] = {
     "swin": {"image_size": 16, "patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4},
     "convnext": {"image_size": 32, "hidden_sizes": [8, 12, 16, 20], "depths": [1, 1, 1, 1]},
     "resnet": {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"},
+    "segformer": {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 2, 2],
+                  "decoder_hidden_size": 16, "num_labels": 5},
+    "yolos": {**_TEXT, "image_size": [32, 32], "patch_size": 8, "num_detection_tokens": 6, "num_labels": 4},
     "bert": {**_TEXT, **_WORDS},
     "roberta": {**_TEXT, **_WORDS, "pad_token_id": 1},
     "xlm-roberta": {**_TEXT, **_WORDS, "pad_token_id": 1},
@@ -67,7 +70,13 @@ TINY: dict[str, dict[str, Any]] = {
 def write(folder: Path, kind: str, **changes: Any) -> Path:
     """A checkpoint of ``kind`` in ``folder``; ``changes`` go to its configuration."""
     import torch
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+    from transformers import (
+        AutoConfig,
+        AutoModel,
+        AutoModelForCausalLM,
+        AutoModelForObjectDetection,
+        AutoModelForSemanticSegmentation,
+    )
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -75,7 +84,9 @@ def write(folder: Path, kind: str, **changes: Any) -> Path:
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(7)
-        model = (AutoModelForCausalLM if kind in SPEAKING else AutoModel).from_config(config)
+        heads = dict.fromkeys(SPEAKING, AutoModelForCausalLM)
+        heads |= {"segformer": AutoModelForSemanticSegmentation, "yolos": AutoModelForObjectDetection}
+        model = heads.get(kind, AutoModel).from_config(config)
         with torch.no_grad():  # away from the zeros and ones of a fresh network, which would hide what is not loaded
             for parameter in model.parameters():
                 parameter.add_(0.02 * torch.randn_like(parameter))

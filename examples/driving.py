@@ -1,0 +1,56 @@
+"""Driving: camera, lidar and speed → boxes, free area, whether to brake; live, with late and lost frames. Simulated data."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from starlette.testclient import TestClient
+
+import sensorium as sm
+from sensorium.data.synthetic_drives import make
+from sensorium.serve.app import create
+from sensorium.streaming.stream_session import HEADER
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "driving.yaml"
+LOST, LATE = 5, (8, 9)
+"""The frame that never arrives, and the two that arrive in the wrong order."""
+
+with TemporaryDirectory() as folder:
+    tables = make(folder, rows=192, holes=0.08)
+    quick = ["model.size=tiny", "training.epochs=8", "training.batch_size=16", "training.lr=0.003", "model.experts=[]"]
+    model = sm.fit(tables["train"], recipe=RECIPE, overrides=quick, quiet=True)
+    scores = model.evaluate(tables["test"]).targets
+    print("with these streams       boxes mAP50  free area IoU  brake accuracy")
+    for streams, brake in scores["brake"].subsets.items():
+        boxes, free = (scores[name].subsets[streams] for name in ("boxes", "free"))
+        print(f"  {streams:<24} {boxes['map50']:9.2f}  {free['mean_iou']:13.2f}  {brake['accuracy']:14.2f}")
+
+    # Live over the WebSocket: frames of the camera, and between them what lidar and speedometer measured last.
+    rows = list(sm.Table.read(tables["test"]).rows())[:24]
+    order = list(range(len(rows)))
+    order[LATE[0]], order[LATE[1]] = LATE[1], LATE[0]
+    with (
+        TestClient(create({"car": model.predictor}), base_url="http://localhost") as client,
+        client.websocket_connect("/stream") as socket,
+    ):
+        socket.send_json({"column": "camera", "rate": 10, "keep": True})
+        socket.receive_json()
+        for number in order:
+            row = rows[number]
+            if number == LOST or not row["camera"]:
+                continue  # a lost frame: the next one says so by its number
+            scan = np.load(Path(folder, row["lidar"])).round(2).tolist() if row["lidar"] else None
+            socket.send_json({"row": {"lidar": scan, "speed": row["speed"] or None}})
+            socket.send_bytes(HEADER.pack(number, number) + Path(folder, row["camera"]).read_bytes())
+        socket.send_json({"end": True})
+        while "summary" not in (message := socket.receive_json()):
+            frame, answer = round(10 * message["start"]), message["prediction"]["targets"]
+            if answer["brake"]["value"] == "yes":
+                seen = ", ".join(thing["label"] for thing in answer["boxes"]["value"]) or "nothing named"
+                print(f"frame {frame:2}: brake (truly {rows[frame]['brake']}); ahead: {seen}")
+    summary = message["summary"]
+    times = summary["latency_ms"]
+    print(
+        f"{summary['answered']} frames answered, {summary['lost']} lost, {summary['late']} late; "
+        f"p50 {times['p50']:.0f} ms, p99 {times['p99']:.0f} ms"
+    )
