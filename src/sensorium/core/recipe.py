@@ -98,6 +98,9 @@ class Training(Section):
 
     epochs: int | None = Field(None, gt=0, description="passes over the training rows, at most")
     batch_size: int | None = Field(None, gt=0, description="rows a step, of each process")
+    chunk_size: int | None = Field(
+        None, gt=0, description="rows encoded at a time, so that larger batches fit in memory, for a third more time"
+    )
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd: with Nesterov momentum of 0.9")
     lr: float | None = Field(None, gt=0, description="peak learning rate of the optimiser")
     lr_scale: dict[str, float] = Field({}, description="by stream: its encoder's share of the learning rate")
