@@ -23,6 +23,7 @@ from sensorium.core.recipe import ModelSpec, Spec
 from sensorium.core.schema import Schema
 from sensorium.core.task import Task
 from sensorium.nn.ensemble import Ensemble
+from sensorium.nn.gradient_cache import encode_in_chunks
 
 
 class Model(nn.Module):
@@ -35,6 +36,9 @@ class Model(nn.Module):
     gather: bool = True
     always: bool = False
     """Pass every encoder even where no row has its stream: sharded weights are gathered by all processes or none."""
+
+    chunk_size: int | None = None
+    """Rows that are encoded at a time in training, their activations computed again in the backward pass; None: all."""
 
     def __init__(
         self,
@@ -82,8 +86,15 @@ class Model(nn.Module):
         if not self.network:
             nothing = torch.zeros(len(field.present), 1, self.fusion.dim, device=field.present.device)
             return Encoded(nothing, field.present.unsqueeze(1), nothing[:, 0], field.present)
-        part: Encoded = self.adapters[stream](self._encoded(self.encoders[stream], field, least))
-        return part
+        encoder, adapter = self.encoders[stream], self.adapters[stream]
+
+        def encode(part: Field) -> Encoded:
+            return cast(Encoded, adapter(self._encoded(encoder, part, least)))
+
+        size, learning = self.chunk_size, self.training and torch.is_grad_enabled() and not isinstance(field, Ready)
+        if size is not None and learning and len(field.present) > size:
+            return encode_in_chunks(encode, field, size, nn.ModuleList([encoder, adapter]))
+        return encode(field)
 
     def _encoded(self, encoder: Encoder, field: Field, least: int | None) -> Encoded:
         if isinstance(field, Ready):

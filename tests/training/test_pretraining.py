@@ -13,6 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 import sensorium as sm
+from sensorium.artifact import Artifact
 from sensorium.cli import app
 from sensorium.core.errors import ArtifactError, ConfigError, DataError
 from sensorium.evaluation.gain import Gain, Scores
@@ -69,6 +70,19 @@ def test_the_base_reports_what_it_learnt(base: Path) -> None:
     assert len(index.search(row=3, top=1)) == 1
 
 
+def test_a_run_reads_its_base_once(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[Path] = []
+    load = Artifact.load
+
+    def counted(folder: Path, **options: Any) -> Artifact:
+        reads.append(folder)
+        return load(folder, **options)
+
+    monkeypatch.setattr(Artifact, "load", counted)
+    started(base)
+    assert reads == [base]
+
+
 def test_weights_and_columns_are_carried_over(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: dict[str, Any] = {}
     adopt = base_model.Base.adopt_into
@@ -113,8 +127,8 @@ def test_freezing_and_slow_rates_are_one_word(base: Path) -> None:
         assert torch.equal(tensor, before.model.encoders.state_dict()[name])
     slow = started(base, init_how="slow")
     assert slow.recipe.training.lr_scale == {"left": 0.1, "right": 0.1}
-    with pytest.raises(ConfigError, match=r"init.how"):
-        started(base, init_how="half")
+    with pytest.raises(ConfigError, match="init_how is 'frosen'; did you mean frozen"):
+        started(base, init_how="frosen")
     with pytest.raises(ConfigError, match="no model to start from"):
         sm.fit(rows(30, 1, label=True), target="y", init_how="frozen", quiet=True)
 
@@ -276,6 +290,24 @@ def test_the_gain_is_reported_with_its_spread(base: Path, tmp_path: Path) -> Non
     assert "all streams" in gain.text()
     with pytest.raises(DataError, match="labelled rows"):
         sm.gain(base, train, target="y", labels=[1000])
+
+
+def test_evaluate_reports_the_gain_too(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def measured(base: Path, table: str, **options: Any) -> Gain:
+        asked.update(base=base, table=table, **options)
+        return Gain("y", "accuracy", True, 9, 2, {5: {"": Scores([0.9, 0.8], [0.5, 0.6])}})
+
+    monkeypatch.setattr("sensorium.training.gain.gain", measured)
+    command = ["evaluate", str(base), "few.csv", "--gain", "y", "--json", str(tmp_path / "gain.json")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "the base makes worse: all streams" in result.output
+    assert (asked["base"], asked["table"], asked["target"]) == (base, "few.csv", "y")
+    assert json.loads((tmp_path / "gain.json").read_text())["target"] == "y"
+    refused = CliRunner().invoke(app, [*command, "--robustness", "--overwrite"])
+    assert refused.exit_code != 0
 
 
 def test_a_loss_beyond_the_spread_is_reported() -> None:

@@ -29,6 +29,12 @@ def run(
             help="A compare.json (of compare --leave-out): shows models trained without a modality beside its removal."
         ),
     ] = None,
+    gain: Annotated[
+        str | None,
+        typer.Option(
+            help="A target column: measure what starting from this model brings instead, as `sensorium gain` does."
+        ),
+    ] = None,
     media: Annotated[
         Path | None, typer.Option(help="Folder that relative media paths start from [default: the table's].")
     ] = None,
@@ -42,6 +48,10 @@ def run(
     """
     if reference is not None and not robustness:
         raise ConfigError("--reference needs --robustness", fix="give both options")
+    if gain is not None and (robustness or report is not None):
+        raise ConfigError(
+            "--gain trains other models and scores those", fix="leave out --robustness and --report; see sensorium gain"
+        )
     from sensorium.data.files.output_path import prepare_output
     from sensorium.reporting.console import Console
     from sensorium.trained import load
@@ -49,6 +59,17 @@ def run(
     for path, option in ((report, "--report"), (json_, "--json")):
         if path is not None:
             prepare_output(path, option, overwrite=overwrite, reads=[table])
+    if gain is not None:
+        from sensorium.training.gain import gain as measure_gain
+
+        name = _options.column_name(gain)
+        assert name is not None
+        with Console(quiet) as console:
+            result = measure_gain(run, table, target=name, media=media, console=console)
+        if json_ is not None:
+            json_.write_text(json.dumps(result.to_json(), ensure_ascii=False, indent=1), encoding="utf-8")
+        typer.echo(result.text())
+        return
     with Console(quiet) as console:
         evaluation = load(run, lm=lm).evaluate(
             table,

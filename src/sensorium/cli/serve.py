@@ -14,12 +14,13 @@ from sensorium.core.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
     from sensorium.predictor import Predictor
+    from sensorium.retrieval.index import Index
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def run(
-    runs: Annotated[list[str], typer.Argument(help="Folders of trained models, or name=folder.")],
+    runs: Annotated[list[str], typer.Argument(help="Folders of trained models or of indexes, or name=folder.")],
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all addresses.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 for any free port.")] = 8000,
     allow_host: Annotated[
@@ -77,6 +78,8 @@ def run(
     """Serve models over HTTP: predictions, explanations, embeddings, a web page to try them, and live streams.
 
     Example: sensorium serve run --port 8000
+
+    An index is served with its model and searched at /search: sensorium serve idx
     """
     try:
         from sensorium.predictor import settle_threads
@@ -117,11 +120,12 @@ def run(
     with contextlib.ExitStack() as stack:
         # Before the models are loaded, which takes time: a port in use is reported at once.
         sockets = [stack.enter_context(opened) for opened in bind(host, port)]
-        models = _load(runs, device, lm)
+        models, indexes = _load(runs, device, lm)
         if threads is None:
             settle_threads(*(model.artifact.recipe for model in models.values()))
         app = create(
             models,
+            indexes=indexes,
             limits=limits,
             key=key,
             merge=cast(Any, merge),
@@ -148,18 +152,28 @@ def run(
         create_server(app).run(sockets)
 
 
-def _load(runs: list[str], device: str, lm: Path | None) -> dict[str, Predictor]:
-    """Load the models by name: the text before ``=``, else the name of the folder; ``lm``: their language model, if any."""
+def _load(runs: list[str], device: str, lm: Path | None) -> tuple[dict[str, Predictor], dict[str, Index]]:
+    """Load the models, and the indexes with their models, by name: the text before ``=``, else the name of the folder.
+
+    ``lm``: their language model, if any.
+    """
     from sensorium.artifact import Artifact
     from sensorium.data.files.media_access import UPLOADS_ONLY
     from sensorium.predictor import Predictor
+    from sensorium.retrieval.index import Index
+    from sensorium.retrieval.index_files import holds_index
 
     models: dict[str, Predictor] = {}
+    indexes: dict[str, Index] = {}
     for argument in runs:
         name, mark, folder = argument.partition("=") if not Path(argument).exists() else ("", "", argument)
         path = Path(folder if mark or folder else name)
         name = name if mark else path.resolve().name
         if name in models:
             raise ConfigError(f"two models are named {name!r}", fix="give one of them another name: name=folder")
+        if holds_index(path):
+            indexes[name] = Index.open(path, device=device, media=UPLOADS_ONLY)
+            models[name] = indexes[name].predictor
+            continue
         models[name] = Predictor(Artifact.load(path, lm=lm), device=device, media=UPLOADS_ONLY)
-    return models
+    return models, indexes

@@ -99,6 +99,9 @@ class Training(Section):
 
     epochs: int | None = Field(None, gt=0, description="maximum passes over the training rows")
     batch_size: int | None = Field(None, gt=0, description="rows per step and process")
+    chunk_size: int | None = Field(
+        None, gt=0, description="rows encoded at a time, so that larger batches fit in memory, for a third more time"
+    )
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd uses Nesterov momentum of 0.9")
     lr: float | None = Field(None, gt=0, description="peak learning rate of the optimiser")
     lr_scale: dict[str, float] = Field({}, description="factor on the learning rate of each stream's encoder")

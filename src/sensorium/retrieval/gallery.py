@@ -49,6 +49,7 @@ def with_rows(
     id: str | None = None,
     batch_size: int = 64,
     replacing: bool = False,
+    folder: str | None = None,
     step: Progress | None = None,
 ) -> tuple[Contents, Added]:
     """Return ``contents`` and the rows of ``table``, and what became of these.
@@ -60,6 +61,7 @@ def with_rows(
         id: The column that identifies rows; None: they are numbered on.
         batch_size: Rows in each pass through the model.
         replacing: Whether rows replace those of the same identifier, which is an error otherwise.
+        folder: What media of the rows are relative to, relative to the index; None: not known.
         step: Reports progress.
 
     Raises:
@@ -99,8 +101,16 @@ def with_rows(
         column: [*old, *(_cell(table.column(column)[i]) if table.has(column) else None for i in kept)]
         for column, old in contents.cells.items()
     }
+    folders, folder_of = contents.folders, contents.folder_of
+    if folder is not None and (folders or not contents.ids):
+        folders = folders if folder in folders else (*folders, folder)
+        folder_of = [*folder_of, *[folders.index(folder)] * len(ids)]
+    elif folders:  # rows without a folder cannot be told from others: none is shown
+        folders, folder_of = (), []
     extended = replace(
         contents,
+        folders=folders,
+        folder_of=folder_of,
         ids=[*contents.ids, *ids],
         cells=cells,
         following=following,
@@ -118,6 +128,7 @@ def without_rows(contents: Contents, ids: Collection[str]) -> Contents:
         contents,
         ids=[contents.ids[i] for i in keep],
         cells={column: [cells[i] for i in keep] for column, cells in contents.cells.items()},
+        folder_of=[contents.folder_of[i] for i in keep] if contents.folder_of else [],
         present=contents.present[:, keep],
         vectors=contents.vectors[:, keep],
     )

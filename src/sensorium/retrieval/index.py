@@ -113,7 +113,8 @@ class Index:
             vectors=np.zeros((len(sides), 0, width), dtype=np.float32),
         )
         index = cls(folder, empty, predictor)
-        contents, added = with_rows(empty, predictor, table, id=id, batch_size=batch_size, step=step)
+        where = os.path.relpath(table.root or Path.cwd(), folder)
+        contents, added = with_rows(empty, predictor, table, id=id, batch_size=batch_size, folder=where, step=step)
         with readable_disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             with index._lock():
@@ -122,12 +123,14 @@ class Index:
         return index, added
 
     @classmethod
-    def open(cls, folder: str | Path, model: Any = None) -> Self:
+    def open(cls, folder: str | Path, model: Any = None, *, device: str = "auto", media: Opener | None = None) -> Self:
         """Open the index in ``folder``, verifying every byte.
 
         Args:
             folder: The folder of the index.
             model: The model that it was made with, or its folder; None: where it was when the index was made.
+            device: Where a model that is loaded from a folder runs.
+            media: What media cells of queries may open, for a model that is loaded from a folder; see ``Predictor``.
 
         Raises:
             ArtifactError: The index is damaged, or the model is another or cannot be found.
@@ -143,7 +146,9 @@ class Index:
                     fix="name its folder: --model RUN",
                 )
             model = run
-        predictor = Predictor(Artifact.load(Path(model))) if isinstance(model, (str, os.PathLike)) else _predictor(model)
+        if isinstance(model, (str, os.PathLike)):
+            model = Predictor(Artifact.load(Path(model)), device=device, media=media)
+        predictor = _predictor(model)
         if predictor.artifact.digest != contents.model:
             raise ArtifactError(
                 "was made with another model, whose vectors are not comparable",
@@ -193,7 +198,14 @@ class Index:
         with self._lock():
             self._set(self._current())
             contents, added = with_rows(
-                self.contents, self.predictor, table, id=id, batch_size=batch_size, replacing=replace, step=step
+                self.contents,
+                self.predictor,
+                table,
+                id=id,
+                batch_size=batch_size,
+                replacing=replace,
+                folder=os.path.relpath(table.root or Path.cwd(), self.folder),
+                step=step,
             )
             write_index(self.folder, contents)
             self._set(read_index(self.folder))
@@ -209,7 +221,7 @@ class Index:
         with self._lock():
             self._set(self._current())
             for one in wanted:
-                self._at(one)
+                self.place_of(one)
             contents = without_rows(self.contents, wanted)
             write_index(self.folder, contents)
             self._set(read_index(self.folder))
@@ -259,20 +271,19 @@ class Index:
                 "a search needs either a query or a row of the index", fix="give words, --COLUMN FILE or --row ID"
             )
         if row is not None:
-            place = self._at(str(row))
+            place = self.place_of(str(row))
             vectors = np.array(self.contents.vectors[:, place])
             return self.search_vectors(
                 vectors, self.contents.present[:, place], among=among, where=where, top=top, without=place
             )
         assert query is not None
         record = {self.text_column(): query} if isinstance(query, str) else dict(query)
-        self._check_columns(record)
+        self.check_columns(record)
         (encoded,) = self.predictor.side_vectors([record], self.contents.task, media=media)
         if not bool(encoded.present.any()):
             why = "; ".join(str(problem) for problem in encoded.problems)
             raise ConfigError(
-                why or "the query is empty",
-                fix=f"give a column that the model reads: {listed(query_columns(self.predictor, self.contents.task))}",
+                why or "the query is empty", fix=f"give a column that the model reads: {listed(self.query_columns)}"
             )
         return self.search_vectors(encoded.vectors.numpy(), encoded.present.numpy(), among=among, where=where, top=top)
 
@@ -326,7 +337,8 @@ class Index:
                 raise ConfigError(f"the index has no side {name!r}{nearest(name, self.sides)}")
         return None if not among else [self.sides.index(name) for name in among]
 
-    def _at(self, identifier: str) -> int:
+    def place_of(self, identifier: str) -> int:
+        """Return the place of the row ``identifier``. Raises ``ConfigError`` if there is none."""
         if identifier not in self._place:
             fix = f"the last one is {self.contents.ids[-1]!r}" if self.contents.ids else "it is empty"
             raise ConfigError(f"no row {identifier!r} in the index", file=self.folder, fix=fix)
@@ -355,13 +367,18 @@ class Index:
             return self.predictor.schema.streams[texts[0]][0].source
         if texts:
             raise ConfigError(f"words may be {' or '.join(texts)}", fix=f'name the column: --{texts[0]} "..."')
-        fix = f"give another query: --{query_columns(self.predictor, self.contents.task)[0]} VALUE"
+        fix = f"give another query: --{self.query_columns[0]} VALUE"
         raise ConfigError("the model of the index reads no text", fix=fix)
 
-    def _check_columns(self, record: Mapping[str, Any]) -> None:
-        known = query_columns(self.predictor, self.contents.task)
+    @property
+    def query_columns(self) -> list[str]:
+        """The columns that a query may give cells of."""
+        return query_columns(self.predictor, self.contents.task)
+
+    def check_columns(self, record: Mapping[str, Any]) -> None:
+        """Raise ``ConfigError`` if the query ``record`` has a column that the sides are not read from."""
         for column in record:
-            if column not in known:
+            if column not in (known := self.query_columns):
                 raise ConfigError(f"the model of the index reads no column {column!r}{nearest(column, known)}")
 
 

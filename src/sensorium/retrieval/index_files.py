@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ class Contents:
         following: The number that the next row without an identifier gets.
         present: Which sides each row has ``[sides, rows]``.
         vectors: Unit vectors ``[sides, rows, width]`` float32, zero where a side is absent.
+        folders: Folders that media of the rows are relative to, each relative to the index.
+        folder_of: For each row the number of its folder; empty in an index that names none.
     """
 
     model: str
@@ -59,12 +61,17 @@ class Contents:
     following: int
     present: NDArray[np.bool_]
     vectors: NDArray[np.float32]
+    folders: tuple[str, ...] = ()
+    folder_of: list[int] = field(default_factory=list)
 
 
 def write_index(folder: Path, contents: Contents) -> None:
     """Write ``contents`` to ``folder`` atomically: if killed at any moment, the folder holds a whole index or none."""
+    rows: dict[str, Any] = {"ids": contents.ids, "cells": contents.cells}
+    if contents.folders:
+        rows |= {"folders": contents.folders, "folder_of": contents.folder_of}
     data = {
-        ROWS: json.dumps({"ids": contents.ids, "cells": contents.cells}, ensure_ascii=False, allow_nan=False).encode(),
+        ROWS: json.dumps(rows, ensure_ascii=False, allow_nan=False).encode(),
         SIDES: contents.present.astype(np.uint8).tobytes(),
         VECTORS: np.ascontiguousarray(contents.vectors, dtype="<f4").tobytes(),
     }
@@ -110,6 +117,11 @@ def read_index(folder: Path) -> Contents:
         plain = all(isinstance(one, str) for one in ids) and all(len(column) == rows for column in cells.values())
         if len(ids) != rows or len(set(ids)) != rows or not plain:
             raise ValueError("rows and cells are not of the stated number")
+        folders, folder_of = tuple(document.get("folders", ())), document.get("folder_of", [])
+        if not all(isinstance(one, str) for one in folders) or (folders and len(folder_of) != rows):
+            raise ValueError("folders are not names, or not of the stated number")
+        if not all(type(one) is int and 0 <= one < len(folders) for one in folder_of):
+            raise ValueError("a row names a folder that there is not")
         present = np.frombuffer(read_regular(folder / SIDES, sizes[SIDES]), np.uint8).reshape(len(sides), rows) > 0
         shape = (len(sides), rows, width)
         empty = np.zeros(shape, np.float32)
@@ -119,7 +131,17 @@ def read_index(folder: Path) -> Contents:
             f"does not hold together: {' '.join(str(error).split())[:200]}", file=folder, fix=REPAIR
         ) from None
     return Contents(
-        manifest["model"], manifest["run"], manifest["task"], sides, ids, cells, manifest["next"], present, vectors
+        manifest["model"],
+        manifest["run"],
+        manifest["task"],
+        sides,
+        ids,
+        cells,
+        manifest["next"],
+        present,
+        vectors,
+        folders,
+        folder_of,
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from sensorium.core.errors import ConfigError
 
 MIN_KEY_LENGTH = 16
-PUBLIC_PATHS = frozenset({"/", "/healthz", "/page.css", "/page.js"})
+PUBLIC_PATHS = frozenset({"/", "/healthz", "/page.css", "/page.js", "/search.js"})
 """Paths that need no key: the web page, which asks for it, and the health check."""
 
 

@@ -20,6 +20,7 @@ from sensorium.core.schema import Record
 from sensorium.data.files.attachment_files import with_data_urls
 from sensorium.predictor import Prediction, Predictor
 from sensorium.reporting.place_files import placed_answers
+from sensorium.retrieval.index import Index
 from sensorium.serve.api_key import ApiKey
 from sensorium.serve.chat_completions import add_chat_routes
 from sensorium.serve.host_guard import AllowedHosts, HostGuard, parse_origins
@@ -30,9 +31,10 @@ from sensorium.serve.middleware import Middleware
 from sensorium.serve.model_service import Merge, ModelService, check_model_name, find_model
 from sensorium.serve.openapi import PREDICTION, operation
 from sensorium.serve.request_parsing import ParsedRequest, parse_request
+from sensorium.serve.search import SEARCH, SearchService, find_index
 from sensorium.serve.websocket import StreamEndpoint
 
-_TYPES = {"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
+_TYPES = {"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript", "search.js": "text/javascript"}
 _EXPLANATION: dict[str, Any] = {"type": "object", "required": ["streams", "targets"]}
 _VECTOR: dict[str, Any] = {"type": "array", "items": {"type": "number"}}
 Handler = Callable[[Request, ModelService, ParsedRequest, bool], Awaitable[Any]]
@@ -41,6 +43,7 @@ Handler = Callable[[Request, ModelService, ParsedRequest, bool], Awaitable[Any]]
 def create(
     models: Mapping[str, Predictor],
     *,
+    indexes: Mapping[str, Index] | None = None,
     limits: Limits | None = None,
     key: str | None = None,
     merge: Merge = "auto",
@@ -54,6 +57,7 @@ def create(
 
     Args:
         models: The models by name; the first is used if a request names none.
+        indexes: Indexes to search, by the name of their model.
         limits: Limits on requests; None: the defaults.
         key: The API key that clients must send; None: no authentication.
         merge: Whether concurrent requests share forward passes: see ``ModelService``.
@@ -109,8 +113,9 @@ def create(
     )  # the last one added runs first
     app.add_exception_handler(HTTPException, _router_error)
     app.state.services, app.state.limits = services, bounds
-    _add_prediction_routes(app, services)
-    _add_information_routes(app, services, metrics)
+    searches = {name: SearchService(index, services[name]) for name, index in (indexes or {}).items()}
+    _add_prediction_routes(app, services, searches)
+    _add_information_routes(app, services, searches, metrics)
     StreamEndpoint(services, bounds, api_key, metrics).add_to(app)
     add_chat_routes(app, services)
     _add_page(app)
@@ -147,7 +152,7 @@ def _yes(request: Request, name: str) -> bool:
     return value == "yes"
 
 
-def _add_prediction_routes(app: FastAPI, services: dict[str, ModelService]) -> None:
+def _add_prediction_routes(app: FastAPI, services: dict[str, ModelService], searches: Mapping[str, SearchService]) -> None:
     """Add the routes that take rows, each with ``?model=`` and with the name of the model in the path."""
 
     async def predict(request: Request, service: ModelService, parsed: ParsedRequest, lenient: bool) -> Any:
@@ -167,12 +172,17 @@ def _add_prediction_routes(app: FastAPI, services: dict[str, ModelService]) -> N
         vectors = await service.embed(parsed.rows, request.query_params.get("stream"), lenient=lenient)
         return vectors[0] if parsed.single else {"vectors": vectors}
 
+    async def search(request: Request, service: ModelService, parsed: ParsedRequest, lenient: bool) -> Any:
+        return await find_index(searches, service).search(request, parsed, lenient)
+
     first = next(iter(services.values()))
     routes: list[tuple[str, Handler, dict[str, Any], str]] = [
         ("predict", predict, PREDICTION, "predictions"),
         ("explain", explain, _EXPLANATION, "explanations"),
         ("embed", embed, _VECTOR, "vectors"),
     ]
+    if searches:
+        routes.append(("search", search, SEARCH, "answers"))
     for name, handler, shape, listed in routes:
         endpoint = _endpoint(services, handler)
         for prefix in ("", "/models/{name}"):
@@ -199,13 +209,21 @@ def _endpoint(services: dict[str, ModelService], handler: Handler) -> Callable[[
     return endpoint
 
 
-def _add_information_routes(app: FastAPI, services: dict[str, ModelService], metrics: Metrics) -> None:
+def _add_information_routes(
+    app: FastAPI, services: dict[str, ModelService], searches: Mapping[str, SearchService], metrics: Metrics
+) -> None:
     async def healthz() -> Response:
         return json_response({"status": "ok", "version": __version__, "models": list(services)})
 
     async def schema(request: Request) -> Response:
         service = find_model(services, request.path_params.get("name") or request.query_params.get("model"))
-        return json_response({**service.describe(), "models": list(services)})
+        described = {**service.describe(), "models": list(services)}
+        if service.name in searches:
+            described["search"] = searches[service.name].describe()
+        return json_response(described)
+
+    async def media(request: Request) -> Response:
+        return await find_index(searches, find_model(services, request.path_params["name"])).media(request)
 
     async def metrics_text() -> Response:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
@@ -214,6 +232,8 @@ def _add_information_routes(app: FastAPI, services: dict[str, ModelService], met
     app.add_api_route("/schema", schema, methods=["GET"], operation_id="schema")
     app.add_api_route("/models/{name}/schema", schema, methods=["GET"], operation_id="schema_of")
     app.add_api_route("/metrics", metrics_text, methods=["GET"])
+    if searches:
+        app.add_api_route("/models/{name}/media", media, methods=["GET"], operation_id="media_of")
 
 
 def _add_page(app: FastAPI) -> None:

@@ -131,7 +131,7 @@ class ModelService:
                 explanation["maps"] = [item for i, sample in enumerate(samples, 1) for item in self._maps(sample, i)]
             return explanation
 
-        return await self._compute(rows, lenient, explained)
+        return await self.compute(rows, lenient, explained)
 
     async def embed(self, rows: Sequence[Record], stream: str | None, *, lenient: bool = False) -> list[list[float]]:
         """Return the embedding of each row.
@@ -144,7 +144,7 @@ class ModelService:
         streams = self.predictor.model.streams
         if stream is not None and stream not in streams:
             raise RequestError(422, f"no stream named {stream[:80]!r}{nearest(stream, streams)}")
-        vectors: list[list[float]] = await self._compute(
+        vectors: list[list[float]] = await self.compute(
             rows, lenient, lambda samples: self.predictor.vectors(samples, stream).tolist() if samples else []
         )
         return vectors
@@ -270,8 +270,14 @@ class ModelService:
             done += size
         return predictions
 
-    async def _compute(self, rows: Sequence[Record], lenient: bool, function: Callable[[list[Sample]], T]) -> T:
-        """Apply another function than prediction to rows: it counts in the queue but has a separate thread."""
+    async def compute(self, rows: Sequence[Record], lenient: bool, function: Callable[[list[Sample]], T]) -> T:
+        """Return ``function`` of the decoded ``rows``, which count in the queue; it runs on a thread beside predictions.
+
+        Args:
+            rows: The rows to decode.
+            lenient: Whether unreadable cells count as missing.
+            function: Is called with the decoded rows.
+        """
         with self._reserve(len(rows)):
             async with self._timeout():
                 decoded: Future[Decoded] = Future()

@@ -72,6 +72,12 @@ _ROUTE_PARAMETERS: dict[str, list[dict[str, Any]]] = {
             "description": "Whether to add boxes, regions and points in pixels of their picture, by task.",
         }
     ],
+    "search": [
+        {"name": "top", "in": "query", "schema": {"type": "integer", "default": 10}, "description": "Number of rows."},
+        {"name": "filter", "in": "query", "schema": {"type": "string"}, "description": "Only rows where: price < 20"},
+        {"name": "among", "in": "query", "schema": {"type": "string"}, "description": "The sides to search: photo,note"},
+        {"name": "row", "in": "query", "schema": {"type": "string"}, "description": "A row of the index as the query."},
+    ],
     "embed": [
         {
             "name": "stream",

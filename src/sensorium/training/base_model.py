@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,22 @@ OUTSIDE = ("checkpoint", "vectors", "load")
 """Options that name where weights once came from: those of the base take their place."""
 FREE = frozenset({"augment", "drop"})
 """Options of a column that only training reads, and which may differ from the base's."""
+
+
+_loaded: ContextVar[dict[tuple[str, Path | None], Artifact] | None] = ContextVar("loaded_bases", default=None)
+
+
+@contextmanager
+def bases_loaded_once() -> Iterator[None]:
+    """Keep the bases that are read within this context, so that a run reads and verifies each only once."""
+    if _loaded.get() is not None:  # a run within a run: the outer one keeps them
+        yield
+        return
+    token = _loaded.set({})
+    try:
+        yield
+    finally:
+        _loaded.reset(token)
 
 
 @dataclass(frozen=True)
@@ -52,7 +70,7 @@ class Base:
         """
         if plan.init is None:
             return None
-        artifact = Artifact.load(Path(plan.init.base), lm=_lent(plan))
+        artifact = _load_artifact(plan.init.base, _lent(plan))
         digest = artifact.digest
         if plan.init.digest is not None and plan.init.digest != digest:
             raise ConfigError(
@@ -276,6 +294,16 @@ def adopt_base(model: Model, plan: Recipe) -> None:
     base = Base.of(plan)
     if base is not None:
         base.adopt_into(model, plan)
+
+
+def _load_artifact(folder: str, lm: Path | None) -> Artifact:
+    """Read the model in ``folder``, whose language model is ``lm`` if it borrows one; or return what the run has read."""
+    loaded = _loaded.get()
+    if loaded is None:
+        return Artifact.load(Path(folder), lm=lm)
+    if (folder, lm) not in loaded:
+        loaded[folder, lm] = Artifact.load(Path(folder), lm=lm)
+    return loaded[folder, lm]
 
 
 def _lent(plan: Recipe) -> Path | None:

@@ -27,6 +27,7 @@ from sensorium.evaluation.comparison import Comparison, Entry, Variant, ranked
 from sensorium.evaluation.robustness import STEPS, more_is_better, robustness
 from sensorium.reporting.charts import save_svg
 from sensorium.reporting.console import Console
+from sensorium.training.base_model import bases_loaded_once
 from sensorium.training.comparison_choices import ComparisonRequest, buildable
 from sensorium.training.comparison_setup import ComparisonSetup, prepare
 from sensorium.training.expert_fitting import fit_experts
@@ -43,6 +44,7 @@ CURVE_ROWS = 500
 """Maximum number of test rows for the robustness area."""
 
 
+@bases_loaded_once()
 def compare(
     train: Any = None,
     *,

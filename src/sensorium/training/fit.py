@@ -22,6 +22,7 @@ from sensorium.reporting.console import Console
 from sensorium.trained import Trained
 from sensorium.training import launch
 from sensorium.training import resume as resumable
+from sensorium.training.base_model import bases_loaded_once
 from sensorium.training.fold_ensemble import FoldEnsemble, train_folds, why_unsuitable
 from sensorium.training.output_folder import for_run
 from sensorium.training.prepare import PreparedRun, prepare
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from sensorium.training.shard_source import ShardSource
 
 
+@bases_loaded_once()
 def fit(
     train: Any = None,
     *,

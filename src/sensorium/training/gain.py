@@ -17,6 +17,7 @@ from sensorium.data.tables.table import Table
 from sensorium.evaluation.gain import Gain, Scores
 from sensorium.evaluation.results import TargetScores
 from sensorium.reporting.console import Console
+from sensorium.training.base_model import bases_loaded_once
 from sensorium.training.fit import fit
 from sensorium.training.training_request import RecipeSource
 
@@ -28,6 +29,7 @@ CLASSES = 50
 """Distinct values of a target up to which each is drawn alike."""
 
 
+@bases_loaded_once()
 def gain(
     base: str | Path,
     train: Any,

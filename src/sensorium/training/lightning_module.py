@@ -69,6 +69,7 @@ class TrainingModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.model, self.objectives = model, nn.ModuleList(objectives)
+        model.chunk_size = training.chunk_size
         self.schema, self.training_spec = schema, training
         self.rows, self.valid, self.seed, self.clock, self.processes = rows, valid, seed, clock, processes
         self.flow, self.steps = flow, steps

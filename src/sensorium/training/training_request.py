@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from sensorium.core import quoting, registry
-from sensorium.core.errors import ConfigError
+from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.goal import task_spec
-from sensorium.core.recipe import Recipe, Spec, Windows
+from sensorium.core.recipe import Init, Recipe, Spec, Windows
 from sensorium.data.inspection.column_groups import Patterns
 
 RecipeSource = Recipe | Mapping[str, Any] | str | Path | None
@@ -22,6 +22,9 @@ WINDOW = "horizon"
 """The option with which a task asks for windows of a long table, among ``WINDOWS``."""
 WINDOWS: tuple[str, ...] = tuple(name for name in Windows.model_fields if name not in ("target", "ended"))
 """The settings of ``data.windows`` that may be given as options of the task."""
+
+INIT_HOW: tuple[str, ...] = get_args(Init.model_fields["how"].annotation)
+"""How a run may start from a base."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,9 @@ class Request:
             "model.fusion": fusion,
             "model.size": size,
         }
+        if init_how is not None and init_how not in INIT_HOW:
+            problem = f"init_how is {init_how!r}{nearest(init_how, INIT_HOW)}"
+            raise ConfigError(problem, fix="--init-how full (learn on), slow (at a tenth of the rate) or frozen")
         if init is not None:
             settings |= {"init.base": str(init), "init.how": init_how, "init.streams": dict(init_streams or {}) or None}
         plan = _with(parse_recipe(recipe), settings, list(overrides))

@@ -1,5 +1,7 @@
 // The form is built from /schema; each change calls /predict and /explain. Nothing else is loaded.
 
+import { hits, options, query } from "./search.js";
+
 const at = (id) => document.getElementById(id);
 const cells = new Map(); // column -> text, File or list of Files; without empty columns
 let form = null;
@@ -224,7 +226,35 @@ async function call(path, options = {}) {
   return result;
 }
 
+async function find(row = null) {
+  running?.abort();
+  const mine = new AbortController();
+  running = mine;
+  const result = at("result");
+  result.setAttribute("aria-busy", "true");
+  result.classList.add("stale");
+  const body = new FormData();
+  if (row === null) for (const [column, value] of cells) for (const one of [value].flat()) body.append(column, one);
+  if (row !== null) body.append("@rows", "[]"); // a multipart form needs at least one part
+  try {
+    if (row === null && !cells.size) {
+      result.replaceChildren(make("p", { class: "hint" }, `${form.search.rows} rows to search. Fill in a field.`));
+    } else {
+      const answer = await call(`models/${encodeURIComponent(form.model)}/search?${query(row)}`, { method: "POST", body, signal: mine.signal });
+      if (mine.signal.aborted) return;
+      const found = answer.answers ? answer.answers[0] : answer;
+      result.replaceChildren(...hits(make, form.search, found, key ? { "X-API-Key": key } : {}, find));
+    }
+    result.classList.remove("stale");
+  } catch (error) {
+    if (mine.signal.aborted) return;
+    showError(error);
+  }
+  result.setAttribute("aria-busy", "false");
+}
+
 async function ask() {
+  if (form.search) return find();
   running?.abort();
   const mine = new AbortController();
   running = mine;
@@ -515,7 +545,11 @@ async function start(model) {
     return;
   }
   at("key").hidden = true;
-  at("columns").replaceChildren(...form.columns.map(field));
+  const columns = form.search ? form.columns.filter((one) => form.search.query.includes(one.name)) : form.columns;
+  at("answer").textContent = form.search ? "Found rows" : "Prediction";
+  at("ask").textContent = form.search ? "Search" : "Input";
+  at("search").replaceChildren(...(form.search ? options(make, () => ask()) : []));
+  at("columns").replaceChildren(...columns.map((column) => field(column, index(column.name))));
   at("model").replaceChildren(...form.models.map((name) => make("option", { value: name, selected: name === form.model }, name)));
   at("models").hidden = form.models.length < 2;
   await ask();
