@@ -100,7 +100,9 @@ class Training(Section):
     batch_size: int | None = Field(None, gt=0, description="rows a step, of each process")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd: with Nesterov momentum of 0.9")
     lr: float | None = Field(None, gt=0, description="peak learning rate of the optimiser")
-    lr_scale: dict[str, float] = Field({}, description="by stream: its encoder's share of the learning rate")
+    lr_scale: dict[str, float] = Field(
+        {}, description="by stream: its encoder's share of the learning rate; by task: that of its language model"
+    )
     fusion_lr_scale: float | None = Field(
         None, gt=0, description="share of the learning rate for what the fusion took from a checkpoint"
     )
@@ -134,6 +136,10 @@ class Training(Section):
         0, ge=0, description="batches among which rows of like length are put together; fewer than 2: as they are drawn"
     )
     compile: bool = Field(False, description="whether torch.compile makes encoders and fusion faster in training")
+    checkpointing: bool = Field(
+        False,
+        description="whether pretrained networks recompute activations in the backward pass: less memory, more time",
+    )
     augment: bool = Field(True, description="whether modalities vary their training samples")
     refit: Literal["none", "experts", "all"] = Field(
         "all", description="what is fitted once more in the end, on training and validation rows together"
