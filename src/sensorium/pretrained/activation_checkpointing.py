@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 
 def enable_checkpointing(network: nn.Module) -> bool:
@@ -12,11 +13,12 @@ def enable_checkpointing(network: nn.Module) -> bool:
 
     Source: Chen et al. 2016, https://arxiv.org/abs/1604.06174.
     """
-    plain: Any = network
-    if not getattr(network, "supports_gradient_checkpointing", False):
-        return False
-    plain.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return bool(_blocks(network))
+    blocks = _blocks(network) if getattr(network, "supports_gradient_checkpointing", False) else []
+    for block in blocks:
+        # As transformers' own switch sets them, which would also let embeddings that are frozen require gradients.
+        block.gradient_checkpointing = True  # type: ignore[assignment]
+        block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)  # type: ignore[assignment]
+    return bool(blocks)
 
 
 def set_training(network: nn.Module, training: bool) -> None:
@@ -27,14 +29,11 @@ def set_training(network: nn.Module, training: bool) -> None:
         training: False in generation: a block that recomputes does not fill the cache of keys and values.
     """
     for block in _blocks(network):
-        block.training = training  # of the block alone: what lies in it stays in evaluation mode
+        # Of the block alone: what lies in it stays in evaluation mode.
+        block.training = training and bool(block.gradient_checkpointing)
 
 
 def _blocks(network: nn.Module) -> list[nn.Module]:
     from transformers.modeling_layers import GradientCheckpointingLayer
 
-    return [
-        module
-        for module in network.modules()
-        if isinstance(module, GradientCheckpointingLayer) and module.gradient_checkpointing
-    ]
+    return [module for module in network.modules() if isinstance(module, GradientCheckpointingLayer)]
