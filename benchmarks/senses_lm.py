@@ -4,8 +4,8 @@ Questions about pictures (``easy_vqa``), spoken digits (``av_digits``) and words
 (Llama, 4 layers of width 128) is first trained on texts in which words stand where media will lie, made of the training
 questions: "red circle what color is the shape? red". Its time is not counted. Then encoders are trained as those of a
 classifier of answers and frozen; projectors learn (``align``), and from there also a low-rank update (``instruct``). Prints
-one JSON line for each of the two stages: exact matches on 300 held-out questions of each sense, of pictures also on
-questions balanced by answer; each beside the same questions without media; and CPU seconds up to that stage.
+one JSON line a seed: exact matches on 300 held-out questions of each sense, of pictures also on questions balanced by
+answer; each beside the controls of ``evaluate``; and CPU seconds up to the end of each step.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import csv
 import json
 import random
 import resource
+import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,6 +38,8 @@ SHAPES = ["circle", "triangle", "rectangle"]
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 HEARD = ("which digit is said?", "what number do you hear?")
 PLAIN = {f"what comes after {a}?": b for a, b in pairwise(DIGITS)} | {"who says moo?": "cow"}
+VALID = 200
+"""Training rows by which the best epoch is chosen."""
 Row = dict[str, str]
 
 
@@ -82,7 +85,7 @@ def shown(row: Row, draw: random.Random) -> list[str]:
 
 def language_model(folder: Path, rows: list[Row], seed: int, steps: int) -> None:
     """Train a small language model on texts of ``rows`` and write it to ``folder``."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     words = {w for row in rows for w in (row["question"] + " " + row["answer"]).replace("?", " ? ").split()}
     every = sorted(words | {*COLOURS, *SHAPES, *DIGITS, "user", "assistant", "system"})
     write_word_tokeniser(folder, every, CHATML)
@@ -152,25 +155,25 @@ def seconds() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_utime
 
 
-def trained(train: list[Row], lm: Path, seed: int, epochs: Sequence[int], folder: Path) -> Iterator[tuple[str, Any]]:
-    """Train encoders, then each of the two stages from where the one before ended; yield the model of each stage."""
-    common = ["training.refit=none", "model.dim=128"]
-    media = {"photo": "image", "sound": "audio"}
-    encoders = [*common, f"training.epochs={epochs[0]}", "model.experts=[]", "objectives=[{kind: supervised, subsets: 0}]"]
-    sm.fit(train, target="answer", columns={**media, "question": "text", "answer": "category"}, overrides=encoders,
-           out=folder / "encoders", quiet=True, seed=seed)  # fmt: skip
-    base = folder / "encoders"
+def trained(train: list[Row], lm: Path, seed: int, epochs: Sequence[int], folder: Path) -> tuple[Any, list[float]]:
+    """Train encoders, then each of the two stages from where the one before ended; return the model and CPU seconds."""
+    train, valid = train[VALID:], train[:VALID]
+    common = ["training.refit=none", "model.dim=128", "objectives=[{kind: supervised, subsets: 0}]"]
+    media, began = {"photo": "image", "sound": "audio"}, seconds()
+    encoders = [*common, f"training.epochs={epochs[0]}", "model.experts=[]"]
+    sm.fit(train, target="answer", valid=valid, columns={**media, "question": "text", "answer": "category"},
+           overrides=encoders, out=folder / "encoders", quiet=True, seed=seed)  # fmt: skip
+    base, spent = folder / "encoders", [seconds() - began]
     for stage, count in zip(("align", "instruct"), epochs[1:], strict=True):
-        settings = [*common, f"training.epochs={count}", "training.lr=0.002", "model.fusion=concat",
-                    "objectives=[{kind: supervised, subsets: 0}]"]  # fmt: skip
+        settings = [*common, f"training.epochs={count}", "training.lr=0.002", "model.fusion=concat"]
         options = {"prompt": "question", "lm": str(lm), "stage": stage}
-        out = folder / stage
-        yield (
-            stage,
-            sm.fit(train, target="answer", task="conversation", options=options, columns=media, overrides=settings,
-                   init=base, init_how="frozen", out=out, quiet=True, seed=seed),
-        )  # fmt: skip
-        base = out
+        model = sm.fit(train, target="answer", valid=valid, task="conversation", options=options, columns=media,
+                       overrides=settings, init=base, init_how="frozen", out=folder / stage, quiet=True,
+                       seed=seed)  # fmt: skip
+        print(json.dumps({"stage": stage, "history": model.history}), file=sys.stderr, flush=True)
+        base = folder / stage
+        spent.append(seconds() - began)
+    return model, spent
 
 
 def main() -> None:
@@ -187,22 +190,20 @@ def main() -> None:
         pictures = [row for row in held if row["photo"]]
         parts = {
             "pictures": pictures[:300],
-            "pictures_balanced": balanced(pictures, 24),
+            "pictures_balanced": balanced(pictures, 16),
             "sounds": [row for row in held if row["sound"]][:300],
             "words": [row for row in held if not row["photo"] and not row["sound"]][:100],
         }
         with TemporaryDirectory() as folder:
             lm = (options.keep or Path(folder)) / f"lm-{seed}-{options.steps}"
             before = seconds()
-            if not lm.exists():
+            if not (lm / "model.safetensors").exists():
                 language_model(lm, train, seed, options.steps)
             result: dict[str, Any] = {"seed": seed, "language_model_seconds": round(seconds() - before)}
-            spent, before = 0.0, seconds()
-            for stage, model in trained(train, lm, seed, options.epochs, Path(folder)):
-                spent += seconds() - before
-                result |= {"stage": stage, "cpu_seconds": round(spent)}
-                print(json.dumps({**result, **{name: scored(model, rows) for name, rows in parts.items()}}), flush=True)
-                before = seconds()
+            random.Random(seed).shuffle(train)
+            model, spent = trained(train, lm, seed, options.epochs, Path(folder))
+            result["cpu_seconds"] = dict(zip(("encoders", "aligned", "instructed"), map(round, spent), strict=True))
+            print(json.dumps({**result, **{name: scored(model, rows) for name, rows in parts.items()}}), flush=True)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ SLOW = (
     "tests/training/test_expert_fitting.py::test_run_stopped_in_final_fit_resumes_bit_identically",
     "tests/test_plugins.py::test_two_processes_train_and_score_them",
     "tests/test_stopped.py::test_interrupt_ends_all_prediction_processes",
+    "tests/tasks/test_language_model_training.py::test_stopped_training_resumes_bit_identically",
     # whole trainings
     "tests/tasks/test_conversation.py::test_media_inform_the_answers",
     "tests/test_components.py::test_every_option_is_live[tasks/conversation]",
@@ -44,6 +45,8 @@ SLOW = (
     "tests/test_benchmarks.py::test_the_command_prints_a_table_and_writes_json",
 )
 LONG = (
+    "tests/tasks/test_language_model_training.py::test_stopped_training_resumes_bit_identically[qwen3]",
+    "tests/tasks/test_language_model_training.py::test_two_processes_train_with_rows_of_text_alone",
     "tests/test_examples.py::test_example_runs[labelling]",
     "tests/tasks/test_series_tasks.py::test_stopped_training_resumes_bit_identically",
     "tests/test_examples.py::test_example_runs[captions]",

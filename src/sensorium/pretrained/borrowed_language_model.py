@@ -56,7 +56,10 @@ def updated(model: LanguageModel, rank: int, targets: list[str] | None) -> list[
 
 
 def trained_dtype(dtype: Dtype) -> Dtype:
-    """Return the type of weights that are trained themselves; single precision, since steps in half of it round to zero."""
+    """Return the type of weights that are trained themselves: single precision, since small steps are lost in less.
+
+    ``dtype``: the type that the user asks for; another one than that is refused.
+    """
     if dtype not in ("auto", "float32"):
         raise ConfigError(
             f"tuning full: weights of {dtype} cannot be trained themselves",

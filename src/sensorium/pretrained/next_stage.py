@@ -15,7 +15,10 @@ UPDATES, WEIGHTS = "low-rank update", "weights of the language model"
 def continued_options(
     options: Mapping[str, Any], base: Mapping[str, Any], streams: Sequence[str], pairs: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return ``options`` of a conversation that starts from a trained one, and a note; arguments as ``Task.continued``."""
+    """Return ``options`` of a conversation that starts from one trained with the options ``base``, and a note.
+
+    ``streams`` are those of the run, ``pairs`` those whose encoders are taken over; all as in ``Task.continued``.
+    """
     if not parted(options.get("lm"))[0] and parted(base["lm"])[0]:
         raise ConfigError(
             f"names no language model, and the base was trained on {parted(base['lm'])[0]!r}", fix="--lm FOLDER"

@@ -167,6 +167,11 @@ def _run(
         raise ConfigError("training.bucket needs a table in memory", fix="leave it out, or leave out --stream")
     if spec.strategy == "fsdp" and not processes.several:
         raise ConfigError("training.strategy fsdp needs several processes", fix="training.devices=2 or more, or ddp")
+    if spec.strategy == "fsdp" and any(True for task in model.tasks.values() for _ in task.pretrained):
+        raise ConfigError(
+            "training.strategy fsdp cannot shard a language model whose weights are all trained",
+            fix="training.strategy=ddp, or --tuning lora",
+        )
     # A sharded model stays sharded: at the end its weights are loaded into the unsharded one.
     parts = (model, objectives)
     trained, trained_objectives = deepcopy(parts) if spec.strategy == "fsdp" else parts
