@@ -22,6 +22,7 @@ SLOW = (
     "tests/test_plugins.py::test_two_processes_train_and_score_them",
     "tests/test_stopped.py::test_interrupt_ends_all_prediction_processes",
     "tests/tasks/test_generation.py::test_a_run_resumes_bit_identically_whoever_is_in_turn",
+    "tests/tasks/test_language_model_training.py::test_stopped_training_resumes_bit_identically",
     # whole trainings
     "tests/tasks/test_generation.py::test_a_saved_model_makes_the_same_rows",
     "tests/tasks/test_generation.py::test_answers_report_and_explanation",
@@ -54,6 +55,8 @@ LONG = (
     "tests/tasks/test_generation.py::test_made_rows_are_learnt_from",
     "tests/test_examples.py::test_example_runs[making_rows]",
     "tests/training/test_more_rows.py::test_a_generator_is_trained_on_training_rows_and_its_rows_are_added",
+    "tests/tasks/test_language_model_training.py::test_stopped_training_resumes_bit_identically[qwen3]",
+    "tests/tasks/test_language_model_training.py::test_two_processes_train_with_rows_of_text_alone",
     "tests/test_examples.py::test_example_runs[labelling]",
     "tests/tasks/test_series_tasks.py::test_stopped_training_resumes_bit_identically",
     "tests/test_examples.py::test_example_runs[captions]",

@@ -381,7 +381,8 @@ def test_another_process_asks_for_the_language_model(run: Path, world: Path, tmp
 
 def test_it_is_scored_beside_the_same_question_without_media(run: Path, world: Path) -> None:
     scores = sm.load(run).evaluate(world / "rows" / "table.csv").targets["answer"]
-    assert set(scores.controls) == {OTHER_ROWS, "without media"}
+    assert set(scores.controls) == {OTHER_ROWS, "without media", "most frequent answer to the question"}
+    assert {"exact_match", "normalised_match", "vqa_accuracy", "cider"} <= set(scores.metrics)
     assert scores.headline == "exact_match"
     assert "without media" in (run / "report.html").read_text(encoding="utf-8")
 

@@ -65,6 +65,10 @@ class Encoder(nn.Module, ABC):
     def adopt(self) -> None:
         """Take over the weights of the checkpoint that the options name, if any. Called once, before ``fit``."""
 
+    def recompute(self) -> bool:
+        """As ``Task.recompute``."""
+        return False
+
     def fit(self, fields: Iterable[Field]) -> None:
         """Learn what is known of the training rows before training starts: document frequencies, word vectors, quantiles.
 

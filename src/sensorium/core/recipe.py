@@ -104,7 +104,9 @@ class Training(Section):
     )
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd uses Nesterov momentum of 0.9")
     lr: float | None = Field(None, gt=0, description="peak learning rate of the optimiser")
-    lr_scale: dict[str, float] = Field({}, description="factor on the learning rate of each stream's encoder")
+    lr_scale: dict[str, float] = Field(
+        {}, description="factor on the learning rate of a stream's encoder, or of a task's language model"
+    )
     fusion_lr_scale: float | None = Field(
         None, gt=0, description="factor on the learning rate of weights that the fusion took from a checkpoint"
     )
@@ -138,6 +140,10 @@ class Training(Section):
         0, ge=0, description="number of batches within which rows are sorted by length; below 2: not sorted"
     )
     compile: bool = Field(False, description="whether encoders and fusion are compiled by torch.compile for training")
+    checkpointing: bool = Field(
+        False,
+        description="whether pretrained networks recompute activations in the backward pass: less memory, more time",
+    )
     augment: bool = Field(True, description="whether training samples are augmented")
     refit: Literal["none", "experts", "all"] = Field(
         "all", description="what is refitted at the end on training and validation rows together"

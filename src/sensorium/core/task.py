@@ -193,6 +193,22 @@ class Task(nn.Module, ABC, Generic[Out]):
         ``targets`` are batches of them, as ``target`` gives them; they can be iterated several times.
         """
 
+    def fit_prompts(self, rows: Iterable[tuple[Mapping[str, Field], Field]]) -> None:
+        """Learn what the prompts alone reveal about the targets, before training starts. By default nothing.
+
+        ``rows`` are batches of prompts, as ``forward`` gets them, and targets; they can be iterated once.
+        """
+
+    def recompute(self) -> bool:
+        """Recompute activations in the backward pass instead of keeping them (``training.checkpointing``); return whether
+        it has layers that can."""
+        return False
+
+    @property
+    def pretrained(self) -> Iterable[nn.Parameter]:
+        """Its trained parameters that come from elsewhere, which learn at the rate of pretrained parts. By default none."""
+        return ()
+
     def settle(self, training: Seen, held_out: Seen) -> None:
         """Fit what is fitted after the network, with its weights fixed: a support vector machine, a stacking of
         decisions.

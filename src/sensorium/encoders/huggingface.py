@@ -21,6 +21,7 @@ from sensorium.core.registry import component
 from sensorium.nn.drawn_boxes import drawn_boxes
 from sensorium.nn.pool import masked_mean
 from sensorium.pretrained import architectures
+from sensorium.pretrained.activation_checkpointing import enable_checkpointing
 from sensorium.pretrained.build_budget import build_budget
 from sensorium.pretrained.checkpoint import Checkpoint
 from sensorium.pretrained.spectrograms import HOP, RATE, kaldi_fbank, kaldi_frames, whisper_mel
@@ -117,6 +118,9 @@ class Huggingface(Encoder):
             except RuntimeError as error:
                 reason = " ".join(str(error).split())[:200]
                 raise ConfigError(f"checkpoint {self.checkpoint!r}: its weights do not fit its config: {reason}") from None
+
+    def recompute(self) -> bool:
+        return enable_checkpointing(self.network)
 
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
         """Images ``[B, 3, H, W]``, ids ``[B, N]`` or samples ``[B, 1, T]``; tokens are patches, words or frames."""

@@ -14,9 +14,10 @@ from sensorium.language.word_segmentation import words
 from sensorium.metrics.bleu import available, bleu, bleu_statistics
 from sensorium.metrics.chrf import chrf, chrf_statistics, f_score
 from sensorium.metrics.sentences import cider_d, exact_match, rouge_l, token_f1
+from sensorium.metrics.vqa import normalised_match, vqa_accuracy
 from sensorium.metrics.weighting import mean
 
-METRICS = ("cider", "bleu", "chrf", "rouge_l", "token_f1", "exact_match")
+METRICS = ("cider", "bleu", "chrf", "rouge_l", "token_f1", "exact_match", "normalised_match", "vqa_accuracy")
 """All metrics; ``bleu`` only where sacrebleu is installed."""
 
 
@@ -106,6 +107,9 @@ class SentenceScorer(Scorer[Any]):
             return bleu_statistics(self.generated, self.references)
         if metric == "chrf":
             return chrf_statistics(self.generated, self.references)
+        if (short := {"normalised_match": normalised_match, "vqa_accuracy": vqa_accuracy}.get(metric)) is not None:
+            pairs = zip(self.generated, self.references, strict=True)
+            return torch.tensor([short(text, row) for text, row in pairs], dtype=torch.float64)
         generated, references = list(map(tokens, self.generated)), [list(map(tokens, row)) for row in self.references]
         if metric == "cider":
             return cider_d(generated, references)

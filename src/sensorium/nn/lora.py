@@ -24,9 +24,11 @@ class Lora(nn.Module):
         self.drop = nn.Dropout(dropout)
         self.down: nn.Module
         self.up: nn.Module
-        if isinstance(layer, nn.Linear):
-            self.down = nn.Linear(layer.in_features, rank, bias=False)
-            self.up = nn.Linear(rank, layer.out_features, bias=False)
+        self.transposed = transposed(layer)
+        if isinstance(layer, nn.Linear) or self.transposed:
+            outputs, inputs = layer.get_parameter("weight").shape[:: -1 if self.transposed else 1]
+            self.down = nn.Linear(inputs, rank, bias=False)
+            self.up = nn.Linear(rank, outputs, bias=False)
         else:
             conv: Any = layer
             same = {"stride": conv.stride, "padding": conv.padding, "dilation": conv.dilation}
@@ -42,8 +44,8 @@ class Lora(nn.Module):
     def update(self) -> Tensor:
         """Return the equivalent change of the layer's weight, in its shape."""
         down, up = self.down.get_parameter("weight"), self.up.get_parameter("weight")
-        whole = up.flatten(1) @ down.flatten(1) * self.scale
-        return whole.reshape(up.shape[0], *down.shape[1:])
+        change = up.flatten(1) @ down.flatten(1) * self.scale
+        return change.T if self.transposed else change.reshape(up.shape[0], *down.shape[1:])
 
 
 def _added(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
@@ -55,9 +57,15 @@ def _added(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
     return output + lora.to(output.dtype)
 
 
+def transposed(layer: nn.Module) -> bool:
+    """Whether ``layer`` is a linear layer of GPT-2, whose weight is ``[inputs, outputs]``."""
+    kind = type(layer)
+    return kind.__name__ == "Conv1D" and kind.__module__ == "transformers.pytorch_utils"
+
+
 def takes(layer: nn.Module) -> bool:
     """Whether ``layer`` can be adapted. Only the exact types can: subclasses may bypass ``forward``."""
-    if type(layer) is nn.Linear:
+    if type(layer) is nn.Linear or transposed(layer):
         return True
     conv: Any = layer
     return type(layer) in CONVOLUTIONS and conv.groups == 1 and conv.padding_mode == "zeros"

@@ -1,6 +1,10 @@
-"""The language model that a task borrows: found by name and digest, and updated at low rank."""
+"""The language model that a task borrows: found by name and digest, and updated at low rank or trained in full."""
 
 from __future__ import annotations
+
+from typing import Literal
+
+from torch import nn
 
 from sensorium.core.borrowed_weights import borrowed_folder, parted, remember
 from sensorium.core.errors import ConfigError
@@ -8,6 +12,7 @@ from sensorium.nn.lora import Lora, attach, takes
 from sensorium.pretrained.build_budget import outside_budget
 from sensorium.pretrained.language_model import Dtype, LanguageModel, load, stand_in
 
+Tuning = Literal["lora", "full"]
 SCALE = 2.0
 """What a low-rank update counts."""
 
@@ -48,3 +53,42 @@ def updated(model: LanguageModel, rank: int, targets: list[str] | None) -> list[
     for layer in chosen:
         attach(layer, rank, SCALE * rank, 0.0)
     return [lora for layer in chosen if isinstance(lora := layer._modules["lora"], Lora)]
+
+
+def trained_dtype(dtype: Dtype) -> Dtype:
+    """Return the type of weights that are trained themselves: single precision, since small steps are lost in less.
+
+    ``dtype``: the type that the user asks for; another one than that is refused.
+    """
+    if dtype not in ("auto", "float32"):
+        raise ConfigError(
+            f"tuning full: weights of {dtype} cannot be trained themselves",
+            fix="leave out --dtype; training.precision=bf16-mixed computes with bfloat16, or --tuning lora",
+        )
+    return "float32"
+
+
+def unfrozen(model: LanguageModel, targets: list[str] | None) -> list[nn.Parameter]:
+    """Let the weights of ``model`` be trained, and return them, tied ones once.
+
+    ``targets``: only weights whose name contains one of these words; None: all.
+    """
+    names = [name for name, _ in model.network.named_parameters()]
+    chosen = [p for name, p in model.network.named_parameters() if targets is None or any(t in name for t in targets)]
+    if not chosen:
+        available = sorted({part for name in names for part in name.split(".")[-2:-1]})
+        raise ConfigError(
+            f"stage instruct: {model.name!r} has no such weights", fix=f"targets among: {', '.join(available)}"
+        )
+    for parameter in chosen:
+        parameter.requires_grad_(True)
+    return chosen
+
+
+def original(model: LanguageModel) -> LanguageModel:
+    """Return ``model`` as it was before training, read again from its folder, on the same device."""
+    device = next(model.network.parameters()).device
+    folder = model.folder
+    made = outside_budget(stand_in if folder is None else lambda: load(folder, "float32"))
+    made.network.to(device)
+    return made

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sensorium.core.batch import Field
 from sensorium.core.errors import ConfigError
-from sensorium.core.messages import Message, unpack
+from sensorium.core.messages import Message, pack, unpack
 from sensorium.nn.causal_lm import PaddedSequences, Side, pad_sequences
 from sensorium.pretrained.chat_tokeniser import ChatTokeniser, Piece
 
@@ -27,6 +27,12 @@ class Rows(NamedTuple):
 def texts_of(data: Tensor) -> list[bytes]:
     """Return the bytes of each row of ``data`` ``[B, N]``, which 0 pads."""
     return [bytes(i & 255 for i in row if i) for row in data.detach().cpu().tolist()]
+
+
+def packed(texts: Sequence[str], device: torch.device) -> Tensor:
+    """Return ``texts`` as packed bytes ``[B, N]`` on ``device``, padded with 0: what ``texts_of`` and ``reply`` read."""
+    rows = [torch.tensor(list(pack(text)), dtype=torch.long) for text in texts]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
 
 
 def filled(field: Field) -> Tensor:

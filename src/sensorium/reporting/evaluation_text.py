@@ -49,10 +49,12 @@ def _controls(target: TargetScores) -> list[str]:
     if target.baseline:
         rows["without any input"] = target.baseline
     width = max(map(len, rows))
-    names = [target.named(metric) for metric in target.metrics]
-    lines = ["  What the scores are worth", f"    {'':{width}}" + "".join(f"  {name:>11}" for name in names)]
+    names = {metric: target.named(metric) for metric in target.metrics}
+    wide = {metric: max(11, len(name)) for metric, name in names.items()}
+    lines = ["  What the scores are worth"]
+    lines += [f"    {'':{width}}" + "".join(f"  {name:>{wide[metric]}}" for metric, name in names.items())]
     return lines + [
-        f"    {name:{width}}" + "".join(f"  {number(values[metric]):>11}" for metric in target.metrics)
+        f"    {name:{width}}" + "".join(f"  {number(values[metric]):>{wide[metric]}}" for metric in names)
         for name, values in rows.items()
     ]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.borrowed_weights import parted
-from sensorium.core.errors import ConfigError, listed
+from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
 from sensorium.core.module_dict import NamedModules
 from sensorium.core.registry import component
@@ -23,18 +23,19 @@ from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
 from sensorium.core.task import Task
 from sensorium.heads.forgetting_scorer import ForgettingScorer
+from sensorium.heads.question_prior import QuestionPrior
 from sensorium.heads.sentence_scorer import SentenceScorer
 from sensorium.heads.sentence_views import sentence_views
 from sensorium.nn.lora import Lora
 from sensorium.nn.projector import Kind, Projector
-from sensorium.pretrained.borrowed_language_model import borrowed, updated
-from sensorium.pretrained.chat_rows import ChatRows, filled, replies, reply, texts_of
+from sensorium.pretrained.activation_checkpointing import enable_checkpointing, set_training
+from sensorium.pretrained.borrowed_language_model import Tuning, borrowed, original, trained_dtype, unfrozen, updated
+from sensorium.pretrained.chat_rows import ChatRows, filled, packed, replies, reply, texts_of
 from sensorium.pretrained.language_model import Dtype, LanguageModel, save_merged
+from sensorium.pretrained.next_stage import FUSED, UPDATES, WEIGHTS, continued_options
 from sensorium.pretrained.speech import ChatInputs, Decoding, ScoredAnswers, Speech
 
-BLIND = "without media"
-FUSED = "fused"
-UPDATES = "low-rank update"
+BLIND, QUESTION_ONLY = "without media", "most frequent answer to the question"
 Stage = Literal["align", "instruct"]
 
 
@@ -46,13 +47,14 @@ class Conversation(Task[ChatInputs]):
     column, ``<photo>``, or before the first question. The target is a text or the last turn of a conversation; the question
     is the ``prompt`` column. ``--lm FOLDER`` names the language model and with it this task. Its weights stay as they are
     and are not saved: a saved model is what was trained, and finds the language model by its digest. In the stage ``align``
-    projectors (and encoders) learn; in the stage ``instruct`` also a low-rank update of its layers. A row without media is
-    a row like others.
+    projectors (and encoders) learn; in the stage ``instruct`` also a low-rank update of its layers, or its weights
+    themselves, which are then saved whole. A row without media is a row like others.
 
     Answers hold the text, its ``score`` (mean log probability of its tokens), the ``confidence`` (the same as a
-    probability) and ``alternatives``. Scores are exact matches, the F1 of words and ROUGE-L, each beside those of the same
-    question without media, with those of another row, and of the best constant answer. In the stage ``instruct`` also the
-    perplexity of the questions as plain texts, now and before training: what was forgotten.
+    probability) and ``alternatives``. Scores are exact and normalised matches, VQA accuracy, the F1 of words and the
+    metrics of captions, each beside those of the same question without media, with those of another row, of the most
+    frequent training answer to the question, and of the best constant answer. In the stage ``instruct`` also the perplexity
+    of the questions as plain texts, now and before training: what was forgotten.
 
     Output: ``ChatInputs``, question and media. Target: bytes ``[B, N]``, several right answers in a list: the most
     frequent one is learnt. Loss: the mean negative log-likelihood of a token of the answer. Sources: Liu et al. 2023,
@@ -69,12 +71,15 @@ class Conversation(Task[ChatInputs]):
         seed: Of sampling. The same row gets the same answer, in any batch.
         longest: Maximum number of tokens of an answer; by default that of the longest training answer.
         dtype: Of its weights; ``auto``: as they are saved.
-        stage: What is trained: ``align`` the projectors and encoders, ``instruct`` also a low-rank update.
-        projector: ``linear``, ``mlp``, or ``resampler``, which makes as many vectors of a stream as ``tokens``.
+        stage: What is trained: ``align`` the projectors and encoders, ``instruct`` also the language model.
+        tuning: How it is: by a low-rank update (``lora``), or in ``full``, in single precision and at a slow rate.
+        projector: ``linear``, ``mlp``, ``shuffle``, which makes one vector of four neighbouring tokens, or ``resampler``,
+            which makes as many vectors of a stream as ``tokens``.
         tokens: Number of vectors of a stream that a resampler makes.
         lay: Which tokens are inserted: those of each of the ``streams``, or the ``fused`` ones.
         rank: Width of the low-rank update.
-        targets: Only layers whose name contains one of these words are updated; none: all linear ones of its blocks.
+        targets: Only layers whose name contains one of these words are updated or trained; none: all linear ones of its
+            blocks, or in full all weights.
         system: The system message of conversations without one.
         ask: The question of rows that have none.
         earlier: Whether earlier turns of the assistant are learnt too.
@@ -91,7 +96,8 @@ class Conversation(Task[ChatInputs]):
     nothing: ClassVar[str] = "always giving the most frequent training answer"
     mergeable: ClassVar[bool] = False
     scored_shuffled: ClassVar[bool] = True
-    metrics: ClassVar[tuple[str, ...]] = ("exact_match", "token_f1", "rouge_l")
+    metrics: ClassVar[tuple[str, ...]] = ("exact_match", "normalised_match", "vqa_accuracy", "token_f1", "rouge_l", "cider",
+                                          "bleu", "chrf")  # fmt: skip
 
     def __init__(
         self,
@@ -108,6 +114,7 @@ class Conversation(Task[ChatInputs]):
         longest: int | None = None,
         dtype: Dtype = "auto",
         stage: Stage = "align",
+        tuning: Tuning = "lora",
         projector: Kind = "mlp",
         tokens: int = 16,
         lay: Literal["streams", "fused"] = "streams",
@@ -127,7 +134,8 @@ class Conversation(Task[ChatInputs]):
         if len(goal.prompts) > 1:
             raise ConfigError(f"task {goal.name!r}: one prompt column holds the question or the conversation")
         # Not a submodule: what is not trained is neither saved, sent between processes nor seen by an optimiser.
-        self._held: tuple[LanguageModel] = (borrowed(lm, dtype),)
+        full = stage == "instruct" and tuning == "full"
+        self._held: tuple[LanguageModel] = (borrowed(lm, trained_dtype(dtype) if full else dtype),)
         model = self._held[0]
         self.streams = tuple(goal.streams) if lay == "streams" and goal.streams else (FUSED,)
         self.fused_only = not (lay == "streams" and goal.streams)
@@ -135,7 +143,10 @@ class Conversation(Task[ChatInputs]):
         self.projectors = NamedModules(
             {name: Projector(dim, model.width, projector, tokens, embedding_rms) for name in self.streams}
         )
-        self.updates = nn.ModuleList(updated(model, rank, targets) if stage == "instruct" else [])
+        self.updates = nn.ModuleList(updated(model, rank, targets) if stage == "instruct" and not full else [])
+        self.weights = nn.ParameterList(unfrozen(model, targets) if full else [])
+        self.prior = QuestionPrior()
+        self._original: LanguageModel | None = None
         self.longest, self.choices = longest, list(choices or [])
         most = length if model.longest is None else min(length, model.longest)
         rows = ChatRows(model.words, self.streams, model.rows, system=system, ask=ask, earlier=earlier, longest=most)
@@ -154,39 +165,24 @@ class Conversation(Task[ChatInputs]):
     def continued(
         cls, options: Mapping[str, Any], base: Mapping[str, Any], streams: Sequence[str], pairs: Mapping[str, str]
     ) -> tuple[dict[str, Any], list[str]]:
-        if not parted(options.get("lm"))[0] and parted(base["lm"])[0]:
-            raise ConfigError(
-                f"names no language model, and the base was trained on {parted(base['lm'])[0]!r}", fix="--lm FOLDER"
-            )
-        updated_before = base["stage"] == "instruct"
-        if updated_before and options.get("stage", "instruct") != "instruct":
-            raise ConfigError(
-                "stage align would lose the low-rank update that the base has",
-                fix="--stage instruct, or add it to the language model first: sensorium merge BASE, then --init and --lm "
-                "with what it wrote",
-            )
-        kept = ["projector", "lay"]
-        kept += ["tokens"] if base["projector"] == "resampler" else []
-        kept += ["stage", "rank", "targets"] if updated_before else []
-        for key in kept:
-            if options.get(key, base[key]) != base[key]:
-                raise ConfigError(
-                    f"{key} is {options[key]!r}, and the base was trained with {base[key]!r}",
-                    fix=f"leave out --{key}, or start without --init",
-                )
-        known, fresh = [own for own in streams if own in pairs], [own for own in streams if own not in pairs]
-        taken = ["projector of the fused tokens" if base["lay"] == FUSED else f"projectors of {listed(known)}"]
-        new = [f"projectors of {listed(fresh)}"] if fresh and base["lay"] != FUSED else []
-        if updated_before:
-            taken.append(UPDATES)
-        elif options.get("stage") == "instruct":
-            new.append(UPDATES)
-        note = f"{' and '.join(taken)} taken over" + (f"; {' and '.join(new)} starting afresh" if new else "")
-        return {**options, **{key: base[key] for key in kept}}, [note]
+        return continued_options(options, base, streams, pairs)
 
     @property
     def heritable(self) -> Mapping[str, nn.Module]:
-        return {**dict(self.projectors.items()), **({UPDATES: self.updates} if len(self.updates) else {})}
+        trained: dict[str, nn.ModuleList | nn.ParameterList] = {UPDATES: self.updates, WEIGHTS: self.weights}
+        return {**dict(self.projectors.items()), **{name: part for name, part in trained.items() if len(part)}}
+
+    @property
+    def pretrained(self) -> Iterable[nn.Parameter]:
+        return self.weights
+
+    def recompute(self) -> bool:
+        return enable_checkpointing(self.lm.network)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        set_training(self.lm.network, mode)
+        return self
 
     @property
     def lm(self) -> LanguageModel:
@@ -218,6 +214,19 @@ class Conversation(Task[ChatInputs]):
                 longest = max(longest, len(answer) - 1)
         self.frequency.copy_(count / count.sum())
         self.limit.fill_(longest)
+
+    def fit_prompts(self, rows: Iterable[tuple[Mapping[str, Field], Field]]) -> None:
+        pairs = []
+        for prompts, target in rows:
+            questions = [self._asked(data) for data in texts_of(filled(next(iter(prompts.values()))))]
+            answers = texts_of(filled(target))
+            known = target.present.tolist()
+            pairs += [(q, reply(a)) for q, a, real in zip(questions, answers, known, strict=True) if real]
+        self.prior.learn(pairs)
+
+    def _asked(self, question: bytes) -> str:
+        """What the users' turns of a conversation say."""
+        return "\n".join(m.text for m in self.speech.rows.turns(question) if m.role == "user")
 
     def _answers(self, target: Field) -> list[list[int]]:
         """The token ids of each row's answer, with its end."""
@@ -324,9 +333,12 @@ class Conversation(Task[ChatInputs]):
     def text_surprise(self, output: ChatInputs) -> tuple[Tensor, Tensor, Tensor]:
         """Return the summed surprise of the questions of ``output`` as plain texts, now and without the update, and the
         number of their tokens."""
-        rows = self.speech.rows
-        texts = ["\n".join(m.text for m in rows.turns(data) if m.role == "user") for data in texts_of(output.question)]
+        texts = [self._asked(data) for data in texts_of(output.question)]
         after, count = self.speech.surprise(texts)
+        if len(self.weights):
+            self._original = self._original or original(self.lm)
+            before, _ = Speech(self._original, self.speech.rows, self.speech.decoding).surprise(texts)
+            return after, before, count
         updates = [update for update in self.updates if isinstance(update, Lora)]
         scales = [update.scale for update in updates]
         try:
@@ -339,10 +351,11 @@ class Conversation(Task[ChatInputs]):
         return after, before, count
 
     def scorer(self) -> Scorer[ChatInputs]:
-        return ForgettingScorer(self, self.metrics) if len(self.updates) else SentenceScorer(self, self.metrics)
+        tuned = len(self.updates) + len(self.weights) > 0
+        return ForgettingScorer(self, self.metrics) if tuned else SentenceScorer(self, self.metrics)
 
     def fold(self, folder: Path) -> dict[str, Any]:
-        if not len(self.updates):
+        if len(self.updates) + len(self.weights) == 0:
             return {}
         return {"stage": "align", "lm": f"{folder.name}@{save_merged(self.lm, folder)}"}
 
@@ -363,7 +376,11 @@ class Conversation(Task[ChatInputs]):
         if output.constant is not None:
             return {}
         blind = replace(output, real=tuple(torch.zeros_like(real) for real in output.real))
-        return {BLIND: blind}
+        rivals = {BLIND: blind}
+        if self.prior.answers:
+            said = [self.prior.answer(self._asked(data)) for data in texts_of(output.question)]
+            rivals[QUESTION_ONLY] = ChatInputs(output.question[:, :0], (), (), packed(said, output.question.device))
+        return rivals
 
     def baseline(self, targets: Iterable[Field]) -> str | None:
         """Return the most frequent answer of ``targets``, packed."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from sensorium.core.batch import Encoded, Field, joined
+from sensorium.core.batch import Batch, Encoded, Field, joined
 from sensorium.core.contracts import Encoder
 from sensorium.core.forward import Forward
 from sensorium.core.schema import Schema
-from sensorium.core.task import Seen
+from sensorium.core.task import Seen, Task
 from sensorium.data import encoded_rows as encoded
 from sensorium.data.loader import Loader
 from sensorium.model import Model
@@ -38,6 +40,27 @@ def _fields(schema: Schema, rows: encoded.Rows, stream: str) -> Iterator[Field]:
 
 def _select(tensor: Tensor, keep: Tensor) -> Tensor:
     return tensor[keep]
+
+
+def fit_tasks(model: Model, schema: Schema, rows: encoded.Rows) -> None:
+    """Fit the tasks of ``model`` on the targets, and on the prompts, of the training ``rows`` (columns: ``schema``)."""
+    for task in model.tasks.values():
+        task.fit(encoded.target_fields(schema, rows, task))
+        if task.goal.prompts and type(task).fit_prompts is not Task.fit_prompts:
+            task.fit_prompts(_prompts_and_targets(schema, rows, task))
+
+
+def _prompts_and_targets(schema: Schema, rows: encoded.Rows, task: Task[Any]) -> Iterator[tuple[dict[str, Field], Field]]:
+    for start in range(0, len(rows), encoded.FEW):
+        index = np.arange(start, min(start + encoded.FEW, len(rows)), dtype=np.int64)
+        columns = schema.columns
+        targets = {
+            name: columns[name].reader.prepare_target(rows.targets[name].gather(index)) for name in task.goal.targets
+        }
+        prompts = {name: columns[name].reader.prepare(rows.prompts[name].gather(index)) for name in task.goal.prompts}
+        target = task.target(Batch({}, targets, torch.from_numpy(rows.weight[index]), prompts))
+        if target is not None:
+            yield prompts, target
 
 
 def settle_tasks(model: Model, schema: Schema, rows: encoded.Rows, valid: encoded.Rows) -> None:

@@ -123,7 +123,7 @@ def resolve(
     batch = training.batch_size or max(1, schedule.batch_size(rows) // processes)
     epochs = training.epochs or schedule.epochs(rows, batch * processes)
     lr = training.lr or fine_rate(task_specs, training.optimizer) or DEFAULT_LR[training.optimizer]
-    rates, rate_notes = resolve_rates(training, lr, encoders, fusion, surgery)
+    rates, rate_notes = resolve_rates(training, lr, encoders, fusion, surgery, list(tasks))
     notes += rate_notes
     chosen = {
         **rates,

@@ -35,7 +35,7 @@ from sensorium.training import fsdp
 from sensorium.training.base_model import adopt_base
 from sensorium.training.callbacks import Checkpoint, KeepBest, Logs, Progress, ReportProgress
 from sensorium.training.compilation import compiled_for_training
-from sensorium.training.component_fitting import fit_encoders, settle_tasks
+from sensorium.training.component_fitting import fit_encoders, fit_tasks, settle_tasks
 from sensorium.training.feature_cache import with_stored_outputs
 from sensorium.training.lightning_module import Record, TrainingModule
 from sensorium.training.process_group import SINGLE_PROCESS, ExistingProcesses, ProcessGroup
@@ -129,12 +129,16 @@ def build(plan: Recipe, schema: Schema, rows: encoded.Rows, console: Console) ->
     for encoder in model.encoders.values():
         encoder.adopt()
     model.fusion.adopt()
-    for task in model.tasks.values():
-        task.fit(encoded.target_fields(schema, rows, task))
+    fit_tasks(model, schema, rows)
     for line in fit_encoders(model, schema, rows):
         console.note(f"  {line}")
     adopt_base(model, plan)
     operate(model, plan.model.surgery)
+    if plan.training.checkpointing:
+        able = [encoder.recompute() for encoder in model.encoders.values()]
+        able += [task.recompute() for task in model.tasks.values()]
+        if not any(able):
+            raise ConfigError("training.checkpointing: no part of the model can recompute activations", fix="leave it out")
     return model, [registry.build("objectives", spec, model) for spec in plan.objectives]
 
 
@@ -163,6 +167,11 @@ def _run(
         raise ConfigError("training.bucket needs a table in memory", fix="leave it out, or leave out --stream")
     if spec.strategy == "fsdp" and not processes.several:
         raise ConfigError("training.strategy fsdp needs several processes", fix="training.devices=2 or more, or ddp")
+    if spec.strategy == "fsdp" and any(True for task in model.tasks.values() for _ in task.pretrained):
+        raise ConfigError(
+            "training.strategy fsdp cannot shard a language model whose weights are all trained",
+            fix="training.strategy=ddp, or --tuning lora",
+        )
     # A sharded model stays sharded: at the end its weights are loaded into the unsharded one.
     parts = (model, objectives)
     trained, trained_objectives = deepcopy(parts) if spec.strategy == "fsdp" else parts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -80,7 +80,11 @@ def rate_shares(model: Model, training: Training) -> dict[int, float]:
     ELECTRA, https://arxiv.org/abs/2003.10555, appendix B.
     """
     share: dict[int, float] = {}
-    for stream in {*training.lr_scale, *training.layer_decay}:
+    like, lr = DEFAULT_LR[training.optimizer] / DEFAULT_LR["adamw"], training.lr or 1e-3
+    for name, task in model.tasks.items():
+        slow = training.lr_scale.get(name, min(1.0, like * PRETRAINED / lr))
+        share.update({id(parameter): slow for parameter in task.pretrained})
+    for stream in {*training.lr_scale, *training.layer_decay} & set(model.encoders):
         encoder = model.encoders[stream]
         depth, count = depths(encoder)
         scale, decay = training.lr_scale.get(stream, 1.0), training.layer_decay.get(stream, 1.0)
@@ -131,7 +135,12 @@ def parameter_groups(
 
 
 def resolve_rates(
-    training: Training, lr: float, encoders: Mapping[str, Spec], fusion: Spec, surgery: Iterable[Spec]
+    training: Training,
+    lr: float,
+    encoders: Mapping[str, Spec],
+    fusion: Spec,
+    surgery: Iterable[Spec],
+    tasks: Collection[str] = (),
 ) -> tuple[dict[str, Any], list[str]]:
     """Return learning rate shares with pretrained parts slowed down where nothing was set, and notes on it.
 
@@ -141,10 +150,11 @@ def resolve_rates(
         encoders: The encoder of each stream.
         fusion: The fusion.
         surgery: The model surgery, for its low-rank updates.
+        tasks: Names of the tasks, whose pretrained weights may have a share too.
     """
     for key, by_stream in (("lr_scale", training.lr_scale), ("layer_decay", training.layer_decay)):
         for stream, value in by_stream.items():
-            if stream not in encoders:
+            if stream not in encoders and (key == "layer_decay" or stream not in tasks):
                 raise ConfigError(f"training.{key}: no stream named {stream!r}{nearest(stream, encoders)}")
             if not 0 < value <= (1 if key == "layer_decay" else 1000):
                 raise ConfigError(f"training.{key}.{stream}: {value} is not a valid share of the learning rate")
