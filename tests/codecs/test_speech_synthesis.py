@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -14,28 +13,7 @@ import soundfile
 from sensorium.codecs import speech_synthesis
 from sensorium.codecs.speech_synthesis import SpeechSynthesiser
 from sensorium.core.errors import CellError, ConfigError, DataError
-
-# A tone of a tenth of a second per letter; its options and its text are noted beside the program.
-SPEAKS = """
-import json, pathlib, struct, sys, wave
-args = sys.argv[1:]
-out = args[args.index("-w" if "-w" in args else "-o") + 1]
-text = pathlib.Path(args[args.index("-f") + 1]).read_text(encoding="utf-8")
-pathlib.Path(__file__).with_suffix(".json").write_text(json.dumps([args, text]), encoding="utf-8")
-with wave.open(out, "wb") as file:
-    file.setnchannels(1); file.setsampwidth(2); file.setframerate(16000)
-    file.writeframes(b"".join(struct.pack("<h", 8000 * (-1) ** (i // 20)) for i in range(1600 * len(text.strip()))))
-"""
-
-
-def install(folder: Path, name: str, code: str) -> Path:
-    """Write a program ``name`` that runs the Python ``code``; return the file that may note its options."""
-    folder.mkdir(exist_ok=True)
-    (folder / f"{name}.py").write_text(code, encoding="utf-8")
-    program = folder / name
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{folder / name}.py" "$@"\n', encoding="utf-8")
-    program.chmod(0o755)
-    return folder / f"{name}.json"
+from sensorium.testing.stand_in_speech import install
 
 
 @pytest.fixture
@@ -49,20 +27,21 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("name", speech_synthesis.PROGRAMS)
 def test_text_becomes_a_recording_with_its_rate(path: Path, name: str) -> None:
-    notes = install(path, name, SPEAKS)
+    notes = install(path, name)
     spoken = SpeechSynthesiser().speak("ja -v $(boom)\x00\n`so`")
     args, text = json.loads(notes.read_text(encoding="utf-8"))
     assert text == "ja -v $(boom) `so`\n"
     assert not any("boom" in part for part in args)  # the text is never an argument
-    assert spoken.sound.rate == 16000
-    assert len(spoken.sound.signal) == 1600 * len(text.strip())
-    assert soundfile.info(io.BytesIO(spoken.wav)).samplerate == 16000
+    assert spoken.sound.rate == 8000
+    assert abs(spoken.sound.signal).max() == 0  # no word of the stand-in
+    assert soundfile.info(io.BytesIO(spoken.wav)).samplerate == 8000
+    assert abs(SpeechSynthesiser().speak("go").sound.signal).max() > 0.2
 
 
 def test_without_a_program_the_message_says_what_to_install(path: Path) -> None:
     with pytest.raises(ConfigError, match=r"espeak-ng or flite, which is not on PATH.*\n.*apt-get install espeak-ng"):
         SpeechSynthesiser()
-    install(path, "flite", SPEAKS)
+    install(path, "flite")
     assert SpeechSynthesiser(language="en-gb").program == "flite"
     with pytest.raises(ConfigError, match="need espeak-ng"):
         SpeechSynthesiser(language="de")
@@ -79,29 +58,31 @@ def test_language_and_voice_reach_the_program(path: Path) -> None:
 
 
 def _noted(path: Path, kind: type[SpeechSynthesiser], *, language: str, voice: str) -> str:
-    notes = install(path, "espeak-ng", SPEAKS)
+    notes = install(path, "espeak-ng")
     kind(language=language, voice=voice).speak("ja")
     return notes.read_text(encoding="utf-8")
 
 
 def test_failures_are_bounded_and_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(path, "flite", "import sys; sys.exit('no such voice: slt')")
+    install(path, "flite", code="import sys; sys.exit('no such voice: slt')")
     with pytest.raises(DataError, match="flite failed: no such voice: slt"):
         SpeechSynthesiser().speak("hello")
-    install(path, "flite", "")
+    install(path, "flite", code="")
     with pytest.raises(DataError, match="wrote no recording"):
         SpeechSynthesiser().speak("hello")
-    install(path, "flite", "import sys; open(sys.argv[-1], 'wb').write(b'RIFFnonsense')")
+    install(path, "flite", code="import sys; open(sys.argv[-1], 'wb').write(b'RIFFnonsense')")
     with pytest.raises(CellError, match="speech of flite"):
         SpeechSynthesiser().speak("hello")
-    install(path, "flite", "import time; time.sleep(60)")
+    install(path, "flite", code="import time; time.sleep(60)")
     start = time.monotonic()
     with pytest.raises(DataError, match=r"longer than 0\.3 seconds"):
         SpeechSynthesiser(seconds=0.3).speak("hello")
     assert time.monotonic() - start < 10
     monkeypatch.setattr(speech_synthesis, "BYTES", 1 << 20)
     install(
-        path, "flite", "import sys, time\nf = open(sys.argv[-1], 'wb')\nf.write(bytes(1 << 21)); f.flush(); time.sleep(60)"
+        path,
+        "flite",
+        code="import sys, time\nf = open(sys.argv[-1], 'wb')\nf.write(bytes(1 << 21)); f.flush(); time.sleep(60)",
     )
     with pytest.raises(DataError, match="more than 1 MiB"):
         SpeechSynthesiser().speak("hello")

@@ -28,8 +28,10 @@ const document = { createElement: create, createElementNS: (_, tag) => create(ta
 
 def shown(answer: dict[str, Any], tmp_path: Path) -> list[dict[str, Any]]:
     """What the page shows of an answer, as nodes."""
-    page = (files("sensorium.serve") / "page" / "page.js").read_text(encoding="utf-8")
-    functions = page.partition("// ── start")[0]
+    folder = files("sensorium.serve") / "page"
+    shared = (folder / "recording.js").read_text(encoding="utf-8").replace("export ", "")
+    page = (folder / "page.js").read_text(encoding="utf-8").partition("// ── start")[0]
+    functions = shared + page.replace('import { make, recorder } from "./recording.js";', "")
     prediction = {"targets": {"load": answer}, "missing": []}
     program = f"{DOM}\n{functions}\nconsole.log(JSON.stringify(renderPrediction({json.dumps(prediction)})));"
     script = tmp_path / "page.js"

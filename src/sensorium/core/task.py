@@ -105,6 +105,14 @@ class Task(nn.Module, ABC, Generic[Out]):
         return dict(options)
 
     @classmethod
+    def check_sources(cls, options: Mapping[str, Any]) -> None:
+        """Check the weights from elsewhere that ``options`` name, before a table is read: that they exist and are readable.
+
+        Raises:
+            ConfigError: They cannot be used.
+        """
+
+    @classmethod
     def continued(
         cls, options: Mapping[str, Any], base: Mapping[str, Any], streams: Sequence[str], pairs: Mapping[str, str]
     ) -> tuple[dict[str, Any], list[str]]:
@@ -239,6 +247,11 @@ class Task(nn.Module, ABC, Generic[Out]):
             greedy: Whether the most probable token is taken, whatever the task has.
         """
         raise TypeError(f"{type(self).__name__} does not answer piece by piece")
+
+    def weigh_answers(self, output: Out, choices: Sequence[str]) -> list[list[tuple[str, float]]]:
+        """``choices`` for each row of ``output``, the most probable first, with logarithms of probabilities that sum to 1;
+        only of tasks that converse."""
+        raise TypeError(f"{type(self).__name__} does not weigh answers")
 
     def fold(self, folder: Path) -> dict[str, Any]:
         """Write weights from elsewhere, with what was learnt beside them added, to ``folder``; return the options that

@@ -29,7 +29,7 @@ from sensorium.nn.lora import Lora
 from sensorium.nn.projector import Kind, Projector
 from sensorium.pretrained.borrowed_language_model import borrowed, updated
 from sensorium.pretrained.chat_rows import ChatRows, filled, replies, reply, texts_of
-from sensorium.pretrained.language_model import Dtype, LanguageModel, save_merged
+from sensorium.pretrained.language_model import Dtype, LanguageModel, check_folder, save_merged
 from sensorium.pretrained.speech import ChatInputs, Decoding, ScoredAnswers, Speech
 
 BLIND = "without media"
@@ -149,6 +149,12 @@ class Conversation(Task[ChatInputs]):
     def completed(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         name, _ = parted(options.get("lm"))
         return {**options, "lm": f"{name}@{borrowed(options.get('lm'), options.get('dtype', 'auto')).digest}"}
+
+    @classmethod
+    def check_sources(cls, options: Mapping[str, Any]) -> None:
+        name, _ = parted(options.get("lm"))
+        if name:
+            check_folder(Path(name).expanduser())
 
     @classmethod
     def continued(
@@ -289,6 +295,10 @@ class Conversation(Task[ChatInputs]):
             temperature, top_p, seed = drawing
             how = how._replace(sampled=True, width=1, temperature=temperature, top_p=top_p, seed=seed)
         yield from self.speech.stream_answer(output, most or self._most, how)
+
+    @torch.no_grad()
+    def weigh_answers(self, output: ChatInputs, choices: Sequence[str]) -> list[ScoredAnswers]:
+        return self.speech.weighed(output, choices)
 
     def sentences(self, output: ChatInputs) -> list[tuple[str, float]]:
         """Return the answer and the confidence of each row of ``output``."""
