@@ -15,14 +15,17 @@ from sensorium.core.goal import task_spec
 from sensorium.core.recipe import Recipe
 from sensorium.core.registry import kind_of
 from sensorium.data.synthetic_activities import make as make_activities
+from sensorium.data.synthetic_album import make as make_album
 from sensorium.data.synthetic_boxes import make as make_boxes
 from sensorium.data.synthetic_captions import make as make_captions
+from sensorium.data.synthetic_car import make as make_car
 from sensorium.data.synthetic_home import make as make_home
 from sensorium.data.synthetic_loans import make as make_loans
 from sensorium.data.synthetic_meters import make as make_meters
 from sensorium.data.synthetic_patients import make as make_patients
 from sensorium.data.synthetic_poses import make as make_poses
 from sensorium.data.synthetic_scenes import make as make_masks
+from sensorium.data.synthetic_service import make as make_service
 from sensorium.data.synthetic_speech import make as make_speech
 from sensorium.data.tables.table import Table
 
@@ -30,6 +33,9 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 OWN_DATA = {
+    "spoken": make_car,
+    "feeling": make_service,
+    "recording": make_album,
     "shapes": make_masks,
     "labels": make_activities,
     "answer": make_captions,

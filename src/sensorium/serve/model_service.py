@@ -21,6 +21,7 @@ from sensorium.serve.batch_invariance import NOT_INVARIANT, measure_batch_invari
 from sensorium.serve.batching import Batcher, ClosedError, FullError
 from sensorium.serve.decoding import Decoded, DecodingJob, DecodingTime
 from sensorium.serve.http_errors import RETRY_AFTER, RequestError
+from sensorium.serve.interleaved_answers import InterleavedAnswers
 from sensorium.serve.limits import Limits
 from sensorium.serve.memory import release_memory
 from sensorium.serve.request_budget import DecodingCost, RequestBudget
@@ -95,6 +96,7 @@ class ModelService:
         self._large = ThreadPoolExecutor(decoders, thread_name_prefix="decode-large")
         self._huge = ThreadPoolExecutor(1, thread_name_prefix="decode-huge")
         self._explaining = ThreadPoolExecutor(1, thread_name_prefix="explain")
+        self._chat = InterleavedAnswers()
 
     # ── requests ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -163,19 +165,13 @@ class ModelService:
             with suppress(RuntimeError):  # the loop is closed: no receiver
                 loop.call_soon_threadsafe(pieces.put_nowait, item)
 
-        def generate(sample: Sample) -> None:
-            try:
-                put(_last(stream_answer(self.predictor, sample, task, wish), put, stopped))
-            except Exception as error:  # raised again where the pieces are read
-                put(error)
-
         with self._reserve(1):
             async with self._timeout():
                 decoded: Future[Decoded] = Future()
                 decoding = DecodingJob(self.encode, [row], False, self._decoding_time)
                 self._decode(decoding, decoded, decoded.set_result, beside=True)
                 samples, _ = await asyncio.wrap_future(decoded)
-            self._explaining.submit(generate, samples[0])
+            self._chat.submit(stream_answer(self.predictor, samples[0], task, wish), put, stopped)
             try:
                 while True:
                     async with self._timeout():
@@ -197,6 +193,7 @@ class ModelService:
         self._large.shutdown()
         self._huge.shutdown()
         self._explaining.shutdown()
+        self._chat.close()
 
     # ── decoding and forward passes ────────────────────────────────────────────────────────────────────────────────
 
@@ -345,17 +342,6 @@ class ModelService:
     def is_ignored(self, name: str) -> bool:
         """Return whether ``name`` is a column of the training table that is not an input: its target, for example."""
         return name in self.schema.columns and name not in self.columns
-
-
-def _last(pieces: Iterator[str | bool], put: Callable[[Any], None], stopped: Event) -> bool:
-    """Hand on the texts of ``pieces`` to ``put`` until it is ``stopped``; return the last one."""
-    for piece in pieces:
-        if isinstance(piece, bool):
-            return piece
-        put(piece)
-        if stopped.is_set():
-            break
-    return False
 
 
 def _decoded(work: Work) -> Decoded | RequestError:
