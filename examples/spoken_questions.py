@@ -4,9 +4,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import sensorium as sm
+from sensorium.codecs.speech_synthesis import SpeechSynthesiser
 from sensorium.core.errors import ConfigError
 from sensorium.data.synthetic_questions import make
-from sensorium.streaming.speech_synthesis import SpeechSynthesiser
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -59,7 +59,7 @@ with TemporaryDirectory() as folder:
     for row, question, answer in list(zip(test.rows(), recognised, written.predict(asked), strict=True))[:4]:
         print(f"{row['photo'] or row['film']}: {question!r} → {answer.value!r} (truly {row['answer']!r})")
     try:
-        speech = SpeechSynthesiser.on_this_machine().say(f"It is {answer.value}.")
+        speech = SpeechSynthesiser().speak(f"It is {answer.value}.").sound
         print(f"the last answer, spoken: {speech.seconds:.1f} s of sound")
     except ConfigError as error:
         print(f"the answers are not spoken: {error.problem}")

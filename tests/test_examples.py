@@ -15,8 +15,10 @@ from sensorium.core.goal import task_spec
 from sensorium.core.recipe import Recipe
 from sensorium.core.registry import kind_of
 from sensorium.data.synthetic_activities import make as make_activities
+from sensorium.data.synthetic_album import make as make_album
 from sensorium.data.synthetic_boxes import make as make_boxes
 from sensorium.data.synthetic_captions import make as make_captions
+from sensorium.data.synthetic_car import make as make_car
 from sensorium.data.synthetic_chests import make as make_chests
 from sensorium.data.synthetic_dialogues import make as make_dialogues
 from sensorium.data.synthetic_drives import make as make_drives
@@ -30,6 +32,7 @@ from sensorium.data.synthetic_posts import make as make_posts
 from sensorium.data.synthetic_questions import make as make_questions
 from sensorium.data.synthetic_requests import make as make_requests
 from sensorium.data.synthetic_scenes import make as make_masks
+from sensorium.data.synthetic_service import make as make_service
 from sensorium.data.synthetic_speech import make as make_speech
 from sensorium.data.tables.table import Table
 
@@ -37,6 +40,9 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 OWN_DATA = {
+    "action": make_car,
+    "intent": make_service,
+    "recording": make_album,
     "brake": make_drives,
     "opacities": make_chests,
     "shapes": make_masks,

@@ -30,8 +30,10 @@ def shown(
     answer: dict[str, Any], tmp_path: Path, before: str = "", places: dict[str, Any] | None = None
 ) -> list[dict[str, Any]]:
     """What the page shows of an answer, as nodes; with ``places`` drawn on their picture."""
-    page = (files("sensorium.serve") / "page" / "page.js").read_text(encoding="utf-8")
-    functions = page.partition("// ── start")[0]
+    folder = files("sensorium.serve") / "page"
+    shared = (folder / "recording.js").read_text(encoding="utf-8").replace("export ", "")
+    page = (folder / "page.js").read_text(encoding="utf-8").partition("// ── start")[0]
+    functions = shared + re.sub(r"^import .*;$", "", page, flags=re.MULTILINE)
     prediction = {"targets": {"load": answer}, "missing": [], "places": {} if places is None else {"load": places}}
     program = f"{DOM}\n{functions}\n{before}\nconsole.log(JSON.stringify(renderPrediction({json.dumps(prediction)})));"
     script = tmp_path / "page.js"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sensorium.data.files.media_access import UPLOADS_ONLY
 from sensorium.predictor import Predictor
 from sensorium.serve.limits import Limits
 from sensorium.testing import tiny_language_model
+from sensorium.testing.stand_in_speech import install
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +106,12 @@ def test_a_seed_gives_the_same_words(client: Any) -> None:
         ({"messages": [{"role": "user", "content": "a"}], "tools": []}, "'tools' is not supported"),
         ({"messages": [{"role": "user", "content": "a"}], "max_tokens": 10**9}, "max_tokens must be"),
         ({"messages": [{"role": "user", "content": "a"}], "temperature": "hot"}, "temperature must be"),
+        ({"messages": [{"role": "user", "content": "a"}], "stop": [""]}, "stop must be"),
+        ({"messages": [{"role": "user", "content": "a"}], "stop": ["a"] * 17}, "17 stop texts"),
+        ({"messages": [{"role": "user", "content": "a"}], "answers": ["a", "a"]}, "2 to 64 different"),
+        ({"messages": [{"role": "user", "content": "a"}], "answers": ["a", "b"], "stream": True}, "not streamed"),
+        ({"messages": [{"role": "user", "content": "a"}], "modalities": ["smell"]}, "modalities must be"),
+        ({"messages": [{"role": "user", "content": "a"}], "audio": {"format": "wav"}}, "needs the modality audio"),
         ({"messages": [{"role": "assistant", "content": "a"}]}, "last turn"),
         ({"messages": [{"role": "robot", "content": "a"}]}, "needs a role"),
         ({"messages": [{"role": "user", "content": [{"type": "file"}]}]}, "not supported"),
@@ -150,3 +158,59 @@ def test_a_damaged_picture_is_refused(server: Any) -> None:
 
 def test_a_model_that_does_not_converse_has_no_chat(make_client: Any) -> None:
     assert make_client().post("/v1/chat/completions", json={}).status_code == 404
+
+
+def wordy(client: Any) -> tuple[dict[str, Any], str]:
+    """A request with an answer of some words, and this answer."""
+    for seed in range(20):
+        request = {
+            "model": "seeing",
+            "messages": [{"role": "user", "content": "hello"}],
+            "max_tokens": 6,
+            "temperature": 1.9,
+            "seed": seed,
+        }
+        answer = str(client.chat.completions.create(**request).choices[0].message.content)
+        if answer.count(" ") > 2:
+            return request, answer
+    raise AssertionError("every answer is short")
+
+
+def test_a_stop_text_ends_the_answer(client: Any) -> None:
+    request, complete = wordy(client)
+    stop = complete[len(complete) // 2 :][:3]
+    done = client.chat.completions.create(**request, stop=[stop, "never"]).choices[0]
+    assert done.message.content == complete[: complete.index(stop)]
+    assert done.finish_reason == "stop"
+    chunks = list(client.chat.completions.create(**request, stop=stop, stream=True))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == done.message.content
+
+
+def test_one_of_several_answers_with_probabilities(client: Any, model: Any, folder: Path) -> None:
+    messages, _ = pictured(folder, "what colour is it?")
+    done = client.chat.completions.create(
+        model="seeing", messages=messages, extra_body={"answers": ["red", "blue", "green"]}
+    ).choices[0]
+    chances = done.model_extra["probabilities"]
+    assert set(chances) == {"red", "blue", "green"}
+    assert sum(chances.values()) == pytest.approx(1)
+    assert done.message.content == max(chances, key=chances.get)
+
+
+def test_answers_are_spoken_where_requested(
+    client: Any, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, answer = wordy(client)
+    spoken = {**request, "modalities": ["text", "audio"], "audio": {"voice": "slt", "format": "wav"}}
+    monkeypatch.setenv("PATH", str(tmp_path))
+    refused = server.post("/v1/chat/completions", json=spoken)
+    assert refused.status_code == 422
+    assert "apt-get install" in refused.json()["error"]["fix"]
+    notes = install(tmp_path)
+    message = client.chat.completions.create(**spoken).choices[0].message
+    assert message.content == answer
+    assert message.audio.transcript == message.content
+    assert base64.b64decode(message.audio.data)[:4] == b"RIFF"
+    args, text = json.loads(notes.read_text(encoding="utf-8"))
+    assert "slt" in args
+    assert text.split() == message.content.split()

@@ -136,7 +136,7 @@ def test_page_loads_nothing_from_other_sites(client: Any) -> None:
     row = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]["oneOf"][0]
     assert set(row["properties"]["row"]["properties"]) == {c["name"] for c in client.get("/schema").json()["columns"]}
     assert client.get("/docs").status_code == 404
-    for path in ("/", "/page.js", "/page.css"):
+    for path in ("/", "/page.js", "/page.css", "/recording.js", "/chat.html", "/chat.js"):
         answer = client.get(path)
         assert answer.status_code == 200
         assert "default-src 'none'" in answer.headers["content-security-policy"]

@@ -30,9 +30,11 @@ from sensorium.pretrained.chat_rows import texts_of
 from sensorium.pretrained.chat_tokeniser import ChatTokeniser
 from sensorium.pretrained.checkpoint import Checkpoint
 from sensorium.pretrained.language_model import load
-from sensorium.streaming.chat_session import Chat
+from sensorium.streaming.chat_session import Chat, until_stop
+from sensorium.tasks.conversation import Conversation
 from sensorium.testing import checkpoints, tiny_language_model
 from sensorium.testing.checkpoints import SPEAKING, tiny
+from sensorium.testing.stand_in_speech import install
 from sensorium.training.base_model import Base, adopt_base
 
 DIM = 8
@@ -459,6 +461,66 @@ def test_a_chat_on_the_command_line(run: Path, world: Path, cli: Any) -> None:
     code, _, err = cli("chat", run, "--show", "phto=x.png", "hello")
     assert code == 2
     assert "did you mean photo" in err
+
+
+@pytest.fixture
+def wordy(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every answer is this one, whatever the untrained language model says."""
+    pieces = ["low ", "warm", " bar", True]
+    monkeypatch.setattr(Conversation, "stream_answer", lambda self, output, **options: iter(pieces))
+    return "low warm bar"
+
+
+def test_a_chat_stops_and_chooses(run: Path, world: Path, cli: Any, wordy: str) -> None:
+    code, out, _ = cli("chat", run, "--lm", world / "tiny", "--choice", "red", "--choice", "blue", "what colour is it?")
+    assert code == 0
+    chances = {line.split()[1]: float(line.split()[0]) for line in out.splitlines()}
+    assert set(chances) == {"red", "blue"}
+    assert sum(chances.values()) == pytest.approx(1, abs=0.002)
+    chat = Chat(sm.load(run).predictor)
+    assert chat.choose("what colour is it?", ["red", "blue"]) == pytest.approx(chances, abs=0.001)
+    assert chat.turns[-1]["content"] == max(chances, key=lambda text: chances[text])
+    with pytest.raises(ConfigError, match="two or more different"):
+        chat.choose("hm?", ["red"])
+    _, out, _ = cli("chat", run, "--lm", world / "tiny", "--stop", "rm b", "hello")
+    assert out == wordy.partition("rm b")[0] + "\n"
+    code, _, err = cli("chat", run, "--lm", world / "tiny", "--stop", "", "hello")
+    assert code == 2
+    assert "--stop" in err
+
+
+def test_stop_texts_are_recognised_across_pieces() -> None:
+    assert list(until_stop(["a E", "N", "D b", False], ["END"])) == ["a ", True]
+    assert list(until_stop(["a E", "N", "x", False], ["END"])) == ["a ", "ENx", False]
+    assert list(until_stop(["EN", True], ["END"])) == ["EN", True]
+
+
+def test_a_spoken_answer_is_written(
+    run: Path, world: Path, cli: Any, wordy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = tmp_path / "answer.wav"
+    code, _, err = cli("chat", run, "--lm", world / "tiny", "--spoken", answer, "hello")
+    assert code == 2
+    assert "needs a recogniser" in err
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    code, _, err = cli("chat", run, "--lm", world / "tiny", "--speak", answer, "who says moo?")
+    assert code == 2
+    assert "apt-get install" in err
+    notes = install(tmp_path / "bin", "espeak-ng")
+    command = ("chat", run, "--lm", world / "tiny", "--speak", answer, "--language", "de", "hello")
+    code, out, err = cli(*command)
+    assert code == 0, err
+    args, text = json.loads(notes.read_text(encoding="utf-8"))
+    assert "de" in args
+    assert text.strip() == out.strip() == wordy
+    assert answer.read_bytes()[:4] == b"RIFF"
+
+
+def test_the_language_model_is_checked_before_the_table_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no folder"):
+        sm.fit(
+            tmp_path / "absent.csv", target="answer", task="conversation", options={"lm": str(tmp_path / "lm")}, quiet=True
+        )
 
 
 def test_a_chat_has_turns(run: Path) -> None:

@@ -128,6 +128,14 @@ class Task(nn.Module, ABC, Generic[Out]):
         return dict(options)
 
     @classmethod
+    def check_sources(cls, options: Mapping[str, Any]) -> None:
+        """Check the weights from elsewhere that ``options`` name, before a table is read: that they exist and are readable.
+
+        Raises:
+            ConfigError: They cannot be used.
+        """
+
+    @classmethod
     def continued(
         cls, options: Mapping[str, Any], base: Mapping[str, Any], streams: Sequence[str], pairs: Mapping[str, str]
     ) -> tuple[dict[str, Any], list[str]]:
@@ -294,6 +302,11 @@ class Task(nn.Module, ABC, Generic[Out]):
         """A new row for each row of ``output``: by column of ``makes`` its cell, plain data or an ``Attachment``, drawn at
         random with ``seeds``, one for each row."""
         raise TypeError(f"{type(self).__name__} makes no rows")
+
+    def weigh_answers(self, output: Out, choices: Sequence[str]) -> list[list[tuple[str, float]]]:
+        """``choices`` for each row of ``output``, the most probable first, with logarithms of probabilities that sum to 1;
+        only of tasks that converse."""
+        raise TypeError(f"{type(self).__name__} does not weigh answers")
 
     def fold(self, folder: Path) -> dict[str, Any]:
         """Write weights from elsewhere, with what was learnt beside them added, to ``folder``; return the options that

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -100,14 +101,20 @@ def make(
 
 
 def speech(
-    words: list[str], rng: np.random.Generator, noise: float = 0.0
+    words: Sequence[str],
+    rng: np.random.Generator,
+    noise: float = 0.0,
+    tones: Mapping[str, tuple[int, int]] = TONES,
 ) -> tuple[NDArray[np.float64], list[tuple[float, float, str]]]:
-    """The sound of ``words`` ``[T]``, drawn with ``rng``, with white ``noise``, and the start and end of each."""
+    """The sound of ``words`` ``[T]``, drawn with ``rng``, with white ``noise``, and the start and end of each.
+
+    ``tones``: the two frequencies of each word in Hz.
+    """
     pitch, pace = rng.uniform(0.9, 1.1), rng.uniform(0.06, 0.09)
     parts, times, at = [np.zeros(int(RATE * rng.uniform(0.02, 0.1)))], [], 0.0
     for word in words:
         at = sum(map(len, parts)) / RATE
-        for tone in TONES[word]:
+        for tone in tones[word]:
             t = np.arange(int(RATE * pace * rng.uniform(0.9, 1.1))) / RATE
             parts.append(0.3 * np.sin(2 * np.pi * tone * pitch * t) * np.hanning(len(t)) ** 0.25)
         times.append((round(at, 4), round(sum(map(len, parts)) / RATE, 4), word))

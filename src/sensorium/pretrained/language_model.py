@@ -128,6 +128,26 @@ def load(folder: Path, dtype: Dtype = "auto") -> LanguageModel:
         folder: As ``save_pretrained`` of transformers writes it.
         dtype: Of its weights; ``auto``: that of the file.
     """
+    checkpoint = check_folder(folder)
+    config = checkpoint.config
+    assert checkpoint.held  # validates the file headers
+    words = ChatTokeniser.of(checkpoint)
+    network = _network(checkpoint, config, dtype)
+    made = LanguageModel(network, words, digest_of(checkpoint), folder.name, folder)
+    if words.size > made.rows:
+        raise ConfigError(
+            f"language model {folder.name!r}: its tokeniser has {words.size} words, its network {made.rows}",
+            fix="give the folder of one model, whole",
+        )
+    return made
+
+
+def check_folder(folder: Path) -> Checkpoint:
+    """Return the checkpoint in ``folder`` after checking that it is a language model's; its weights are not read.
+
+    Raises:
+        ConfigError: It is no language model, or one that cannot be used.
+    """
     if not folder.is_dir():
         raise ConfigError(f"language model: there is no folder {str(folder)!r}", fix="--lm FOLDER")
     checkpoint = Checkpoint(str(folder))
@@ -140,16 +160,7 @@ def load(folder: Path, dtype: Dtype = "auto") -> LanguageModel:
     if config.get("quantization_config") is not None:
         raise ConfigError(f"language model {folder.name!r} is quantised", fix="give the unquantised one")
     checkpoint.check_weights()
-    assert checkpoint.held  # validates the file headers
-    words = ChatTokeniser.of(checkpoint)
-    network = _network(checkpoint, config, dtype)
-    made = LanguageModel(network, words, digest_of(checkpoint), folder.name, folder)
-    if words.size > made.rows:
-        raise ConfigError(
-            f"language model {folder.name!r}: its tokeniser has {words.size} words, its network {made.rows}",
-            fix="give the folder of one model, whole",
-        )
-    return made
+    return checkpoint
 
 
 def _network(checkpoint: Checkpoint, config: dict[str, Any], dtype: Dtype) -> nn.Module:

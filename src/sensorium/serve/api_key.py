@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from sensorium.core.errors import ConfigError
 
 MIN_KEY_LENGTH = 16
-PUBLIC_PATHS = frozenset({"/", "/healthz", "/page.css", "/page.js", "/search.js"})
-"""Paths that need no key: the web page, which asks for it, and the health check."""
+PUBLIC_PATHS = frozenset({"/", "/healthz", "/page.css", "/page.js", "/recording.js", "/chat.html", "/chat.js", "/search.js"})
+"""Paths that need no key: the web pages, which ask for it, and the health check."""
 
 
 class ApiKey:

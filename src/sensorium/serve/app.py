@@ -34,7 +34,15 @@ from sensorium.serve.request_parsing import ParsedRequest, parse_request
 from sensorium.serve.search import SEARCH, SearchService, find_index
 from sensorium.serve.websocket import StreamEndpoint
 
-_TYPES = {"index.html": "text/html", "page.css": "text/css", "page.js": "text/javascript", "search.js": "text/javascript"}
+_TYPES = {
+    "index.html": "text/html",
+    "chat.html": "text/html",
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "chat.js": "text/javascript",
+    "recording.js": "text/javascript",
+    "search.js": "text/javascript",
+}
 _EXPLANATION: dict[str, Any] = {"type": "object", "required": ["streams", "targets"]}
 _VECTOR: dict[str, Any] = {"type": "array", "items": {"type": "number"}}
 Handler = Callable[[Request, ModelService, ParsedRequest, bool], Awaitable[Any]]

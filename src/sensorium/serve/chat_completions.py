@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
 import time
 import uuid
@@ -11,12 +13,14 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import Response, StreamingResponse
 
+from sensorium.codecs.speech_synthesis import SpeechSynthesiser
+from sensorium.core.errors import ConfigError, SensoriumError
 from sensorium.core.messages import ROLES
 from sensorium.core.task import Task
 from sensorium.data.files.media_access import FILE_NAME_REFUSED
 from sensorium.serve.http_errors import RequestError, json_response
 from sensorium.serve.model_service import ModelService, find_model
-from sensorium.serve.request_parsing import parse_json, parse_row
+from sensorium.serve.request_parsing import check_surrogates, parse_json, parse_row
 from sensorium.streaming.chat_session import Wish, conversing
 
 MOST_TOKENS = 4096
@@ -33,7 +37,18 @@ _HEEDED = {
     "seed",
     "n",
     "user",
+    "stop",
+    "answers",
+    "modalities",
+    "audio",
 }
+MOST_STOPS = 16
+"""Maximum number of stop texts of a request."""
+MOST_ANSWERS = 64
+"""Maximum number of possible answers of a request."""
+_LONGEST_STOP = 200
+_LONGEST_ANSWER = 2000
+_SPEAKERS = 2  # speech synthesisers that run at the same time
 _FIX_MEDIA = 'send the content: {"type": "image_url", "image_url": {"url": "data:image/png;base64,..."}}'
 
 
@@ -46,6 +61,8 @@ def add_chat_routes(app: FastAPI, services: Mapping[str, ModelService]) -> None:
     }
     if not talking:
         return
+
+    speakers = asyncio.Semaphore(_SPEAKERS)
 
     async def models() -> Response:
         listed = [{"id": name, "object": "model", "created": 0, "owned_by": "sensorium"} for name in talking]
@@ -61,9 +78,18 @@ def add_chat_routes(app: FastAPI, services: Mapping[str, ModelService]) -> None:
         if name is not None and not isinstance(name, str):
             raise RequestError(422, "model must be a text")
         service, (task_name, task) = talking[find_model({n: s for n, (s, _) in talking.items()}, name).name]
-        row, wish = _row(document, service, task), _wish(document)
+        row, wish, synthesiser = _row(document, service, task), _wish(document), _synthesiser(document, service)
+        choices, streaming = _answers(document), document.get("stream", False) is True
+        if streaming and (choices or synthesiser is not None):
+            raise RequestError(422, "answers to choose from and spoken answers are not streamed", fix='"stream": false')
+        if choices:
+            probabilities = await service.weigh(row, task_name, choices)
+            best = next(iter(probabilities))
+            message = {"role": "assistant", "content": best, **await _spoken(best, synthesiser, speakers)}
+            choice = {"index": 0, "message": message, "finish_reason": "stop", "probabilities": probabilities}
+            return json_response({**_head(service.name), "object": "chat.completion", "choices": [choice]})
         pieces = service.speak(row, task_name, wish)
-        if document.get("stream", False) is True:
+        if streaming:
             return StreamingResponse(
                 _events(pieces, service.name), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
             )
@@ -75,7 +101,7 @@ def add_chat_routes(app: FastAPI, services: Mapping[str, ModelService]) -> None:
                 text += piece
         choice = {
             "index": 0,
-            "message": {"role": "assistant", "content": text},
+            "message": {"role": "assistant", "content": text, **await _spoken(text, synthesiser, speakers)},
             "finish_reason": "stop" if ended else "length",
         }
         return json_response({**_head(service.name), "object": "chat.completion", "choices": [choice]})
@@ -124,7 +150,67 @@ def _wish(document: Mapping[str, Any]) -> Wish:
         if value is not None and (type(value) not in (int, float) or not low <= value <= high):
             raise RequestError(422, f"{key} must be a number from {low} to {high}")
         numbers[key] = value
-    return Wish(most, numbers["temperature"], numbers["top_p"] or 1.0, int(numbers["seed"] or 0))
+    stop = document.get("stop")
+    texts = [stop] if isinstance(stop, str) else stop or []
+    if not isinstance(texts, list) or not all(isinstance(t, str) and 0 < len(t) <= _LONGEST_STOP for t in texts):
+        raise RequestError(422, f"stop must be a text or a list of texts, of 1 to {_LONGEST_STOP} characters")
+    if len(texts) > MOST_STOPS:
+        raise RequestError(422, f"{len(texts)} stop texts are too many", fix=f"send at most {MOST_STOPS}")
+    return Wish(most, numbers["temperature"], numbers["top_p"] or 1.0, int(numbers["seed"] or 0), tuple(texts))
+
+
+def _answers(document: Mapping[str, Any]) -> list[str]:
+    """The possible answers among which the client wants one, with probabilities; none: the answer is free."""
+    answers = document.get("answers")
+    if answers is None:
+        return []
+    if not isinstance(answers, list) or not all(isinstance(text, str) and text.strip() for text in answers):
+        raise RequestError(422, "answers must be a list of texts", fix='"answers": ["yes", "no"]')
+    if not 2 <= len(answers) <= MOST_ANSWERS or len(set(answers)) < len(answers):
+        raise RequestError(422, f"answers must be 2 to {MOST_ANSWERS} different texts")
+    for text in answers:
+        check_surrogates(text)
+        if len(text) > _LONGEST_ANSWER:
+            raise RequestError(413, f"a possible answer of {len(text)} characters, more than {_LONGEST_ANSWER}")
+    return [str(text) for text in answers]
+
+
+def _synthesiser(document: Mapping[str, Any], service: ModelService) -> SpeechSynthesiser | None:
+    """What speaks the answer, where the client wants it spoken: ``"modalities": ["text", "audio"]``."""
+    modalities, audio = document.get("modalities"), document.get("audio")
+    if modalities not in (None, ["text"], ["text", "audio"], ["audio", "text"]):
+        raise RequestError(422, "modalities must be text, or text and audio", fix='"modalities": ["text", "audio"]')
+    if modalities is None or "audio" not in modalities:
+        if audio is not None:
+            raise RequestError(422, "audio needs the modality audio", fix='"modalities": ["text", "audio"]')
+        return None
+    settings = audio if audio is not None else {}
+    if not isinstance(settings, Mapping) or not set(settings) <= {"voice", "format", "language"}:
+        raise RequestError(422, "audio has a voice, a format and a language", fix='"audio": {"format": "wav"}')
+    if settings.get("format", "wav") != "wav":
+        raise RequestError(422, "spoken answers are WAV", fix='"audio": {"format": "wav"}')
+    voice, language = settings.get("voice", "default"), settings.get("language", "en")
+    if not isinstance(voice, str) or not isinstance(language, str):
+        raise RequestError(422, "voice and language of audio are texts")
+    try:
+        return SpeechSynthesiser(
+            language=language, voice=None if voice == "default" else voice, seconds=service.limits.seconds
+        )
+    except ConfigError as error:
+        raise RequestError(422, error.problem, fix=error.fix) from None
+
+
+async def _spoken(text: str, synthesiser: SpeechSynthesiser | None, speakers: asyncio.Semaphore) -> dict[str, Any]:
+    """The entry ``audio`` of a message: its ``text`` spoken, as base64; nothing where it is not wanted or empty."""
+    if synthesiser is None or not text.strip():
+        return {}
+    async with speakers:
+        try:
+            wav = (await asyncio.to_thread(synthesiser.speak, text)).wav
+        except SensoriumError as error:
+            raise RequestError(503, f"the answer cannot be spoken: {error.problem}", fix=error.fix) from None
+    data = base64.b64encode(wav).decode()
+    return {"audio": {"id": f"audio-{uuid.uuid4().hex}", "data": data, "expires_at": int(time.time()), "transcript": text}}
 
 
 def _row(document: Mapping[str, Any], service: ModelService, task: Task[Any]) -> dict[str, Any]:

@@ -21,10 +21,11 @@ from sensorium.serve.batch_invariance import NOT_INVARIANT, measure_batch_invari
 from sensorium.serve.batching import Batcher, ClosedError, FullError
 from sensorium.serve.decoding import Decoded, DecodingJob, DecodingTime
 from sensorium.serve.http_errors import RETRY_AFTER, RequestError
+from sensorium.serve.interleaved_answers import InterleavedAnswers
 from sensorium.serve.limits import Limits
 from sensorium.serve.memory import release_memory
 from sensorium.serve.request_budget import DecodingCost, RequestBudget
-from sensorium.streaming.chat_session import Wish, stream_answer
+from sensorium.streaming.chat_session import Wish, conversing, stream_answer, weigh_answers
 from sensorium.streaming.stream_session import KINDS
 
 T = TypeVar("T")
@@ -95,6 +96,7 @@ class ModelService:
         self._large = ThreadPoolExecutor(decoders, thread_name_prefix="decode-large")
         self._huge = ThreadPoolExecutor(1, thread_name_prefix="decode-huge")
         self._explaining = ThreadPoolExecutor(1, thread_name_prefix="explain")
+        self._chat = InterleavedAnswers()
 
     # ── requests ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -149,6 +151,10 @@ class ModelService:
         )
         return vectors
 
+    async def weigh(self, row: Record, task: str, choices: Sequence[str]) -> dict[str, float]:
+        """Return the probability of each of ``choices`` as the answer of ``task`` to ``row``, most probable first."""
+        return await self._compute([row], False, lambda samples: weigh_answers(self.predictor, samples[0], task, choices))
+
     async def speak(self, row: Record, task: str, wish: Wish) -> AsyncIterator[str | bool]:
         """Yield the answer of ``task`` to ``row`` piece by piece, generated as ``wish`` says, and in the end whether it
         ended by itself. Whoever stops listening stops the generation."""
@@ -159,19 +165,13 @@ class ModelService:
             with suppress(RuntimeError):  # the loop is closed: no receiver
                 loop.call_soon_threadsafe(pieces.put_nowait, item)
 
-        def generate(sample: Sample) -> None:
-            try:
-                put(_last(stream_answer(self.predictor, sample, task, wish), put, stopped))
-            except Exception as error:  # raised again where the pieces are read
-                put(error)
-
         with self._reserve(1):
             async with self._timeout():
                 decoded: Future[Decoded] = Future()
                 decoding = DecodingJob(self.encode, [row], False, self._decoding_time)
                 self._decode(decoding, decoded, decoded.set_result, beside=True)
                 samples, _ = await asyncio.wrap_future(decoded)
-            self._explaining.submit(generate, samples[0])
+            self._chat.submit(stream_answer(self.predictor, samples[0], task, wish), put, stopped)
             try:
                 while True:
                     async with self._timeout():
@@ -193,6 +193,7 @@ class ModelService:
         self._large.shutdown()
         self._huge.shutdown()
         self._explaining.shutdown()
+        self._chat.close()
 
     # ── decoding and forward passes ────────────────────────────────────────────────────────────────────────────────
 
@@ -309,6 +310,7 @@ class ModelService:
         """Describe the model for clients: columns and their input widgets, streams, targets and limits."""
         return {
             "model": self.name,
+            "converses": conversing(self.predictor.model) is not None,
             "columns": [
                 {
                     "name": name,
@@ -347,17 +349,6 @@ class ModelService:
     def is_ignored(self, name: str) -> bool:
         """Return whether ``name`` is a column of the training table that is not an input: its target, for example."""
         return name in self.schema.columns and name not in self.columns
-
-
-def _last(pieces: Iterator[str | bool], put: Callable[[Any], None], stopped: Event) -> bool:
-    """Hand on the texts of ``pieces`` to ``put`` until it is ``stopped``; return the last one."""
-    for piece in pieces:
-        if isinstance(piece, bool):
-            return piece
-        put(piece)
-        if stopped.is_set():
-            break
-    return False
 
 
 def _decoded(work: Work) -> Decoded | RequestError:

@@ -175,7 +175,7 @@ def _cell(cell: Any, service: ModelService, name: str, files: Mapping[str, list[
     if isinstance(cell, str) and not (reader.media and cell.startswith("data:")):
         if len(cell) > service.limits.text:
             raise RequestError(413, f"a text of {len(cell)} characters, more than the allowed {service.limits.text}")
-        _check_surrogates(cell)
+        check_surrogates(cell)
     if not reader.media:
         return _plain(cell)
     if isinstance(cell, list) and reader.several:
@@ -189,7 +189,7 @@ def _plain(cell: Any) -> Any:
     if isinstance(cell, list):
         for part in cell:
             if isinstance(part, str):
-                _check_surrogates(part)
+                check_surrogates(part)
     return cell
 
 
@@ -284,7 +284,8 @@ def _joined(name: str, sent: list[Any], service: ModelService) -> Any:
     return sent[0]
 
 
-def _check_surrogates(text: str) -> None:
+def check_surrogates(text: str) -> None:
+    """Raise ``RequestError`` where ``text`` has half a character, which no tokeniser can read."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,12 +27,14 @@ class Wish(NamedTuple):
         temperature: 0: the most probable token each time; None: as the task has it; else of sampling.
         top_p: Share of probability that is sampled from.
         seed: Of sampling.
+        stop: Texts that end the answer where they occur; they are not part of it.
     """
 
     most: int | None = None
     temperature: float | None = None
     top_p: float = 1.0
     seed: int = 0
+    stop: tuple[str, ...] = ()
 
 
 AS_TRAINED = Wish()
@@ -56,9 +59,48 @@ def stream_answer(predictor: Predictor, sample: Sample, task: str, wish: Wish = 
     """
     output = Forward(predictor.model, predictor.batch([sample])).outputs[task]
     drawing = (wish.temperature, wish.top_p, wish.seed) if wish.temperature else None
-    yield from predictor.model.tasks[task].stream_answer(
+    pieces = predictor.model.tasks[task].stream_answer(
         output, most=wish.most, drawing=drawing, greedy=wish.temperature == 0
     )
+    yield from until_stop(pieces, wish.stop)
+
+
+def until_stop(pieces: Iterable[str | bool], stop: Sequence[str]) -> Iterator[str | bool]:
+    """Yield ``pieces`` of an answer up to the first of the texts ``stop``, and last whether it ended by itself or there.
+
+    Text that may be the beginning of a stop text is held back until it is known not to be.
+    """
+    held = ""
+    for piece in pieces:
+        if isinstance(piece, bool):
+            if held:
+                yield held
+            yield piece
+            return
+        held += piece
+        places = [at for text in stop if (at := held.find(text)) >= 0]
+        if places:
+            if held[: min(places)]:
+                yield held[: min(places)]
+            yield True
+            return
+        kept = max((n for text in stop for n in range(1, len(text)) if held.endswith(text[:n])), default=0)
+        if len(held) > kept:
+            yield held[: len(held) - kept]
+            held = held[len(held) - kept :]
+
+
+@torch.no_grad()
+def weigh_answers(predictor: Predictor, sample: Sample, task: str, choices: Sequence[str]) -> dict[str, float]:
+    """Return the probability of each of ``choices`` as the answer of ``task`` to the row ``sample``, most probable first.
+
+    Raises:
+        ConfigError: There are fewer than two answers, an empty one, or one twice.
+    """
+    if len(choices) < 2 or len(set(choices)) < len(choices) or not all(text.strip() for text in choices):
+        raise ConfigError("possible answers are two or more different texts")
+    output = Forward(predictor.model, predictor.batch([sample])).outputs[task]
+    return {text: math.exp(score) for text, score in predictor.model.tasks[task].weigh_answers(output, choices)[0]}
 
 
 class Chat:
@@ -101,21 +143,40 @@ class Chat:
                 raise ConfigError(f"no input column named {name!r}{nearest(name, names)}")
             self.cells[name] = cell
 
-    def ask(self, text: str) -> Iterator[str]:
-        """Say ``text`` and yield the answer piece by piece; afterwards both are turns of the conversation.
+    def ask(self, text: str, wish: Wish = AS_TRAINED) -> Iterator[str]:
+        """Say ``text`` and yield the answer piece by piece, generated as ``wish`` says; afterwards both are turns of the
+        conversation.
 
         Raises:
             DataError: A medium cannot be used.
         """
+        turns, sample = self._asked(text)
+        answer = ""
+        for piece in stream_answer(self.predictor, sample, self.name, wish):
+            if isinstance(piece, str):
+                answer += piece
+                yield piece
+        self.turns = [*turns, {"role": "assistant", "content": answer}]
+
+    def choose(self, text: str, choices: Sequence[str]) -> dict[str, float]:
+        """Say ``text`` and return the probability of each of ``choices`` as the answer, most probable first; the first one
+        becomes a turn of the conversation.
+
+        Raises:
+            ConfigError: ``choices`` are not two or more different texts.
+            DataError: A medium cannot be used.
+        """
+        turns, sample = self._asked(text)
+        probabilities = weigh_answers(self.predictor, sample, self.name, choices)
+        self.turns = [*turns, {"role": "assistant", "content": next(iter(probabilities))}]
+        return probabilities
+
+    def _asked(self, text: str) -> tuple[list[dict[str, str]], Sample]:
+        """The turns so far with the question ``text``, and the row that they are."""
         turns = [*self.turns, {"role": "user", "content": text}]
         problems: list[Problem] = []
         row = {**self.cells, self.prompt: turns}
         sample = self.predictor.schema.encode(row, media=self.media, problems=problems)
         if problems:
             raise DataError(problems[0].problem, column=problems[0].column)
-        answer = ""
-        for piece in stream_answer(self.predictor, sample, self.name):
-            if isinstance(piece, str):
-                answer += piece
-                yield piece
-        self.turns = [*turns, {"role": "assistant", "content": answer}]
+        return turns, sample

@@ -31,7 +31,7 @@ from sensorium.nn.projector import Kind, Projector
 from sensorium.pretrained.activation_checkpointing import enable_checkpointing, set_training
 from sensorium.pretrained.borrowed_language_model import Tuning, borrowed, original, trained_dtype, unfrozen, updated
 from sensorium.pretrained.chat_rows import ChatRows, filled, packed, replies, reply, texts_of
-from sensorium.pretrained.language_model import Dtype, LanguageModel, save_merged
+from sensorium.pretrained.language_model import Dtype, LanguageModel, check_folder, save_merged
 from sensorium.pretrained.next_stage import FUSED, UPDATES, WEIGHTS, continued_options
 from sensorium.pretrained.speech import ChatInputs, Decoding, ScoredAnswers, Speech
 
@@ -160,6 +160,12 @@ class Conversation(Task[ChatInputs]):
     def completed(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         name, _ = parted(options.get("lm"))
         return {**options, "lm": f"{name}@{borrowed(options.get('lm'), options.get('dtype', 'auto')).digest}"}
+
+    @classmethod
+    def check_sources(cls, options: Mapping[str, Any]) -> None:
+        name, _ = parted(options.get("lm"))
+        if name:
+            check_folder(Path(name).expanduser())
 
     @classmethod
     def continued(
@@ -298,6 +304,10 @@ class Conversation(Task[ChatInputs]):
             temperature, top_p, seed = drawing
             how = how._replace(sampled=True, width=1, temperature=temperature, top_p=top_p, seed=seed)
         yield from self.speech.stream_answer(output, most or self._most, how)
+
+    @torch.no_grad()
+    def weigh_answers(self, output: ChatInputs, choices: Sequence[str]) -> list[ScoredAnswers]:
+        return self.speech.weighed(output, choices)
 
     def sentences(self, output: ChatInputs) -> list[tuple[str, float]]:
         """Return the answer and the confidence of each row of ``output``."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,23 @@ _ROLES = "user assistant system answer in a word please hello yes no"
 WORDS = (*COLOURS, *SHAPES, *TONES, *_SPOKEN.split(), *_ROLES.split())
 
 
-def write(folder: Path, *, steps: int = 400, seed: int = 0, **changes: Any) -> Path:
+def write(
+    folder: Path,
+    *,
+    steps: int = 400,
+    seed: int = 0,
+    texts: Callable[[random.Random], tuple[str, str]] | None = None,
+    words: Iterable[str] = WORDS,
+    **changes: Any,
+) -> Path:
     """Train a tiny Llama on texts of this world and write it to ``folder``.
 
     Args:
         folder: Where it is written.
         steps: Steps of training; 0: random weights.
         seed: Of weights and texts.
+        texts: Draws a text to learn, a prompt and its answer; None: of this world.
+        words: The words of the tokeniser; each other one is unknown.
         changes: Of its configuration.
     """
     import torch
@@ -49,7 +60,7 @@ def write(folder: Path, *, steps: int = 400, seed: int = 0, **changes: Any) -> P
     from sensorium.pretrained.checkpoint import Checkpoint
 
     folder.mkdir(parents=True, exist_ok=True)
-    words = sorted(set(WORDS))
+    words = sorted(set(words))
     write_word_tokeniser(folder, words, CHATML)
     config = LlamaConfig(
         vocab_size=len(words) + 4,
@@ -75,12 +86,12 @@ def write(folder: Path, *, steps: int = 400, seed: int = 0, **changes: Any) -> P
         for step in range(steps):
             for group in optimiser.param_groups:
                 group["lr"] = 4e-3 * min(1.0, (steps - step) / (0.5 * steps), (step + 1) / 20)
-            texts = [_text(chat, draw) for _ in range(32)]
-            longest = max(len(ids) for ids, _ in texts)
-            ids = torch.zeros((len(texts), longest), dtype=torch.long)
+            batch = [_ids(chat, *(_text if texts is None else texts)(draw)) for _ in range(32)]
+            longest = max(len(ids) for ids, _ in batch)
+            ids = torch.zeros((len(batch), longest), dtype=torch.long)
             labels = torch.full_like(ids, -100)
             mask = torch.zeros_like(ids)
-            for i, (row, answer) in enumerate(texts):
+            for i, (row, answer) in enumerate(batch):
                 ids[i, : len(row)], mask[i, : len(row)] = torch.tensor(row), 1
                 labels[i, len(row) - answer : len(row)] = torch.tensor(row[-answer:])
             loss = network(input_ids=ids, attention_mask=mask, labels=labels).loss
@@ -94,10 +105,8 @@ def write(folder: Path, *, steps: int = 400, seed: int = 0, **changes: Any) -> P
     return folder
 
 
-def _text(chat: Any, draw: random.Random) -> tuple[list[int], int]:
-    """Token ids of a text of this world, and how many of them are the answer and its end."""
-    from sensorium.core.messages import Message
-
+def _text(draw: random.Random) -> tuple[str, str]:
+    """A text of this world: a prompt, and its answer."""
     if draw.random() < 0.2:
         question, answer = draw.choice(sorted(PLAIN.items()))
         shown: list[str] = []
@@ -109,7 +118,13 @@ def _text(chat: Any, draw: random.Random) -> tuple[list[int], int]:
         shown = [draw.choice((colour, shape)) for _ in range(draw.randint(4, 16))] + [colour, shape]
         draw.shuffle(shown)
         shown += [tone] * draw.randint(1, 8)
-    prompt = " ".join(shown) + "\n" + question if shown else question
+    return (" ".join(shown) + "\n" + question if shown else question), answer
+
+
+def _ids(chat: Any, prompt: str, answer: str) -> tuple[list[int], int]:
+    """Token ids of a prompt and its answer, and how many of them are the answer and its end."""
+    from sensorium.core.messages import Message
+
     ids = [i for piece in chat.pieces([Message("user", prompt)], ()) for i in piece.ids]
     ending = [*chat.answer(answer), chat.end]
     return [*ids, *ending], len(ending)

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from sensorium.core import quoting
+from sensorium.core import quoting, registry
 from sensorium.core.cell_content import Opener, content
 from sensorium.core.errors import CellError, ConfigError, DataError
+from sensorium.core.goal import task_spec
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
 from sensorium.data import encoded_rows as encoded
@@ -87,6 +88,10 @@ def prepare(
             what cannot be done.
         test: Test rows to hold out.
     """
+    for name, spec in request.plan.model.tasks.items():
+        own = dict(task_spec(name, spec).spec)
+        if (kind := own.pop("kind", None)) is not None:  # checked first: reading the table may take minutes
+            registry.find("tasks", str(kind)).check_sources(own)
     if request.plan.data.windows is not None and test is not None and test.source is None:
         raise ConfigError("rows cannot be held out at random from windows over time", fix="give a later table: --test")
     request = cut(request, console)

@@ -1,6 +1,7 @@
 // The form is built from /schema; each change calls /predict and /explain. Nothing else is loaded.
 
 import { hits, options, query } from "./search.js";
+import { make, recorder } from "./recording.js";
 
 const at = (id) => document.getElementById(id);
 const cells = new Map(); // column -> text, File or list of Files; without empty columns
@@ -9,17 +10,6 @@ let key = "";
 let running = null;
 let timer = 0;
 const WAIT = 250;
-
-function make(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (value === true) node.setAttribute(name, "");
-    else if (value !== false && value !== undefined) node.setAttribute(name, value);
-  }
-  node.append(...children);
-  return node;
-}
 
 function put(column, value) {
   const empty = value === null || value === "" || (Array.isArray(value) && value.length === 0);
@@ -93,7 +83,7 @@ function media(column, about) {
     if (files.length) take(column.several ? files : files.slice(0, 1));
   });
   box.addEventListener("wipe", () => take([]));
-  if (accept === "audio/*" && navigator.mediaDevices) box.append(recorder(name, (made) => take([made])));
+  if (accept === "audio/*" && navigator.mediaDevices) box.append(recorder(name, (made) => take([made]), (problem) => wrong(name, problem)));
   if (sheet) box.append(sheet.node);
   box.append(clear, show);
   return box;
@@ -107,63 +97,6 @@ function preview(file, name) {
   const node = make(tag, { src: address, ...(tag === "img" ? { alt: `${name}: preview` } : { controls: true }) });
   node.addEventListener(tag === "img" ? "load" : "emptied", () => URL.revokeObjectURL(address));
   return node;
-}
-
-// Records samples and writes WAV, since servers cannot decode all recording formats of browsers.
-function recorder(name, done) {
-  const button = make("button", { type: "button", "aria-pressed": "false" }, `Record ${name}`);
-  let stop = null;
-  button.addEventListener("click", async () => {
-    if (stop) return stop();
-    let stream;
-    try {
-      stream = await navigator.mediaDevices.getUserMedia({ audio: true });
-    } catch (error) {
-      wrong(name, `no microphone: ${error.message}`);
-      return undefined;
-    }
-    const context = new AudioContext();
-    const source = context.createMediaStreamSource(stream);
-    const tap = context.createScriptProcessor(4096, 1, 1);
-    const blocks = [];
-    tap.onaudioprocess = (event) => blocks.push(event.inputBuffer.getChannelData(0).slice());
-    source.connect(tap);
-    tap.connect(context.destination);
-    button.setAttribute("aria-pressed", "true");
-    button.textContent = "Stop";
-    const longest = setTimeout(() => stop && stop(), 60000);
-    stop = () => {
-      stop = null;
-      clearTimeout(longest);
-      tap.disconnect();
-      source.disconnect();
-      stream.getTracks().forEach((track) => track.stop());
-      button.setAttribute("aria-pressed", "false");
-      button.textContent = `Record ${name}`;
-      if (blocks.length) done(new File([wav(blocks, context.sampleRate)], "recorded.wav", { type: "audio/wav" }));
-      context.close();
-    };
-    return undefined;
-  });
-  return button;
-}
-
-function wav(blocks, rate) {
-  const count = blocks.reduce((sum, block) => sum + block.length, 0);
-  const view = new DataView(new ArrayBuffer(44 + 2 * count));
-  const word = (place, text) => [...text].forEach((mark, i) => view.setUint8(place + i, mark.charCodeAt(0)));
-  word(0, "RIFF"); view.setUint32(4, 36 + 2 * count, true); word(8, "WAVEfmt ");
-  view.setUint32(16, 16, true); view.setUint16(20, 1, true); view.setUint16(22, 1, true);
-  view.setUint32(24, rate, true); view.setUint32(28, 2 * rate, true); view.setUint16(32, 2, true);
-  view.setUint16(34, 16, true); word(36, "data"); view.setUint32(40, 2 * count, true);
-  let place = 44;
-  for (const block of blocks) {
-    for (const value of block) {
-      view.setInt16(place, Math.max(-1, Math.min(1, value)) * 32767, true);
-      place += 2;
-    }
-  }
-  return view.buffer;
 }
 
 // Draws a series: a line per channel, up to three standard deviations from the training mean.
@@ -545,6 +478,7 @@ async function start(model) {
     return;
   }
   at("key").hidden = true;
+  at("chat").hidden = !form.converses;
   const columns = form.search ? form.columns.filter((one) => form.search.query.includes(one.name)) : form.columns;
   at("answer").textContent = form.search ? "Found rows" : "Prediction";
   at("ask").textContent = form.search ? "Search" : "Input";
