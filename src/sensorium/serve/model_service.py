@@ -153,7 +153,7 @@ class ModelService:
 
     async def weigh(self, row: Record, task: str, choices: Sequence[str]) -> dict[str, float]:
         """Return the probability of each of ``choices`` as the answer of ``task`` to ``row``, most probable first."""
-        return await self._compute([row], False, lambda samples: weigh_answers(self.predictor, samples[0], task, choices))
+        return await self.compute([row], False, lambda samples: weigh_answers(self.predictor, samples[0], task, choices))
 
     async def speak(self, row: Record, task: str, wish: Wish) -> AsyncIterator[str | bool]:
         """Yield the answer of ``task`` to ``row`` piece by piece, generated as ``wish`` says, and in the end whether it

@@ -109,8 +109,8 @@ class Generation(Task[Conditions]):
         self.condition = nn.Linear(dim, hidden)
         self.unconditional = nn.Parameter(torch.zeros(hidden))
         self.generators = nn.ModuleList(Generator(latent + hidden, shape, width) for shape in shapes)
-        self.places = self._places()
-        counts = [n for _, _, n in self.places]
+        self.conditions = self._conditions()
+        counts = [n for _, _, n in self.conditions]
         self.judge = GenerationJudge(shapes, hidden, [n - 1 for n in counts], width)
         self.trunks = self.posterior = self.critic = None
         if maker == "vae":
@@ -123,7 +123,7 @@ class Generation(Task[Conditions]):
     def _forms(self) -> list[CellForm]:
         return [form for form in self.forms if isinstance(form, CellForm)]
 
-    def _places(self) -> list[tuple[str, int, int]]:
+    def _conditions(self) -> list[tuple[str, int, int]]:
         """The categories among the conditions: stream, cell and number of codes."""
         return [
             (stream, cell, count)
@@ -135,7 +135,7 @@ class Generation(Task[Conditions]):
 
     @property
     def looks_at(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(stream for stream, _, _ in self.places))
+        return tuple(dict.fromkeys(stream for stream, _, _ in self.conditions))
 
     @property
     def turns(self) -> tuple[Turn, ...]:
@@ -184,8 +184,8 @@ class Generation(Task[Conditions]):
             # Without rows that hide their conditions it would not know how to make rows without any.
             present = present & (torch.rand(len(present), device=present.device) >= HIDDEN)
         vector = torch.where(present[:, None], self.condition(fused.pooled), self.unconditional)
-        codes = vector.new_zeros((len(vector), len(self.places)), dtype=torch.long)
-        for k, (stream, cell, count) in enumerate(self.places):
+        codes = vector.new_zeros((len(vector), len(self.conditions)), dtype=torch.long)
+        for k, (stream, cell, count) in enumerate(self.conditions):
             field = prompts[stream]
             code = field.data[:, cell].nan_to_num(0.0).long().clamp(0, count - 1)
             codes[:, k] = torch.where(field.present, code, 0)
@@ -293,7 +293,7 @@ class Generation(Task[Conditions]):
         self.judge.remember([part[known.all(dim=1)] for part in parts])
 
     def scorer(self) -> Scorer[Conditions]:
-        return GenerationScorer(self.judged, labelled=bool(self.places))
+        return GenerationScorer(self.judged, labelled=bool(self.conditions))
 
     def judged(self, output: Conditions, batch: Batch) -> Judged:
         """A row made under the conditions of each row of ``batch`` that has a target, beside the real one."""
@@ -342,7 +342,7 @@ class Generation(Task[Conditions]):
     def _words(self, codes: Tensor) -> str:
         """The labels of a row in words, ``label 7``."""
         words = []
-        for (stream, cell, _), code in zip(self.places, codes.tolist(), strict=True):
+        for (stream, cell, _), code in zip(self.conditions, codes.tolist(), strict=True):
             columns = list(self.goal.inputs.get(stream, {}).items())
             name, values = (columns[cell][0], columns[cell][1].classes) if cell < len(columns) else (stream, [])
             words.append(f"{name} {values[code - 1] if 0 < code <= len(values) else code}")
@@ -356,7 +356,7 @@ class Generation(Task[Conditions]):
         device = self.unconditional.device
         vector = self.unconditional.detach().expand(rows, -1)
         none = torch.zeros(rows, dtype=torch.bool, device=device)
-        return Conditions(vector, none, torch.zeros(rows, len(self.places), dtype=torch.long, device=device))
+        return Conditions(vector, none, torch.zeros(rows, len(self.conditions), dtype=torch.long, device=device))
 
 
 def _wide(flags: Tensor, part: Tensor) -> Tensor:
