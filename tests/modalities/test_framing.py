@@ -279,16 +279,20 @@ def test_nobody_who_does_not_ask_is_told_and_the_dice_fall_the_same() -> None:
         assert torch.equal(torch.rand(3, generator=requested), torch.rand(3, generator=other))
 
 
-def test_several_pictures_have_no_frame_and_words_no_framing() -> None:
+def test_several_pictures_have_no_frame_and_characters_are_mapped_to_themselves() -> None:
     images = Images()
     images.state = {"height": 8, "width": 8, "channels": 1, "mean": [0.0], "deviation": [1.0]}
     field = images.collate([images.encode([dot(8, 8, 4, 4, 2)] * 2)])
     assert images.extent([dot(8, 8, 4, 4, 2)]) is None
     assert images.prepare(replace(field, frame=torch.eye(2, 3)[None])).frame is None
     text: Any = build("modalities", "text")
-    assert text.extent("words") is None
+    text.fit(["two words"])
+    assert text.extent("two words")[:2].tolist() == [9, 2]
+    assert text.extent(" ") is None
+    assert text.framing(np.zeros((1, 5), np.float32)).tolist() == [[[1, 0]]]
+    number: Any = build("modalities", "number")
     with pytest.raises(TypeError, match="has no framing"):
-        text.framing(np.zeros((1, 1), np.float32))
+        number.framing(np.zeros((1, 1), np.float32))
 
 
 # ── videos ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -328,7 +332,7 @@ def test_a_video_held_upright_is_measured_upright() -> None:
     cell = Blob(file.getvalue(), "a.mp4")
     video = Video(frames=2)
     video.fit([cell])
-    assert video.extent(cell).tolist() == [64, 48]  # type: ignore[union-attr]
+    assert video.extent(cell).tolist() == [64, 48, 1.0, 0.5]  # type: ignore[union-attr]  # a second, two frames of it
 
 
 # ── sound ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -22,15 +22,17 @@ RATE = 2.0
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> sm.Trained:
-    tables = make(tmp_path_factory.mktemp("activities"), rows=40)
-    quick = [
-        "model.size=tiny",
-        "training.epochs=4",
-        "columns.labels.on=motion",
-        "columns.motion={kind: series, length: 60}",
-    ]
-    return sm.fit(tables["train"], target="labels", overrides=quick, quiet=True, seed=1)
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("activities")
+    tables = make(folder, rows=40)
+    quick = ["model.size=tiny", "training.epochs=4", "columns.labels.on=motion"]
+    sm.fit(tables["train"], target="labels", overrides=quick, quiet=True, seed=1, out=folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def model(run: Path) -> sm.Trained:
+    return sm.load(run)
 
 
 def recordings(model: sm.Trained, steps: int = 60) -> dict[str, Any]:
@@ -133,3 +135,37 @@ def test_a_home_with_camera_microphone_and_sensors(tmp_path: Path) -> None:
         for answer, row in zip(answers, rows, strict=True)
     ]
     assert sum(right[:4]) >= 3
+
+
+def test_a_server_joins_columns_as_this_process_does(model: sm.Trained, make_client: Any) -> None:
+    sources = recordings(model, 30)
+    local = list(live_client.predict_locally(model.predictor, setup(), live_client.interleaved(sources, 0.5, paced=False)))
+    sent = {"columns": {"motion": RATE, "power": RATE}, "seconds": 10.0, "hop": 1.0, "delay": 2.0, "keep": True}
+    with make_client({"house": model.predictor}).websocket_connect("/stream") as socket:
+        socket.send_json(sent)
+        opening = socket.receive_json()
+        assert opening["columns"]["power"]["window_steps"] == 20
+        for message, _ in live_client.messages(setup(), live_client.interleaved(sources, 0.5, paced=False)):
+            socket.send_bytes(message)
+        socket.send_text('{"end": true}')
+        answers = []
+        while "summary" not in (answer := socket.receive_json()):
+            assert "error" not in answer, answer
+            answers.append(answer)
+    assert [one["labels"] for one in answers] == [one["labels"] for one in local[:-1]]
+    assert answer["summary"]["answered"] == local[-1]["summary"]["answered"] == 6
+
+
+def test_recordings_are_streamed_beside_each_other(run: Path, model: sm.Trained, tmp_path: Path, cli: Any) -> None:
+    for name, (steps, _) in recordings(model, 30).items():
+        np.savetxt(tmp_path / f"{name}.csv", steps, delimiter=",")
+    words = ("--file", tmp_path / "motion.csv", "--column", "motion", "--rate", 2, "--seconds", 10, "--hop", 1, "--fast")
+    code, out, err = cli("listen", run, *words, "--json", "--beside", f"power={tmp_path / 'power.csv'}@2")
+    assert code == 0, err
+    *answers, last = map(json.loads, out.splitlines())
+    assert len(answers) == 6
+    assert set(last["summary"]["columns"]) == {"motion", "power"}
+    assert last["summary"]["absent"] == {}
+    code, _, err = cli("listen", run, *words, "--beside", "power")
+    assert code != 0
+    assert "motion=walk.csv@50" in err

@@ -100,18 +100,24 @@ def training_windows(
             file=table.source,
             fix="a shorter --horizon, a larger data.split.part, or --valid",
         )
-    gaps = any(np.isnan(one.values[:length]).any() for one, length in zip(long.series, lengths, strict=True))
-    columns: dict[str, dict[str, Any]] = {
-        PAST: {"kind": "series", "role": "input", "indicator": gaps},
-        windows.column: {"kind": "series", "role": "target", "on": PAST, "length": horizon},
-    }
-    if training.has(FUTURE_KNOWN):
-        columns[FUTURE_KNOWN] = {"kind": "series", "role": "input", "length": horizon}
-    if training.has(TIMES):
-        columns[TIMES] = {"role": "ignore"}
+    columns = _declared(training, long, windows, lengths)
     head = f"{counted(len(long.series), 'series', 'series')}, {past} + {horizon} steps, every {stride}"
     notes = [f"windows: {head}", *long.notes, *_covariates(chosen), *notes]
     return Cut(training, held_out, chosen, columns, season, notes)
+
+
+def _declared(training: Table, long: LongTable, windows: Windows, lengths: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """The kinds and roles of the columns of the windows ``training``."""
+    gaps = any(np.isnan(one.values[:length]).any() for one, length in zip(long.series, lengths, strict=True))
+    columns: dict[str, dict[str, Any]] = {
+        PAST: {"kind": "series", "role": "input", "indicator": gaps},
+        windows.column: {"kind": "series", "role": "target", "on": PAST, "length": windows.horizon},
+    }
+    if training.has(FUTURE_KNOWN):
+        columns[FUTURE_KNOWN] = {"kind": "series", "role": "input", "length": windows.horizon}
+    if training.has(TIMES):
+        columns[TIMES] = {"role": "ignore"}
+    return columns
 
 
 def backtest_windows(table: Table, windows: Windows) -> Table:

@@ -78,33 +78,14 @@ class Labelling(Task[Tensor]):
         switch: float = 1.0,
     ) -> None:
         super().__init__(goal, dim)
-        (target,) = goal.targets
-        if target not in goal.lies_on:
-            raise ConfigError(
-                "labels lie on a series or recording, and there is none", column=target, fix=f"columns.{target}.on=signal"
-            )
         if hidden < 1 or depth < 0 or switch < 0:
             raise ConfigError("labelling: hidden is 1 or more, depth and switch 0 or more")
-        self.on = goal.lies_on[target]
-        layout = goal.streams[self.on]
-        if not isinstance(layout, (Grid, Ids)):
-            raise ConfigError(f"labels lie on a series, recording, video or text, and {self.on!r} is none", column=target)
+        self.on, layout = _labelled_input(goal)
         self.words = isinstance(layout, Ids)
-        if self.words and bool(getattr(goal.bases.get(target), "stop", None)):
-            raise ConfigError(
-                "labels lie on all words of a text, and its stop words are removed",
-                column=self.on,
-                fix="leave out its options stop and leave_out",
-            )
         self.headline = "span_f1" if self.words else "segment_f1_50"
         self.classes, self.switch = goal.modality.classes, switch
         self.background = 0 if getattr(goal.modality, "has_background", False) else None
         levels = goal.levels.get(self.on, ())
-        if not levels and isinstance(layout, Grid) and len(layout.size) < 3:
-            raise ConfigError(
-                f"task {goal.name!r} reads feature maps of {self.on!r}, and its encoder has none",
-                fix=f"model.encoders.{self.on}=tcn",
-            )
         self.maps = TimeMaps(layout, levels, dim, hidden, step=1)
         timed = {name: part for name, part in goal.streams.items() if isinstance(part, Grid) and part.timed}
         self.beside = () if self.words else tuple(name for name in timed if name != self.on)
@@ -257,6 +238,32 @@ class Labelling(Task[Tensor]):
     def constant(self, baseline: Sequence[float], rows: int) -> Tensor:
         logs = torch.tensor(baseline, dtype=torch.float32)
         return (logs.repeat(2) if self.words else logs).expand(rows, 1, -1)
+
+
+def _labelled_input(goal: Goal) -> tuple[str, Grid | Ids]:
+    """The input that the labels of ``goal`` lie on, with its layout; refused where they cannot."""
+    (target,) = goal.targets
+    if target not in goal.lies_on:
+        raise ConfigError(
+            "labels lie on a series, recording, video or text, and there is none",
+            column=target,
+            fix=f"columns.{target}.on=signal",
+        )
+    on = goal.lies_on[target]
+    layout = goal.streams[on]
+    if not isinstance(layout, (Grid, Ids)):
+        raise ConfigError(f"labels lie on a series, recording, video or text, and {on!r} is none", column=target)
+    if isinstance(layout, Ids) and bool(getattr(goal.bases.get(target), "stop", None)):
+        raise ConfigError(
+            "labels lie on all words of a text, and its stop words are removed",
+            column=on,
+            fix="leave out its options stop and leave_out",
+        )
+    if isinstance(layout, Grid) and len(layout.size) < 3 and not goal.levels.get(on):
+        raise ConfigError(
+            f"task {goal.name!r} reads feature maps of {on!r}, and its encoder has none", fix=f"model.encoders.{on}=tcn"
+        )
+    return on, layout
 
 
 def stretches(targets: Field, background: int | None) -> Iterator[list[tuple[int, float]]]:
