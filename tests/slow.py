@@ -48,6 +48,7 @@ LONG = (
     "tests/tasks/test_series_tasks.py::test_stopped_training_resumes_bit_identically",
     "tests/test_examples.py::test_example_runs[captions]",
     "tests/test_examples.py::test_example_runs[disease_risk]",
+    "tests/test_examples.py::test_example_runs[edges]",
     "tests/test_examples.py::test_example_runs[forecast]",
     "tests/test_examples.py::test_example_runs[loan_risk]",
     "tests/test_examples.py::test_example_runs[missing]",

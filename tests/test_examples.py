@@ -22,6 +22,7 @@ from sensorium.data.synthetic_loans import make as make_loans
 from sensorium.data.synthetic_meters import make as make_meters
 from sensorium.data.synthetic_patients import make as make_patients
 from sensorium.data.synthetic_poses import make as make_poses
+from sensorium.data.synthetic_edges import make as make_edges
 from sensorium.data.synthetic_scenes import make as make_masks
 from sensorium.data.synthetic_speech import make as make_speech
 from sensorium.data.tables.table import Table
@@ -31,6 +32,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 OWN_DATA = {
     "shapes": make_masks,
+    "edges": make_edges,
     "labels": make_activities,
     "answer": make_captions,
     "load": make_meters,
