@@ -17,12 +17,12 @@ from sensorium.core.registry import kind_of
 from sensorium.data.synthetic_activities import make as make_activities
 from sensorium.data.synthetic_boxes import make as make_boxes
 from sensorium.data.synthetic_captions import make as make_captions
+from sensorium.data.synthetic_edges import make as make_edges
 from sensorium.data.synthetic_home import make as make_home
 from sensorium.data.synthetic_loans import make as make_loans
 from sensorium.data.synthetic_meters import make as make_meters
 from sensorium.data.synthetic_patients import make as make_patients
 from sensorium.data.synthetic_poses import make as make_poses
-from sensorium.data.synthetic_edges import make as make_edges
 from sensorium.data.synthetic_scenes import make as make_masks
 from sensorium.data.synthetic_speech import make as make_speech
 from sensorium.data.tables.table import Table

@@ -52,6 +52,7 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
     ("tasks", "conversation", "length"): lambda: list(range(40, 24, -2)),
     ("tasks", "conversation", "targets"): lambda: [["q_proj"]],
     ("modalities", "mask", "classes"): lambda: [{"thing": 1, "part": 2, "rest": 0}],
+    ("modalities", "mask", "files"): lambda: [["thing", "part"]],
     ("modalities", "mask", "void"): lambda: ["none", "2"],
     ("modalities", "ordinal", "order"): lambda: ["5, 4, 3, 2, 1"],
     ("modalities", "text", "checkpoint"): _checkpoint("bert"),
