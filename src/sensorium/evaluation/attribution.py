@@ -94,9 +94,9 @@ class Map(Rendered):
         return words
 
 
-def subjects_of(model: Model, run: Forward) -> dict[str, list[str]]:
-    """Return what of the answers of ``model`` to the row of ``run`` an explanation may be about, in words by task."""
-    every = {name: task.plain.subjects(run.outputs[name]) for name, task in model.tasks.items()}
+def subjects_of(tasks: Mapping[str, Task[Any]], run: Forward) -> dict[str, list[str]]:
+    """Return what of the answers of ``tasks`` to the row of ``run`` an explanation may be about, in words by task."""
+    every = {name: task.plain.subjects(run.outputs[name]) for name, task in tasks.items()}
     return {name: words for name, words in every.items() if words}
 
 
@@ -118,7 +118,7 @@ def narrowed(name: str, task: Task[Any], run: Forward, about: int | str | None) 
     if run.batch.rows != 1:
         raise ConfigError("a box, region or point is chosen of a single row", fix="name the row: --row N")
     target, _, number = str(about).rpartition(":")
-    every = subjects_of(run.model, run)
+    every = subjects_of(run.model.tasks, run)
     if not every:
         raise ConfigError(
             "the answers to this row have no boxes, regions or points to choose from", fix="leave out --about"
