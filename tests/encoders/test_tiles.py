@@ -47,13 +47,16 @@ def test_the_blend_of_constant_maps_is_constant() -> None:
     assert float(maps.max()) > 0.1
 
 
-def test_only_some_tiles_are_encoded_at_once() -> None:
-    encoder, other = tiled((64, 64), at_once=2), tiled((64, 64), at_once=1000)
+def test_only_some_tiles_are_encoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, other = tiled((64, 64)), tiled((64, 64))
     most: list[int] = []
     encoder.inner.register_forward_pre_hook(lambda _, inputs: most.append(len(inputs[0])))
     data = torch.randn(1, 1, 64, 64)
     with torch.no_grad():
-        one, all_at_once = encoder(data), other(data)
+        monkeypatch.setattr("sensorium.encoders.tiles.AT_ONCE", 2)
+        one = encoder(data)
+        monkeypatch.setattr("sensorium.encoders.tiles.AT_ONCE", 1000)
+        all_at_once = other(data)
     assert max(most) == 2
     assert len(most) == len(one.tokens[0]) / 2
     assert torch.allclose(one.pyramid[0], all_at_once.pyramid[0], atol=1e-6)

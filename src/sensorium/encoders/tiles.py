@@ -17,6 +17,8 @@ from sensorium.core.pyramid_level import Level
 from sensorium.core.registry import build, component, find, split
 from sensorium.nn.conv import clear
 
+AT_ONCE = 8
+"""Tiles that are encoded at a time in prediction."""
 FAINT = 1e-6
 """Weight of a tile at its very border: it counts only where no other tile lies."""
 
@@ -26,7 +28,7 @@ class Tiles(Encoder):
     """A picture encoder that reads a large picture in overlapping tiles, for tasks on places at the picture's own size.
 
     The feature maps of the tiles are blended where they overlap, and there is a token for each tile. In prediction only
-    ``at_once`` tiles are encoded at a time, so that the memory of the encoder does not grow with the picture. Set the
+    eight tiles are encoded at a time, so that the memory of the encoder does not grow with the picture. Set the
     ``size`` of the image column, and of a mask's or edge map's, to the size at which pictures are to be read.
     Source: the overlap-tile strategy of U-Net, https://arxiv.org/abs/1505.04597.
 
@@ -36,7 +38,6 @@ class Tiles(Encoder):
         side: Side of a tile in pixels, rounded up to a multiple of the coarsest feature map's stride.
         overlap: Pixels that neighbouring tiles share, likewise rounded up; the outer quarter of it does not count where
             another tile lies, so it is best four times the reach of the encoder.
-        at_once: Number of tiles that are encoded at a time in prediction.
     """
 
     reads = (Grid,)
@@ -49,19 +50,18 @@ class Tiles(Encoder):
         encoder: str | dict[str, Any] = "convnet",
         side: int = 128,
         overlap: int = 32,
-        at_once: int = 8,
     ) -> None:
         super().__init__()
         if len(layout.size) != 2:
             raise ConfigError("tiles reads grids of two axes: height, width")
-        if not 0 <= overlap < side or at_once < 1:
-            raise ConfigError(f"tiles: overlap {overlap} is from 0 to below side {side}, and at_once {at_once} at least 1")
+        if not 0 <= overlap < side:
+            raise ConfigError(f"tiles: overlap {overlap} is from 0 to below side {side}")
         kind, options = split(encoder)
         small = Grid(layout.channels, (min(side, layout.size[0]), min(side, layout.size[1])))
         if not isinstance(small, find("encoders", kind).reads) or kind == "tiles":
             raise ConfigError(f"tiles: encoder {kind!r} does not read tiles", fix="name one that reads images, as convnet")
         self.inner: Encoder = build("encoders", {"kind": kind, "dim": dim, **options}, small)
-        self.dim, self.at_once = dim, at_once
+        self.dim = dim
         self.token = nn.Identity() if self.inner.dim == dim else nn.Linear(self.inner.dim, dim)
         coarsest = [lcm(*(level.stride[axis] for level in self.inner.levels), 1) for axis in (0, 1)]
         self.side = tuple(-(-n // step) * step for n, step in zip(small.size, coarsest, strict=True))
@@ -100,7 +100,7 @@ class Tiles(Encoder):
         canvases = [data.new_zeros(rows, level.channels, *level.size(size)) for level in levels]
         totals = [data.new_zeros(level.size(size)) for level in levels]
         vectors: list[Tensor] = []
-        step = len(places) if torch.is_grad_enabled() or self.training else max(1, self.at_once // rows)
+        step = len(places) if torch.is_grad_enabled() or self.training else max(1, AT_ONCE // rows)
         for first in range(0, len(places), step):
             some = places[first : first + step]
             tiles = torch.cat([padded[:, :, top : top + self.side[0], left : left + self.side[1]] for top, left in some])
@@ -114,7 +114,7 @@ class Tiles(Encoder):
         share = torch.stack([known[:, top : top + self.side[0]].sum(dim=1) for top, _ in places], dim=1).to(tokens)
         pooled = (tokens * share[:, :, None]).sum(dim=1) / share.sum(dim=1, keepdim=True).clamp(min=1)
         pyramid = tuple(
-            (canvas / total.clamp(min=FAINT))[:, :, : level.size((high, wide))[0], : level.size((high, wide))[1]]
+            (canvas / total)[:, :, : level.size((high, wide))[0], : level.size((high, wide))[1]]
             for canvas, total, level in zip(canvases, totals, levels, strict=True)
         )
         grid = (len(origins[0]), len(origins[1]))

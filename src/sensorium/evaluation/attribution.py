@@ -17,6 +17,7 @@ from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.explainer import Explainer, Probe
 from sensorium.core.forward import Forward, average_outputs
 from sensorium.core.layout import Ids, Row
+from sensorium.core.module_dict import NamedModules
 from sensorium.core.recipe import Spec
 from sensorium.core.rendering import Rendered
 from sensorium.core.schema import Schema
@@ -94,7 +95,7 @@ class Map(Rendered):
         return words
 
 
-def subjects_of(tasks: Mapping[str, Task[Any]], run: Forward) -> dict[str, list[str]]:
+def subjects_of(tasks: NamedModules[Task[Any]], run: Forward) -> dict[str, list[str]]:
     """Return what of the answers of ``tasks`` to the row of ``run`` an explanation may be about, in words by task."""
     every = {name: task.plain.subjects(run.outputs[name]) for name, task in tasks.items()}
     return {name: words for name, words in every.items() if words}
