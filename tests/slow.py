@@ -70,6 +70,7 @@ LONG = (
     "tests/test_examples.py::test_example_runs[own_media]",
     "tests/test_examples.py::test_example_runs[disease_risk]",
     "tests/test_examples.py::test_example_runs[driving]",
+    "tests/test_examples.py::test_example_runs[edges]",
     "tests/test_examples.py::test_example_runs[forecast]",
     "tests/test_examples.py::test_example_runs[loan_risk]",
     "tests/test_examples.py::test_example_runs[missing]",

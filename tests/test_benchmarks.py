@@ -44,6 +44,7 @@ def test_every_benchmark_is_listed() -> None:
         "transcription",
         "segmentation",
         "detection",
+        "edges",
         "keypoints",
         "labelling",
         "survival",

@@ -22,6 +22,7 @@ from sensorium.data.synthetic_car import make as make_car
 from sensorium.data.synthetic_chests import make as make_chests
 from sensorium.data.synthetic_dialogues import make as make_dialogues
 from sensorium.data.synthetic_drives import make as make_drives
+from sensorium.data.synthetic_edges import make as make_edges
 from sensorium.data.synthetic_home import make as make_home
 from sensorium.data.synthetic_lips import make as make_lips
 from sensorium.data.synthetic_loans import make as make_loans
@@ -46,6 +47,7 @@ OWN_DATA = {
     "brake": make_drives,
     "opacities": make_chests,
     "shapes": make_masks,
+    "edges": make_edges,
     "labels": make_activities,
     "spoken": make_questions,
     "answer": make_captions,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sensorium.core.batch import Field
-from sensorium.core.errors import ConfigError
+from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.registry import build, find
 
 DRAW = np.random.default_rng(0)
@@ -179,3 +179,35 @@ def test_it_is_inferred_for_targets_alone() -> None:
     assert infer_types(table, targets=["mask"])["mask"].kind == "mask"
     assert {name: types.kind for name, types in infer_types(table).items()} == {"photo": "image", "mask": "image"}
     assert find("modalities", "mask").task == "segmentation"
+
+
+def test_a_file_for_each_class_makes_one_mask() -> None:
+    lung, heart = np.zeros((12, 10), np.uint8), np.zeros((12, 10), np.uint8)
+    lung[2:8], heart[6:10] = 255, 1
+    mask = fitted([[lung, heart]], files=["lung", "heart"])
+    assert mask.several
+    assert not build("modalities", "mask").several
+    assert mask.classes == ["background", "lung", "heart"]
+    codes = mask.encode([lung, heart])
+    assert codes[:, 0].tolist() == [0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 0, 0]
+    assert mask.extent([lung, heart]).tolist() == [10, 12]
+    with pytest.raises(CellError, match="1 files for 2 classes"):
+        mask.encode([lung])
+    with pytest.raises(CellError, match="differ in size"):
+        mask.encode([lung, heart[:5]])
+    with pytest.raises(ConfigError, match="without classes and palette"):
+        build("modalities", {"kind": "mask", "files": ["lung"], "classes": {"a": 0, "b": 1}})
+
+
+def test_crowds_and_ignored_regions_are_void() -> None:
+    square = [[0, 0, 4, 0, 4, 4, 0, 4]]
+    other = [[5, 5, 9, 5, 9, 9, 5, 9]]
+    cell = {
+        "size": [10, 10],
+        "regions": [{"class": 1, "polygons": square}, {"class": 1, "polygons": other, "iscrowd": 1}],
+    }
+    mask = fitted([cell])
+    assert mask.classes == ["0", "1"]
+    codes = mask.encode(cell)
+    assert (codes[0:4, 0:4] == 1).all()
+    assert (codes[6:8, 6:8] == 255).all()

@@ -320,8 +320,8 @@ def test_invalid_setups_are_refused_before_training(drawn: dict[str, Path]) -> N
         sm.fit(drawn["train"], target="shapes", ignore=["meant"], overrides=[*QUICK, "model.fusion=late"], quiet=True)
 
 
-@pytest.mark.parametrize("encoder", ["resnet", "patch", "vit"])
-def test_it_reads_convolutions_and_patches(encoder: str, drawn: dict[str, Path]) -> None:
+@pytest.mark.parametrize("encoder", ["resnet", "patch", "vit", "{kind: tiles, side: 16, overlap: 8}"])
+def test_it_reads_convolutions_patches_and_tiles(encoder: str, drawn: dict[str, Path]) -> None:
     overrides = [*QUICK, "training.epochs=1", f"model.encoders.photo={encoder}"]
     model = sm.fit(drawn["train"], target="shapes", ignore=["meant", "note"], overrides=overrides, quiet=True)
     assert model.predict(drawn["test"])[0].targets["shapes"]["value"].data.ndim == 2

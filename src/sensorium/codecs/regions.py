@@ -17,6 +17,8 @@ REGIONS = 10_000
 """Most regions of one mask."""
 FAR = 1e6
 """Corners further out than this many pixels are moved in."""
+UNKNOWN = 255
+"""The number of regions to be ignored."""
 _FIX = '{"size": [height, width], "regions": [{"class": 1, "counts": [...]}, {"class": 2, "polygons": [[x, y, ...]]}]}'
 
 
@@ -26,7 +28,7 @@ def draw_regions(cell: Any, most: int) -> Array:
     Args:
         cell: COCO's run lengths ``{"size": [height, width], "counts": ...}``, which are class 1, or several regions
             ``{"size": [height, width], "regions": [...]}``, each with a ``class`` (a number from 0 to 65535, 1 if left out)
-            and ``counts`` or ``polygons``.
+            and ``counts`` or ``polygons``. One with ``iscrowd`` or ``ignore`` is 255, which masks take for void.
         most: Most pixels of a mask.
 
     Returns:
@@ -49,6 +51,8 @@ def draw_regions(cell: Any, most: int) -> Array:
         number = region.get("class", 1)
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= 0xFFFF:
             raise CellError(f"the class {number!r:.40} of a region is no number from 0 to 65535", fix=_FIX)
+        if region.get("iscrowd") or region.get("ignore"):
+            number = UNKNOWN
         covered = run_lengths(region["counts"], high, wide) if "counts" in region else _polygons(region, high, wide)
         mask[covered] = number
     return mask

@@ -17,6 +17,7 @@ from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.explainer import Explainer, Probe
 from sensorium.core.forward import Forward, average_outputs
 from sensorium.core.layout import Ids, Row
+from sensorium.core.module_dict import NamedModules
 from sensorium.core.recipe import Spec
 from sensorium.core.rendering import Rendered
 from sensorium.core.schema import Schema
@@ -94,9 +95,9 @@ class Map(Rendered):
         return words
 
 
-def subjects_of(model: Model, run: Forward) -> dict[str, list[str]]:
-    """Return what of the answers of ``model`` to the row of ``run`` an explanation may be about, in words by task."""
-    every = {name: task.plain.subjects(run.outputs[name]) for name, task in model.tasks.items()}
+def subjects_of(tasks: NamedModules[Task[Any]], run: Forward) -> dict[str, list[str]]:
+    """Return what of the answers of ``tasks`` to the row of ``run`` an explanation may be about, in words by task."""
+    every = {name: task.plain.subjects(run.outputs[name]) for name, task in tasks.items()}
     return {name: words for name, words in every.items() if words}
 
 
@@ -118,7 +119,7 @@ def narrowed(name: str, task: Task[Any], run: Forward, about: int | str | None) 
     if run.batch.rows != 1:
         raise ConfigError("a box, region or point is chosen of a single row", fix="name the row: --row N")
     target, _, number = str(about).rpartition(":")
-    every = subjects_of(run.model, run)
+    every = subjects_of(run.model.tasks, run)
     if not every:
         raise ConfigError(
             "the answers to this row have no boxes, regions or points to choose from", fix="leave out --about"

@@ -138,7 +138,7 @@ def explain(
             parts = run.streams
             numbers = list(rows[done : done + batch.rows]) if rows is not None else range(done + 1, done + batch.rows + 1)
             if batch.rows == 1 and done == 0:
-                subjects = subjects_of(model, run)
+                subjects = subjects_of(model.tasks, run)
             for name, task in model.tasks.items():
                 game = Game(run, name, task, streams, passes, narrowed(name, task, run, about))
                 attributions[name] += _divided(game, streams, parts, numbers, seed) if game.questions else []

@@ -109,8 +109,8 @@ def beside(image: Tensor, true: Tensor, logits: Tensor, level: float) -> Pixels:
     grey = in_grey(image)
     known = (true <= 1).sum(dim=0).clamp(min=1)
     share = ((true == 1).sum(dim=0) / known).float()
-    answer = thin_lines(sized(logits[None].detach().float().sigmoid(), grey.shape), level)[0]  # type: ignore[arg-type]
-    wanted = sized(share[None], grey.shape)[0].cpu().numpy()  # type: ignore[arg-type]
+    answer = thin_lines(sized(logits[None].detach().float().sigmoid(), grey.shape), level)[0]
+    wanted = sized(share[None], grey.shape)[0].cpu().numpy()
     drawn = [with_edges(grey, wanted, TRUE), with_edges(grey, (answer > 0).astype(np.float32), ANSWERED)]
     gap = np.full((drawn[0].shape[0], 2, 3), 255, np.uint8)
     times = max(1, round(LEAST_SIDE / max(grey.shape)))

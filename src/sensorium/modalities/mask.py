@@ -57,6 +57,8 @@ class Mask(Modality):
         void: Values of pixels of which nothing is known and nothing is learnt: numbers or colours, separated by commas;
             ``none``; ``auto`` is 255 where the other values are two or more small numbers.
         palette: Whether a picture with a palette is read as colours, not as numbers.
+        files: The class of each file of a cell that names a file for each class, ``a.png;b.png``: pixels other than 0 are
+            of the class, the rest background. Where several classes lie, the last counts.
     """
 
     media = True
@@ -72,11 +74,18 @@ class Mask(Modality):
         classes: dict[str, Any] | None = None,
         void: str = "auto",
         palette: bool = False,
+        files: list[str] | None = None,
     ) -> None:
         super().__init__()
         if size is not None and not 4 <= size <= 4096:
             raise ConfigError(f"mask: a size of {size} pixels is not between 4 and 4096")
         self.size, self.void, self.palette = size, void, palette
+        if files is not None and (classes is not None or palette or not 1 <= len(set(files)) == len(files) < VOID - 1):
+            raise ConfigError("mask: files are different names of classes, without classes and palette beside them")
+        self.files = None if files is None else [str(name) for name in files]
+        if self.files is not None:
+            self.several = True  # type: ignore[misc]  # of this column alone
+            classes = {"background": 0, **{name: i for i, name in enumerate(self.files, 1)}}
         self.named = None if classes is None else {str(name): _value(value) for name, value in classes.items()}
         if self.named is not None and not 2 <= len(set(self.named.values())) == len(self.named) < VOID:
             raise ConfigError("mask: classes are 2 to 254 names of different numbers or colours")
@@ -94,11 +103,11 @@ class Mask(Modality):
         coloured = 0
         for cell in cells:
             try:
-                values = read_mask(cell, palette=self.palette)
+                values = self._read(cell)
             except CellError:
                 continue  # reported by encode
             sizes.append(values.shape)
-            coloured += is_coloured(cell, palette=self.palette)
+            coloured += self.files is None and is_coloured(cell, palette=self.palette)
             numbers, times = np.unique(values, return_counts=True)
             # Of a photo by mistake not every colour is counted.
             often = np.argsort(-times, kind="stable")[: 4 * VOID]
@@ -158,13 +167,33 @@ class Mask(Modality):
     def layout(self) -> Layout:
         return Grid(len(self.state["values"]), (self.state["height"], self.state["width"]))
 
+    def _read(self, cell: Any) -> Array:
+        """The number of each pixel of a mask ``[H, W]``, from one file or a file for each class."""
+        if self.files is None:
+            return read_mask(cell, palette=self.palette)
+        if not isinstance(cell, list) or len(cell) != len(self.files):
+            count = len(cell) if isinstance(cell, list) else 1
+            raise CellError(
+                f"{count} files for {len(self.files)} classes", fix=f"name a file for each of {listed(self.files)}"
+            )
+        layers = [read_mask(part) for part in cell]
+        if len({layer.shape for layer in layers}) > 1:
+            raise CellError("the files of its classes differ in size", fix="draw all on the same image")
+        values = np.zeros(layers[0].shape, np.int32)
+        for number, layer in enumerate(layers, 1):
+            values[layer != 0] = number
+        return values
+
+    def _size(self, cell: Any) -> tuple[int, int] | None:
+        return mask_size(cell[0] if self.files is not None and isinstance(cell, list) and cell else cell)
+
     def measure(self, cell: Any) -> dict[str, float]:
-        size = mask_size(cell)
+        size = self._size(cell)
         return {} if size is None else {"pixels": float(size[0] * size[1])}
 
     def extent(self, cell: Any) -> Array | None:
         """Return the width and height of the mask in pixels."""
-        size = mask_size(cell)
+        size = self._size(cell)
         return None if size is None else np.array(size[::-1], np.float32)
 
     def misfit(self, extent: Array, on: Array) -> str:
@@ -182,7 +211,7 @@ class Mask(Modality):
         return frames
 
     def encode(self, cell: Any) -> Array:
-        values = read_mask(cell, palette=self.palette)
+        values = self._read(cell)
         size = (self.state["height"], self.state["width"])
         rows, columns = (
             ((np.arange(to) + 0.5) * (of / to)).astype(np.int64) for to, of in zip(size, values.shape, strict=True)
@@ -266,7 +295,8 @@ class Mask(Modality):
 
     @property
     def store_options(self) -> dict[str, Any]:
-        return {"palette": self.palette, "state": self.state}
+        files = {} if self.files is None else {"files": self.files}
+        return {"palette": self.palette, "state": self.state, **files}
 
 
 def _value(value: Any) -> int:

@@ -194,7 +194,7 @@ class PlaceFiles:
             one["bbox"] = [round(number, 3) for number in (left, top, right - left, bottom - top)]
             one["area"] = round((right - left) * (bottom - top), 3)
         if place.region is not None:
-            rows, columns = place.region.any(axis=1).nonzero()[0], place.region.any(axis=0).nonzero()[0]
+            rows, columns = (np.flatnonzero(place.region.any(axis=axis)) for axis in (1, 0))
             one["segmentation"] = {"size": list(place.region.shape), "counts": packed_run_lengths(place.region)}
             one["area"] = int(place.region.sum())
             ends = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1) if len(rows) else (0, 0, 0, 0)

@@ -35,6 +35,9 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
     ("encoders", "huggingface", "config"): lambda: [
         {"model_type": "distilbert", "dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 8, "vocab_size": 60}
     ],
+    ("encoders", "tiles", "encoder"): lambda: [{"kind": "convnet", "depth": 2, "stride": 1}],
+    ("encoders", "tiles", "overlap"): lambda: [0],
+    ("encoders", "tiles", "side"): lambda: [8],
     ("objectives", "simclr", "streams"): lambda: [["series"]],
     ("objectives", "distillation", "teachers"): lambda: [["series"]],
     ("objectives", "masked", "streams"): lambda: [["picture"]],
@@ -52,6 +55,7 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
     ("tasks", "conversation", "length"): lambda: list(range(40, 24, -2)),
     ("tasks", "conversation", "targets"): lambda: [["q_proj"]],
     ("modalities", "mask", "classes"): lambda: [{"thing": 1, "part": 2, "rest": 0}],
+    ("modalities", "mask", "files"): lambda: [["thing", "part"]],
     ("modalities", "mask", "void"): lambda: ["none", "2"],
     ("modalities", "ordinal", "order"): lambda: ["5, 4, 3, 2, 1"],
     ("modalities", "text", "checkpoint"): _checkpoint("bert"),
@@ -66,7 +70,8 @@ _VALUES: dict[tuple[str, str, str], Callable[[], list[Any]]] = {
 }
 _BRIEF: dict[tuple[str, str], dict[str, Any]] = {
     ("experts", "boosting"): {"iterations": 40},
-    ("tasks", "edges"): {"hidden": 4, "thresholds": 3},
+    ("encoders", "tiles"): {"side": 4, "overlap": 2, "encoder": {"kind": "convnet", "depth": 1, "stride": 1}},
+    ("tasks", "edges"): {"hidden": 4, "thresholds": 2},
     ("tasks", "answering"): {"beam": 2, "depth": 1, "longest": 6},
     ("tasks", "captioning"): {"beam": 2, "depth": 1, "longest": 6},
     ("tasks", "translation"): {"beam": 2, "depth": 1, "longest": 6},
