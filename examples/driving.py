@@ -1,4 +1,4 @@
-"""Driving: camera, lidar and speed → boxes, free area, whether to brake; live, with late and lost frames. Simulated data."""
+"""Driving: camera, lidar and speed → boxes, free area, whether to brake; live, with late and lost frames. Simulated."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
