@@ -15,9 +15,8 @@ with TemporaryDirectory() as folder:
     print(f"mean error in pixels with these streams, {scores['points'].baseline['mean_error']:.1f} of the mean shape")
     for streams, metrics in scores["points"].subsets.items():
         accuracy = scores["activity"].subsets[streams]["accuracy"]
-        print(
-            f"  {streams:<14} {metrics['mean_error']:.1f}  {'█' * round(5 * metrics['mean_error'])}  activity {accuracy:.2f}"
-        )
+        bar = "█" * round(5 * metrics["mean_error"])
+        print(f"  {streams:<14} {metrics['mean_error']:.1f}  activity {accuracy:.2f}  {bar}")
 
     # An answer names the points, in the pixels of the user's own file; without a picture, from the sensors alone.
     row = model.predict(tables["test"])[0].targets["points"]["value"]
