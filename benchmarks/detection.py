@@ -46,8 +46,18 @@ def counting_errors(folder: Path, model: Any) -> dict[str, dict[str, float]]:
     return results
 
 
-def measured(folder: Path, seed: int, overrides: Sequence[str], out: Path | None = None) -> dict[str, Any]:
-    """The scores of one seed; ``out``: where the model is kept."""
+def measured(
+    folder: Path, seed: int, overrides: Sequence[str], out: Path | None = None, *, robustness: bool = False
+) -> dict[str, Any]:
+    """The scores of one seed.
+
+    Args:
+        folder: As on the command line.
+        seed: Random seed.
+        overrides: Settings of the recipe.
+        out: Where the model is kept.
+        robustness: Whether the scores with corrupted and removed streams are measured too.
+    """
     import sensorium as sm
 
     before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_utime, time.perf_counter()
@@ -61,7 +71,8 @@ def measured(folder: Path, seed: int, overrides: Sequence[str], out: Path | None
         out=out,
     )
     seconds = resource.getrusage(resource.RUSAGE_SELF).ru_utime - before
-    evaluation = model.evaluate(folder / "test.json").targets["boxes"]
+    evaluated = model.evaluate(folder / "test.json", robustness=robustness)
+    evaluation = evaluated.targets["boxes"]
     table = next(view for view in evaluation.views if view.name == "per_class")
     return {
         "seed": seed,
@@ -69,6 +80,7 @@ def measured(folder: Path, seed: int, overrides: Sequence[str], out: Path | None
         "wall_seconds": round(time.perf_counter() - begun),
         "parameters": sum(parameter.numel() for parameter in model.model.parameters()),
         "metrics": evaluation.metrics,
+        "robustness": evaluated.robustness["boxes"].to_json() if robustness else None,
         "intervals": {name: evaluation.intervals[name] for name in ("map", "map50")},
         "per_class": table.to_json(),
         "counting": counting_errors(folder, model),
@@ -82,10 +94,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="with train.json, valid.json and test.json")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--robustness", action="store_true", help="also with noise, occlusion, blur and half the size")
     parser.add_argument("overrides", nargs="*", help=f"settings of the recipe, as for fit; by default {' '.join(SETTINGS)}")
     options = parser.parse_args()
     for seed in range(options.first, options.first + options.seeds):
-        print(json.dumps(measured(options.folder, seed, options.overrides or SETTINGS)), flush=True)
+        print(
+            json.dumps(measured(options.folder, seed, options.overrides or SETTINGS, robustness=options.robustness)),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ def from_answers(folder: Path, model: Any, names: Sequence[str]) -> dict[str, An
     }
 
 
-def measured(folder: Path, seed: int, overrides: Sequence[str]) -> dict[str, Any]:
-    """The scores of one seed."""
+def measured(folder: Path, seed: int, overrides: Sequence[str], *, robustness: bool = False) -> dict[str, Any]:
+    """The scores of one seed; ``robustness``: also those with corrupted and removed streams."""
     import sensorium as sm
 
     names = json.loads((folder / "parts.json").read_text(encoding="utf-8"))
@@ -54,13 +54,15 @@ def measured(folder: Path, seed: int, overrides: Sequence[str]) -> dict[str, Any
     )
     seconds = resource.getrusage(resource.RUSAGE_SELF).ru_utime - before
     wall = time.perf_counter() - begun
-    evaluation = model.evaluate(folder / "test.jsonl").targets["keypoints"]
+    evaluated = model.evaluate(folder / "test.jsonl", robustness=robustness)
+    evaluation = evaluated.targets["keypoints"]
     return {
         "seed": seed,
         "cpu_seconds": round(seconds),
         "wall_seconds": round(wall),
         "parameters": sum(parameter.numel() for parameter in model.model.parameters()),
         "metrics": evaluation.metrics,
+        "robustness": evaluated.robustness["keypoints"].to_json() if robustness else None,
         "interval": evaluation.intervals["mean_error"],
         "mean_shape": evaluation.baseline,
         "from_answers": from_answers(folder, model, names),
@@ -73,10 +75,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.keypoints", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="with train.jsonl, valid.jsonl, test.jsonl and parts.json")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    parser.add_argument("--robustness", action="store_true", help="also with noise, occlusion, blur and half the size")
     parser.add_argument("overrides", nargs="*", help="settings of the recipe, as for fit")
     options = parser.parse_args()
     for seed in range(options.seeds):
-        print(json.dumps(measured(options.folder, seed, options.overrides)), flush=True)
+        print(json.dumps(measured(options.folder, seed, options.overrides, robustness=options.robustness)), flush=True)
 
 
 if __name__ == "__main__":

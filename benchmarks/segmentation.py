@@ -45,8 +45,8 @@ def in_user_pixels(folder: Path, model: Any) -> dict[str, float]:
     return {"mean_iou": float(np.mean(list(each.values()))), **{f"iou_{value}": score for value, score in each.items()}}
 
 
-def measured(folder: Path, seed: int, overrides: Sequence[str]) -> dict[str, Any]:
-    """The scores of one seed."""
+def measured(folder: Path, seed: int, overrides: Sequence[str], *, robustness: bool = False) -> dict[str, Any]:
+    """The scores of one seed; ``robustness``: also those with corrupted and removed streams."""
     import sensorium as sm
 
     ignored = ["id", "opacity_mask", "patient"]
@@ -61,13 +61,15 @@ def measured(folder: Path, seed: int, overrides: Sequence[str]) -> dict[str, Any
         quiet=True,
     )
     seconds = resource.getrusage(resource.RUSAGE_SELF).ru_utime - before
-    evaluation = model.evaluate(folder / "test.csv").targets["mask"]
+    evaluated = model.evaluate(folder / "test.csv", robustness=robustness)
+    evaluation = evaluated.targets["mask"]
     return {
         "seed": seed,
         "cpu_seconds": round(seconds),
         "wall_seconds": round(time.perf_counter() - begun),
         "parameters": sum(parameter.numel() for parameter in model.model.parameters()),
         "metrics": evaluation.metrics,
+        "robustness": evaluated.robustness["mask"].to_json() if robustness else None,
         "interval": evaluation.intervals["mean_iou"],
         "position_prior": evaluation.baseline,
         "in_user_pixels": in_user_pixels(folder, model),
@@ -79,10 +81,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.segmentation", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="with train.csv, valid.csv and test.csv")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    parser.add_argument("--robustness", action="store_true", help="also with noise, occlusion, blur and half the size")
     parser.add_argument("overrides", nargs="*", help="settings of the recipe, as for fit")
     options = parser.parse_args()
     for seed in range(options.seeds):
-        print(json.dumps(measured(options.folder, seed, options.overrides)), flush=True)
+        print(json.dumps(measured(options.folder, seed, options.overrides, robustness=options.robustness)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Driving: camera, lidar and speed → boxes, free area, whether to brake; live, with late and lost frames. Simulated data."""
+"""Driving: camera, lidar and speed → boxes, free area, whether to brake; live, with late and lost frames. Simulated."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +31,7 @@ with TemporaryDirectory() as folder:
     order[LATE[0]], order[LATE[1]] = LATE[1], LATE[0]
     with (
         TestClient(create({"car": model.predictor}), base_url="http://localhost") as client,
-        client.websocket_connect("/stream") as socket,
+        client.websocket_connect("ws://localhost/stream") as socket,
     ):
         socket.send_json({"column": "camera", "rate": 10, "keep": True})
         socket.receive_json()

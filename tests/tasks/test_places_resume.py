@@ -55,10 +55,12 @@ def test_stopped_training_resumes_bit_identically(task: str, tmp_path: Path, mon
 @pytest.mark.skipif(sys.platform != "linux", reason="processes speak over gloo")
 @pytest.mark.parametrize("task", MAKERS)
 def test_two_processes_train_like_one(task: str, tmp_path: Path) -> None:
-    plain = [f"columns.{'image' if task == 'detection' else 'photo'}.augment=none", f"model.tasks.{TARGETS[task]}.dropout=0"]
-    plain += ["training.epochs=1", "objectives=[{kind: supervised, subsets: 0}]"]
+    image, options = "image" if task == "detection" else "photo", f"{{kind: {task}, dropout: 0}}"
+    plain = [f"columns.{image}.augment=none", f"model.tasks.{TARGETS[task]}={options}", "training.epochs=1"]
+    plain.append("objectives=[{kind: supervised, subsets: 0}]")
     one = fit(task, tmp_path, *plain, out=tmp_path / "one")
-    two = fit(task, tmp_path, *plain, "training.devices=2", out=tmp_path / "two")
+    # Each process takes half of a step's rows.
+    two = fit(task, tmp_path, *plain, "training.devices=2", "training.batch_size=4", out=tmp_path / "two")
     assert one.history[0]["step"] == two.history[0]["step"]
     for name in one.history[0]:
         if "loss" in name:

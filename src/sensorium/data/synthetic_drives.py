@@ -88,15 +88,16 @@ def scene(rng: np.random.Generator, *, night: bool) -> dict[str, Any]:
         things.append((float(rng.uniform(5, 30)), float(rng.uniform(-4.5, 4.5)), kind))
     things.sort(reverse=True)  # what is near is drawn over what is far
     speed = float(rng.uniform(2, 16))
+    look = SIDE / 2 + float(rng.uniform(-9, 9))  # the camera turns with the wheel
     y, x = np.mgrid[0:SIDE, 0:SIDE] + 0.5
     ahead = _FOCAL * _HEIGHT / np.maximum(y - HORIZON, 0.1)
-    road = (y > HORIZON) & (np.abs((x - SIDE / 2) * ahead / _FOCAL) < 4.5)
+    road = (y > HORIZON) & (np.abs((x - look) * ahead / _FOCAL) < 4.5)
     picture = np.where(y[..., None] > HORIZON, rng.uniform(70, 110, 3), rng.uniform(150, 220, 3))
     picture[road] = rng.uniform(50, 75)
     free, boxes, points = road.copy(), [], []
     for distance, across, kind in things:
         wide, high = (metres * _FOCAL / distance for metres in _KINDS[kind])
-        bottom, middle = HORIZON + _FOCAL * _HEIGHT / distance, SIDE / 2 + _FOCAL * across / distance
+        bottom, middle = HORIZON + _FOCAL * _HEIGHT / distance, look + _FOCAL * across / distance
         edges = [max(0.0, middle - wide / 2), max(0.0, bottom - high), min(SIDE, middle + wide / 2), min(SIDE, bottom)]
         inside = (x > edges[0]) & (x < edges[2]) & (y > edges[1]) & (y < edges[3])
         if inside.any() and edges[2] - edges[0] >= 1:

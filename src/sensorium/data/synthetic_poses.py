@@ -5,6 +5,7 @@ Each row is a moment, with these columns:
     photo    a noisy picture of a figure, of 44 to 60 pixels a side; in half of them a box hides a part of it
     motion   sixteen readings of sensors on both arms and both legs up to that moment: the sine and cosine of each limb's
              direction, ``[16, 8]``; they tell how the figure stands, but not where
+    activity (where asked for) stand, wave or cheer: none, one or both of the arms are raised
     points   the head, hands and feet: ``{"head": [x, y, 2], "left_hand": [x, y, 1], ...}`` in pixels; 1: hidden by the box
 """
 
@@ -21,18 +22,24 @@ from numpy.typing import NDArray
 from sensorium.core.errors import ConfigError
 
 LIMBS = ("left_hand", "right_hand", "left_foot", "right_foot")
+ACTIVITIES = ("stand", "wave", "cheer")
+RAISED = 80.0
+"""Degrees from straight down beyond which an arm is raised."""
 STEPS = 16
 """Readings before the picture."""
 Pixels = NDArray[np.uint8]
 
 
-def make(folder: Path | str, rows: int = 300, seed: int = 0, *, holes: float = 0.0, test: float = 0.25) -> dict[str, Path]:
+def make(
+    folder: Path | str, rows: int = 300, seed: int = 0, *, activity: bool = False, holes: float = 0.0, test: float = 0.25
+) -> dict[str, Path]:
     """Write ``train.csv`` and ``test.csv`` with folders of pictures and readings; the same arguments give the same files.
 
     Args:
         folder: Where to write; created if missing.
         rows: The number of rows.
         seed: Random seed.
+        activity: Whether there is the column ``activity``.
         holes: The share of pictures, readings and points that are missing.
         test: The share of rows in ``test.csv``.
 
@@ -57,6 +64,8 @@ def make(folder: Path | str, rows: int = 300, seed: int = 0, *, holes: float = 0
         np.save(folder / "motion" / f"{i:04d}.npy", motion)
         row = {"photo": f"photo/{i:04d}.png", "motion": f"motion/{i:04d}.npy", "points": json.dumps(points)}
         cells.append({name: "" if rng.random() < holes else cell for name, cell in row.items()})
+        if activity:
+            cells[-1]["activity"] = activity_of(motion)
     held = round(rows * test)
     paths = {}
     for part, some in (("train", cells[: rows - held]), ("test", cells[rows - held :])):
@@ -67,6 +76,12 @@ def make(folder: Path | str, rows: int = 300, seed: int = 0, *, holes: float = 0
                 writer.writeheader()
                 writer.writerows(some)
     return paths
+
+
+def activity_of(motion: NDArray[np.float32]) -> str:
+    """Return the activity of a figure with the readings ``motion`` ``[16, 8]``: by how many arms are raised at the end."""
+    raised = int((np.median(motion[-5:, 4:6], axis=0) < np.cos(np.radians(RAISED))).sum())
+    return ACTIVITIES[raised]
 
 
 def moment(rng: np.random.Generator) -> tuple[Pixels, NDArray[np.float32], dict[str, list[Any]]]:
