@@ -13,6 +13,10 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 with TemporaryDirectory() as folder:
     tables = make(folder, rows=400)
     train, test = (sm.Table.read(tables[name]) for name in ("train", "test"))
+    # Written as they are heard: a recogniser writes no question marks.
+    train, test = (
+        table.with_column("question", [cell.rstrip("?") for cell in table.column("question")]) for table in (train, test)
+    )
     quick = ["model.size=tiny", "training.lr=0.005"]
 
     # The question in words.
@@ -27,12 +31,12 @@ with TemporaryDirectory() as folder:
     )
     # What turns a recording into words.
     heard = sm.fit(
-        train.take(i for i, cell in enumerate(train.column("question")) if cell),
+        train,
         target="question",
         task="transcription",
         options={"on": ["spoken"]},
         ignore=["photo", "film", "answer"],
-        overrides=[*quick, "training.epochs=25"],
+        overrides=[*quick, "training.epochs=40"],
         quiet=True,
     )
     # The recording as a stream like the picture.

@@ -51,6 +51,7 @@ OWN_DATA = {
     "labels": make_activities,
     "spoken": make_questions,
     "answer": make_captions,
+    "caption": make_captions,
     "lips": make_lips,
     "feeling": make_dialogues,
     "sentiment": make_posts,

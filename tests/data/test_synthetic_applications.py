@@ -13,6 +13,7 @@ from sensorium.core.errors import ConfigError, DataError
 from sensorium.core.modality import Blob
 from sensorium.data import synthetic_dialogues, synthetic_lips, synthetic_posts, synthetic_questions
 from sensorium.data.previous_rows import with_previous
+from sensorium.data.synthetic_captions import as_sentence
 from sensorium.data.synthetic_voice import FRAMES_PER_SECOND, lips, spoken
 from sensorium.modalities.video import Video
 
@@ -108,3 +109,8 @@ def test_films_of_questions_move_the_way_that_is_asked_for(seed: int) -> None:
     down, right = np.subtract(centres[1], centres[0])
     way = {"left": -right, "right": right, "up": -down, "down": down}[answer]
     assert way > 3
+
+
+def test_captions_become_full_sentences() -> None:
+    assert as_sentence("a red disc") == "There is a red disc on its own."
+    assert as_sentence("a red disc to the left of a blue square") == "A red disc is to the left of a blue square."

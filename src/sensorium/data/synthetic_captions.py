@@ -3,7 +3,8 @@
 Each row has a picture of 32 pixels a side with one thing, or two side by side, and these columns:
 
     photo     the picture
-    caption   "a red disc", "a red disc to the left of a blue square"; in some rows two sentences as a JSON list
+    caption   "a red disc", "a red disc to the left of a blue square"; in some rows two sentences as a JSON list; or full
+              sentences, "There is a red disc on its own.", "A red disc is to the left of a blue square."
     question  "what colour is the square?", "what shape is the red one?", "how many things are there?"
     answer    "blue", "disc", "two"
 """
@@ -23,7 +24,15 @@ from sensorium.data.synthetic_scenes import COLOURS, SHAPES, inside_shape
 SIDE = 32
 
 
-def make(folder: Path | str, rows: int = 400, seed: int = 0, *, holes: float = 0.0, test: float = 0.25) -> dict[str, Path]:
+def make(
+    folder: Path | str,
+    rows: int = 400,
+    seed: int = 0,
+    *,
+    holes: float = 0.0,
+    test: float = 0.25,
+    sentences: bool = False,
+) -> dict[str, Path]:
     """Write ``train.csv`` and ``test.csv`` with a folder of pictures; the same arguments give the same files.
 
     Args:
@@ -32,6 +41,7 @@ def make(folder: Path | str, rows: int = 400, seed: int = 0, *, holes: float = 0
         seed: Random seed.
         holes: The share of pictures, captions, questions and answers that are missing.
         test: The share of rows in ``test.csv``.
+        sentences: Whether captions are full sentences.
 
     Returns:
         The paths of the tables by name; one without rows is not written.
@@ -49,6 +59,8 @@ def make(folder: Path | str, rows: int = 400, seed: int = 0, *, holes: float = 0
     for i in range(rows):
         rng = np.random.default_rng([seed, i])
         photo, captions, question, answer = described(rng)
+        if sentences:
+            captions = [as_sentence(caption) for caption in captions]
         Image.fromarray(photo).save(folder / "photo" / f"{i:04d}.png")
         row = {
             "photo": f"photo/{i:04d}.png",
@@ -92,3 +104,9 @@ def described(rng: np.random.Generator) -> tuple[NDArray[np.uint8], list[str], s
         ("how many things are there?", ("one", "two")[count - 1]),
     ][int(rng.integers(3))]
     return noisy, captions, question, answer
+
+
+def as_sentence(caption: str) -> str:
+    """Return ``caption`` as a full sentence."""
+    thing, _, rest = caption.partition(" to the ")
+    return f"{thing[0].upper()}{thing[1:]} is to the {rest}." if rest else f"There is {thing} on its own."
