@@ -188,6 +188,15 @@ def test_the_question_alone_answers_by_its_training_rows(full: Path, world: Path
     assert all((key[1:], task.prior.answers[key]) in asked for key in exact)
 
 
+def test_conversations_that_are_cut_are_counted() -> None:
+    task = made("llama", length=30)
+    long, short = " ".join(["w1"] * 40), "w1 w2"
+    note = task.fit_prompts([({"question": column([long, short])}, column(["w3", "w4"]))])
+    assert note == "1 of 2 conversations have more than 30 tokens: texts are cut"
+    assert made("llama").fit_prompts([({"question": column([long, short])}, column(["w3", "w4"]))]) == ""
+    assert task.prior.answer(short) == "w4"
+
+
 def test_every_kind_of_stream_is_laid_into_the_conversation(tmp_path: Path) -> None:
     """Two pictures with encoders of their own, several in a cell, a video, a sound, a series, points, cells of a table."""
     soundfile = pytest.importorskip("soundfile")

@@ -201,11 +201,13 @@ class Task(nn.Module, ABC, Generic[Out]):
         ``targets`` are batches of them, as ``target`` gives them; they can be iterated several times.
         """
 
-    def fit_prompts(self, rows: Iterable[tuple[Mapping[str, Field], Field]]) -> None:
-        """Learn what the prompts alone reveal about the targets, before training starts. By default nothing.
+    def fit_prompts(self, rows: Iterable[tuple[Mapping[str, Field], Field]]) -> str:
+        """Learn what the prompts alone reveal about the targets, before training starts; return a note for the user, or an
+        empty text. By default nothing.
 
         ``rows`` are batches of prompts, as ``forward`` gets them, and targets; they can be iterated once.
         """
+        return ""
 
     def recompute(self) -> bool:
         """Recompute activations in the backward pass instead of keeping them (``training.checkpointing``); return whether

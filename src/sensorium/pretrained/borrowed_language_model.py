@@ -86,9 +86,6 @@ def unfrozen(model: LanguageModel, targets: list[str] | None) -> list[nn.Paramet
 
 
 def original(model: LanguageModel) -> LanguageModel:
-    """Return ``model`` as it was before training, read again from its folder, on the same device."""
-    device = next(model.network.parameters()).device
+    """Return ``model`` as it was before training, read again from its folder."""
     folder = model.folder
-    made = outside_budget(stand_in if folder is None else lambda: load(folder, "float32"))
-    made.network.to(device)
-    return made
+    return outside_budget(stand_in if folder is None else lambda: load(folder, "float32"))

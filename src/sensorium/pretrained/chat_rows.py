@@ -105,6 +105,10 @@ class ChatRows:
             turns = [Message("system", self.system), *turns]
         return turns
 
+    def tokens(self, data: bytes) -> int:
+        """Return the number of tokens of a question packed in ``data``, without media."""
+        return sum(len(piece.ids) for piece in self._pieces(data, ()))
+
     def _made(self, data: bytes, present: tuple[str, ...]) -> list[Piece]:
         # Places of streams that this row does not have are left out.
         away = [f"<{name}>" for name in self.streams if name not in present]

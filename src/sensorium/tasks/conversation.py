@@ -26,14 +26,14 @@ from sensorium.heads.forgetting_scorer import ForgettingScorer
 from sensorium.heads.question_prior import QuestionPrior
 from sensorium.heads.sentence_scorer import SentenceScorer
 from sensorium.heads.sentence_views import sentence_views
-from sensorium.nn.lora import Lora
 from sensorium.nn.projector import Kind, Projector
 from sensorium.pretrained.activation_checkpointing import enable_checkpointing, set_training
-from sensorium.pretrained.borrowed_language_model import Tuning, borrowed, original, trained_dtype, unfrozen, updated
+from sensorium.pretrained.borrowed_language_model import Tuning, borrowed, trained_dtype, unfrozen, updated
 from sensorium.pretrained.chat_rows import ChatRows, filled, packed, replies, reply, texts_of
 from sensorium.pretrained.language_model import Dtype, LanguageModel, check_folder, save_merged
 from sensorium.pretrained.next_stage import FUSED, UPDATES, WEIGHTS, continued_options
 from sensorium.pretrained.speech import ChatInputs, Decoding, ScoredAnswers, Speech
+from sensorium.pretrained.text_memory import TextMemory
 
 BLIND, QUESTION_ONLY = "without media", "most frequent answer to the question"
 Stage = Literal["align", "instruct"]
@@ -146,11 +146,11 @@ class Conversation(Task[ChatInputs]):
         self.updates = nn.ModuleList(updated(model, rank, targets) if stage == "instruct" and not full else [])
         self.weights = nn.ParameterList(unfrozen(model, targets) if full else [])
         self.prior = QuestionPrior()
-        self._original: LanguageModel | None = None
         self.longest, self.choices = longest, list(choices or [])
         most = length if model.longest is None else min(length, model.longest)
         rows = ChatRows(model.words, self.streams, model.rows, system=system, ask=ask, earlier=earlier, longest=most)
         self.speech = Speech(model, rows, Decoding(decode == "sample", beam, penalty, temperature, top_p, seed))
+        self.memory = TextMemory(self.speech, self.updates, self.weights)
         self.limit: Tensor
         self.frequency: Tensor
         self.register_buffer("limit", torch.tensor(16))
@@ -221,14 +221,18 @@ class Conversation(Task[ChatInputs]):
         self.frequency.copy_(count / count.sum())
         self.limit.fill_(longest)
 
-    def fit_prompts(self, rows: Iterable[tuple[Mapping[str, Field], Field]]) -> None:
-        pairs = []
+    def fit_prompts(self, rows: Iterable[tuple[Mapping[str, Field], Field]]) -> str:
+        pairs, lengths = [], []
         for prompts, target in rows:
-            questions = [self._asked(data) for data in texts_of(filled(next(iter(prompts.values()))))]
-            answers = texts_of(filled(target))
-            known = target.present.tolist()
-            pairs += [(q, reply(a)) for q, a, real in zip(questions, answers, known, strict=True) if real]
+            questions, answers = texts_of(filled(next(iter(prompts.values())))), self._answers(target)
+            known = [k for k, real in enumerate(target.present.tolist()) if real]
+            texts = texts_of(filled(target))
+            pairs += [(self._asked(questions[k]), reply(texts[k])) for k in known]
+            lengths += [self.speech.rows.tokens(questions[k]) + len(answers[k]) for k in known]
         self.prior.learn(pairs)
+        most = self.speech.rows.longest
+        cut = sum(length > most for length in lengths)
+        return f"{cut:,} of {len(lengths):,} conversations have more than {most:,} tokens: texts are cut" if cut else ""
 
     def _asked(self, question: bytes) -> str:
         """What the users' turns of a conversation say."""
@@ -344,21 +348,7 @@ class Conversation(Task[ChatInputs]):
         """Return the summed surprise of the questions of ``output`` as plain texts, now and without the update, and the
         number of their tokens."""
         texts = [self._asked(data) for data in texts_of(output.question)]
-        after, count = self.speech.surprise(texts)
-        if len(self.weights):
-            self._original = self._original or original(self.lm)
-            before, _ = Speech(self._original, self.speech.rows, self.speech.decoding).surprise(texts)
-            return after, before, count
-        updates = [update for update in self.updates if isinstance(update, Lora)]
-        scales = [update.scale for update in updates]
-        try:
-            for update in updates:
-                update.scale = 0.0
-            before, _ = self.speech.surprise(texts)
-        finally:
-            for update, scale in zip(updates, scales, strict=True):
-                update.scale = scale
-        return after, before, count
+        return self.memory.surprise(texts)
 
     def scorer(self) -> Scorer[ChatInputs]:
         tuned = len(self.updates) + len(self.weights) > 0

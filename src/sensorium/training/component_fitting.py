@@ -42,12 +42,15 @@ def _select(tensor: Tensor, keep: Tensor) -> Tensor:
     return tensor[keep]
 
 
-def fit_tasks(model: Model, schema: Schema, rows: encoded.Rows) -> None:
-    """Fit the tasks of ``model`` on the targets, and on the prompts, of the training ``rows`` (columns: ``schema``)."""
-    for task in model.tasks.values():
+def fit_tasks(model: Model, schema: Schema, rows: encoded.Rows) -> list[str]:
+    """Fit the tasks of ``model`` on the targets and prompts of training ``rows`` (columns: ``schema``); return notes."""
+    notes = []
+    for name, task in model.tasks.items():
         task.fit(encoded.target_fields(schema, rows, task))
-        if task.goal.prompts and type(task).fit_prompts is not Task.fit_prompts:
-            task.fit_prompts(_prompts_and_targets(schema, rows, task))
+        asked = bool(task.goal.prompts) and type(task).fit_prompts is not Task.fit_prompts
+        if asked and (note := task.fit_prompts(_prompts_and_targets(schema, rows, task))):
+            notes.append(f"{name}: {note}")
+    return notes
 
 
 def _prompts_and_targets(schema: Schema, rows: encoded.Rows, task: Task[Any]) -> Iterator[tuple[dict[str, Field], Field]]:

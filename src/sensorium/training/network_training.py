@@ -129,8 +129,7 @@ def build(plan: Recipe, schema: Schema, rows: encoded.Rows, console: Console) ->
     for encoder in model.encoders.values():
         encoder.adopt()
     model.fusion.adopt()
-    fit_tasks(model, schema, rows)
-    for line in fit_encoders(model, schema, rows):
+    for line in [*fit_tasks(model, schema, rows), *fit_encoders(model, schema, rows)]:
         console.note(f"  {line}")
     adopt_base(model, plan)
     operate(model, plan.model.surgery)
