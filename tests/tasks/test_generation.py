@@ -149,6 +149,16 @@ def test_a_saved_model_makes_the_same_rows(pictures: Any, tmp_path: Path, python
     assert "holds made rows" in python(*command, "--out", tmp_path / "made").stderr
 
 
+def test_a_gan_follows_its_condition() -> None:
+    made = fit("glyph", epochs=120, options={"maker": "gan"})
+    right = []
+    for label, axis in (("across", 1), ("down", 0)):
+        for row in made.sample(12, given={"label": label}, seed=1):
+            cell = np.asarray(row["glyph"], float)
+            right.append(cell.mean(axis=axis).std() > cell.mean(axis=1 - axis).std())
+    assert np.mean(right) > 0.8
+
+
 class PowerCutError(Exception):
     """Stands for a kill."""
 

@@ -225,7 +225,8 @@ class Generation(Task[Conditions]):
         errors = [form.error(r, p) for form, r, p in zip(self._forms, raw, parts, strict=True)]
         size = sum(form.size for form in self._forms)
         unlikely: Tensor = (torch.stack(errors, dim=1) * known).sum(dim=1)
-        return (unlikely + self.beta * divergence) / size
+        loss: Tensor = (unlikely + self.beta * divergence) / size
+        return loss
 
     def _adversarial(self, critic: ProjectionCritic, output: Conditions, parts: Sequence[Tensor], known: Tensor) -> Tensor:
         """The loss ``[B]`` of the network whose turn it is; in evaluation that of the discriminator, without noise."""
@@ -296,7 +297,7 @@ class Generation(Task[Conditions]):
         return GenerationScorer(self.judged, labelled=bool(self.places))
 
     def judged(self, output: Conditions, batch: Batch) -> Judged:
-        """A row made under the conditions of each row of ``batch`` that has a target, beside the real one."""
+        """A row made under the conditions in ``output`` for each row of ``batch`` that has a target, beside the real one."""
         target = self.target(batch)
         assert target is not None
         parts, known = self._known(target)
