@@ -17,7 +17,7 @@ from sensorium.data.made_rows import MARK
 from sensorium.heads.cell_forms import SoundForm, form_of
 from sensorium.training.lightning_module import TrainingModule
 
-QUICK = ["model.size=tiny", "training.batch_size=16", "training.lr=0.005"]
+QUICK = ["model.size=tiny", "training.batch_size=16"]
 KINDS = {"glyph": "image", "curve": "series", "tone": "audio", "code": "vector", "size": "number", "colour": "category"}
 
 
@@ -52,7 +52,8 @@ def fit(target: Any, **arguments: Any) -> Any:
     options = {"given": ["label"], **arguments.pop("options", {})}
     columns = {name: KINDS[name] for name in names}
     columns["tone"] = {"kind": "audio", "rate": 4000} if "tone" in names else "ignore"
-    overrides = [*QUICK, *arguments.pop("overrides", [])]
+    rate = "training.lr=0.002" if options.get("maker") == "gan" else "training.lr=0.005"
+    overrides = [*QUICK, rate, *arguments.pop("overrides", [])]
     data = [{name: row[name] for name in (*names, "label", "tone")} for row in table()]
     arguments = {"task": "generation", "quiet": True, "columns": columns, **arguments}
     return sm.fit(data, target=target, options=options, overrides=overrides, **arguments)
