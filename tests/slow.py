@@ -29,6 +29,7 @@ SLOW = (
     "tests/training/test_more_rows.py::test_both_scores_are_told_and_kept",
     "tests/tasks/test_conversation.py::test_media_inform_the_answers",
     "tests/test_components.py::test_every_option_is_live[tasks/conversation]",
+    "tests/test_components.py::test_every_option_is_live[tasks/generation]",
     "tests/test_examples.py::test_example_runs",
     "tests/test_examples.py::test_demo_tells_its_story",
     "tests/test_machine_left_out.py",
@@ -53,6 +54,7 @@ SLOW = (
 LONG = (
     "tests/tasks/test_generation.py::test_columns_of_every_kind_are_made_together",
     "tests/tasks/test_generation.py::test_made_rows_are_learnt_from",
+    "tests/tasks/test_generation.py::test_a_gan_follows_its_condition",
     "tests/test_examples.py::test_example_runs[making_rows]",
     "tests/training/test_more_rows.py::test_a_generator_is_trained_on_training_rows_and_its_rows_are_added",
     "tests/tasks/test_language_model_training.py::test_stopped_training_resumes_bit_identically[qwen3]",

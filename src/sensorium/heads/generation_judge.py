@@ -69,7 +69,7 @@ class GenerationJudge(nn.Module):
         return total + softmax_loss(logits, own, counted) * present
 
     def similarity(self, parts: Sequence[Tensor], condition: Tensor) -> Tensor:
-        """Cosine ``[B]`` of rows, by column in ``parts``, and conditions ``[B, C]`` in the common space."""
+        """Cosine ``[B]`` of rows, by column in ``parts``, and their ``condition`` ``[B, C]`` in the common space."""
         return (_unit(self.own(self(parts))) * _unit(self.other(condition))).sum(dim=1)
 
     def remember(self, parts: Sequence[Tensor]) -> None:

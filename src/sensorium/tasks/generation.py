@@ -113,10 +113,13 @@ class Generation(Task[Conditions]):
         counts = [n for _, _, n in self.conditions]
         self.judge = GenerationJudge(shapes, hidden, [n - 1 for n in counts], width)
         self.trunks = self.posterior = self.critic = None
+        self.label_vectors = nn.ModuleList()
         if maker == "vae":
             self.trunks = nn.ModuleList(Trunk(shape, hidden, width) for shape in shapes)
             self.posterior = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.GELU(), nn.Linear(hidden, 2 * latent))
         else:
+            # A critic does not teach an encoder to tell labels apart, as the likelihood does: they need embeddings.
+            self.label_vectors = nn.ModuleList(nn.Embedding(count, hidden) for count in counts)
             self.critic = ProjectionCritic(shapes, hidden, hidden, width, counts)
 
     @property
@@ -189,6 +192,8 @@ class Generation(Task[Conditions]):
             field = prompts[stream]
             code = field.data[:, cell].nan_to_num(0.0).long().clamp(0, count - 1)
             codes[:, k] = torch.where(field.present, code, 0)
+        for k, label in enumerate(self.label_vectors):
+            vector = vector + label(codes[:, k]) * ((codes[:, k] > 0) & present)[:, None]
         return Conditions(vector, present, codes)
 
     def _made(self, vector: Tensor, latent: Tensor) -> list[Tensor]:
@@ -225,7 +230,8 @@ class Generation(Task[Conditions]):
         errors = [form.error(r, p) for form, r, p in zip(self._forms, raw, parts, strict=True)]
         size = sum(form.size for form in self._forms)
         unlikely: Tensor = (torch.stack(errors, dim=1) * known).sum(dim=1)
-        return (unlikely + self.beta * divergence) / size
+        loss: Tensor = (unlikely + self.beta * divergence) / size
+        return loss
 
     def _adversarial(self, critic: ProjectionCritic, output: Conditions, parts: Sequence[Tensor], known: Tensor) -> Tensor:
         """The loss ``[B]`` of the network whose turn it is; in evaluation that of the discriminator, without noise."""
@@ -296,7 +302,7 @@ class Generation(Task[Conditions]):
         return GenerationScorer(self.judged, labelled=bool(self.conditions))
 
     def judged(self, output: Conditions, batch: Batch) -> Judged:
-        """A row made under the conditions of each row of ``batch`` that has a target, beside the real one."""
+        """A row made under the conditions in ``output`` for each row of ``batch`` that has a target, beside the real one."""
         target = self.target(batch)
         assert target is not None
         parts, known = self._known(target)

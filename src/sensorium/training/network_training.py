@@ -188,7 +188,8 @@ def _run(
             flow=flow,
             steps=steps,
         )
-        better = _latest if last else _criterion(plan, model)
+        # Losses of networks trained in turn against each other rank no epochs.
+        better = _latest if last or any(task.plain.turns for task in model.tasks.values()) else _criterion(plan, model)
         return _fit_with_lightning(
             plan, schema, model, objectives, module, out, resume, console, shard_identity(stream), better
         )
