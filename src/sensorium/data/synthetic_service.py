@@ -67,7 +67,8 @@ def ask(advice: str) -> str:
 
 
 def answer(advice: str, light: str, feeling: str) -> str:
-    """Return the answer of a good assistant: what ``advice`` says for this ``light``, with an apology to the angry."""
+    """Return the answer of a good assistant: what ``advice`` says for this ``light``; with an apology where the ``feeling``
+    is angry."""
     text = dict(part.split(" : ") for part in advice.split(" . "))[light]
     return f"sorry . {text}" if feeling == "angry" else text
 
