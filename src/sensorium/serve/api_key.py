@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from sensorium.core.errors import ConfigError
 
 MIN_KEY_LENGTH = 16
-PUBLIC_PATHS = frozenset({"/", "/healthz", "/page.css", "/page.js", "/recording.js", "/chat.html", "/chat.js", "/search.js"})
+PUBLIC_PATHS = frozenset(
+    {"/", "/healthz", "/page.css", "/page.js", "/recording.js", "/chat.html", "/chat.js", "/search.js"}
+)
 """Paths that need no key: the web pages, which ask for it, and the health check."""
 
 
