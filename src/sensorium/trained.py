@@ -305,7 +305,7 @@ class Trained(Sampling):
     def maps(
         self, rows: Rows, numbers: Sequence[int], *, most: int = 20, explainer: Spec | None = None, about: Any = None
     ) -> list[Map]:
-        """Maps of the first ``most`` ``rows``, ``numbers`` in their table; the rest as in ``explain``."""
+        """Maps of the first ``most`` ``rows``, ``numbers`` in the table; ``explainer``, ``about`` as in ``explain``."""
         from sensorium.data.loader import Loader
         from sensorium.evaluation.attribution import attribute_elements
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from sensorium.metrics.edges import EdgeScorer, average_precision, edge_counts, f_score, matched_pixels, precision_recall
-from sensorium.signal.edges import gradient_strength, skeleton, suppressed
+from sensorium.metrics.skeleton import skeleton
+from sensorium.signal.edges import gradient_strength, suppressed
 
 torch.set_num_threads(1)
 

@@ -400,7 +400,7 @@ class Task(nn.Module, ABC, Generic[Out]):
         return []
 
     def about(self, of: Out, number: int) -> Out:
-        """``of`` narrowed to one of its ``subjects``, counted from 1, for ``explained`` and ``question``."""
+        """``of`` narrowed to the ``number``-th of its ``subjects``, from 1, for ``explained`` and ``question``."""
         raise TypeError(f"{type(self).__name__} explains its answers as a whole")
 
     def question(self, of: Out) -> list[str]:

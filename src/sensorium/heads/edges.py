@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sensorium.core.batch import Field
-from sensorium.signal.edges import skeleton, suppressed
+from sensorium.metrics.skeleton import skeleton
+from sensorium.signal.edges import suppressed
 from sensorium.signal.geometry import compose, identity, resample
 
 Agreement = Literal["majority", "soft"]

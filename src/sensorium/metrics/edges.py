@@ -15,8 +15,8 @@ from torch import Tensor
 
 from sensorium.core.batch import Batch
 from sensorium.core.scorer import Kept, Scorer
+from sensorium.metrics.skeleton import skeleton
 from sensorium.metrics.weighting import ratio
-from sensorium.signal.edges import skeleton
 
 Maps = NDArray[np.bool_]
 Counts = NDArray[np.int64]

@@ -1,13 +1,8 @@
-"""Edges of pictures: the gradient, ridges thinned to their crests, and skeletons."""
+"""Edges of pictures: the gradient, and ridges thinned to their crests."""
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -75,44 +70,3 @@ def _central(maps: Tensor, axis: int) -> Tensor:
     padded = F.pad(maps, ends, mode="replicate")
     length = maps.shape[axis]
     return (padded.narrow(axis, 2, length) - padded.narrow(axis, 0, length)) / 2
-
-
-def skeleton(maps: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return ``maps`` ``[N, h, w]`` thinned to lines one pixel wide, which stay connected.
-
-    Source: Zhang and Suen, https://doi.org/10.1145/357994.358023.
-    """
-    framed: NDArray[np.bool_] = np.pad(maps, ((0, 0), (1, 1), (1, 1)))
-    wide = framed.shape[2]
-    flat = framed.reshape(-1)
-    around = [down * wide + right for down, right in _AROUND]
-    at = flat.nonzero()[0]
-    while True:
-        before = len(at)
-        for table in _removable():
-            # Neighbours p2 to p9, clockwise from the one above.
-            code = np.zeros(len(at), np.uint8)
-            for bit, step in enumerate(around):
-                code |= flat[at + step].view(np.uint8) << bit
-            gone = table[code]
-            flat[at[gone]] = False
-            at = at[~gone]
-        if len(at) == before:
-            return framed[:, 1:-1, 1:-1]
-
-
-_AROUND = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
-
-
-@lru_cache(maxsize=1)
-def _removable() -> tuple[NDArray[Any], NDArray[Any]]:
-    """Which of the 256 neighbourhoods let their pixel go, in the two turns of the algorithm."""
-    bits = (np.arange(256)[:, None] >> np.arange(8)) & 1
-    count = bits.sum(axis=1)
-    rises = ((bits == 0) & (np.roll(bits, -1, axis=1) == 1)).sum(axis=1)
-    up, right, down, left = (bits[:, i] for i in (0, 2, 4, 6))
-    both = (count >= 2) & (count <= 6) & (rises == 1)
-    return (
-        both & (up * right * down == 0) & (right * down * left == 0),
-        both & (up * right * left == 0) & (up * down * left == 0),
-    )
