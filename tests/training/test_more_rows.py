@@ -79,3 +79,26 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
         sm.fit(rows(), synthetic=1.0, search=2, **OPTIONS)
     with pytest.raises(DataError, match="made rows have no target label"):
         sm.fit(rows(), augment_with=[{"x": 1.0, "y": 2.0}], **OPTIONS)
+
+
+def test_a_stream_without_labels_learns_from_the_answers_of_another() -> None:
+    draw = np.random.default_rng(0)
+    table = []
+    for i in range(120):
+        label = ("low", "high")[i % 2]
+        cells = {name: 4.0 * (label == "high") + draw.normal() for name in ("seen", "heard")}
+        labelled = i < 60  # these have one stream only, the others both and no label
+        table.append({**cells, "heard": None if labelled else cells["heard"], "label": label if labelled else None})
+    model = sm.fit(
+        table,
+        target="label",
+        streams={"eye": "seen", "ear": "heard"},
+        epochs=20,
+        overrides=[
+            *("model.size=tiny", "model.experts=[]", "model.fusion=lowrank", "training.lr=0.005"),
+            "objectives=[supervised, {kind: distillation, teachers: [eye]}]",
+        ],
+        quiet=True,
+    )
+    alone = model.predict([{"heard": value} for value in (-1.0, 0.0, 4.0, 5.0)])
+    assert [row.value for row in alone] == ["low", "low", "high", "high"]

@@ -302,7 +302,7 @@ class Generation(Task[Conditions]):
         return GenerationScorer(self.judged, labelled=bool(self.conditions))
 
     def judged(self, output: Conditions, batch: Batch) -> Judged:
-        """A row made under the conditions in ``output`` for each row of ``batch`` that has a target, beside the real one."""
+        """A row made under the conditions in ``output`` for each row of ``batch`` with a target, beside the real one."""
         target = self.target(batch)
         assert target is not None
         parts, known = self._known(target)
