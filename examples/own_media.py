@@ -13,13 +13,13 @@ from sensorium.testing import tiny_language_model
 
 with TemporaryDirectory() as name:
     folder = Path(name)
-    lm = tiny_language_model.write(folder / "tiny", steps=160, texts=album.text, words=album.WORDS)
-    tables = album.make(folder / "album", rows=320)
+    lm = tiny_language_model.write(folder / "tiny", steps=300, texts=album.text, words=album.WORDS)
+    tables = album.make(folder / "album", rows=400)
     model = sm.fit(
         tables["train"],
         recipe=Path(__file__).parents[1] / "recipes" / "own_media.yaml",
         overrides=[
-            *("model.size=tiny", "training.epochs=10", "training.lr=0.01", "training.batch_size=16"),
+            *("model.size=tiny", "training.epochs=12", "training.lr=0.005", "training.batch_size=16"),
             f"model.tasks.answer.lm={lm}",
         ],
         quiet=True,
