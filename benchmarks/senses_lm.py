@@ -83,8 +83,8 @@ def shown(row: Row, draw: random.Random) -> list[str]:
     return words
 
 
-def language_model(folder: Path, rows: list[Row], seed: int, steps: int) -> None:
-    """Train a small language model on texts of ``rows`` and write it to ``folder``."""
+def language_model(folder: Path, rows: list[Row], seed: int, steps: int, *, even: bool) -> None:
+    """Train a small language model on texts of ``rows`` and write it to ``folder``; ``even``: as many yes as no."""
     folder.mkdir(parents=True, exist_ok=True)
     words = {w for row in rows for w in (row["question"] + " " + row["answer"]).replace("?", " ? ").split()}
     every = sorted(words | {*COLOURS, *SHAPES, *DIGITS, "user", "assistant", "system"})
@@ -104,7 +104,10 @@ def language_model(folder: Path, rows: list[Row], seed: int, steps: int) -> None
         for group in optimiser.param_groups:
             group["lr"] = 2e-3 * min(1.0, (step + 1) / 50, 2 * (steps - step) / steps)
         batch = []
-        for row in draw.choices(rows, k=48):
+        for chosen in draw.choices(rows, k=48):
+            row = chosen
+            if even and row["answer"] in ("yes", "no"):
+                row = {**row, "answer": draw.choice(["yes", "no"])}
             seen = shown(row, draw)
             text = " ".join(seen) + "\n" + row["question"] if seen else row["question"]
             prompt = [i for piece in chat.pieces([Message("user", text)], ()) for i in piece.ids]
@@ -181,7 +184,9 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder with easy_vqa and av_digits")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=1200, help="steps of the language model's own training")
-    parser.add_argument("--epochs", type=int, nargs=3, default=[8, 4, 4], help="of the encoders, align, instruct")
+    parser.add_argument("--epochs", type=int, nargs=3, default=[5, 3, 3], help="of the encoders, align, instruct")
+    texts = "yes and no in the texts of the language model: as often as in the questions, or equally often"
+    parser.add_argument("--texts", choices=("asked", "even"), default="asked", help=texts)
     parser.add_argument("--keep", type=Path, help="folder that keeps language models; those in it are not trained again")
     options = parser.parse_args()
     for seed in options.seeds:
@@ -195,10 +200,10 @@ def main() -> None:
             "words": [row for row in held if not row["photo"] and not row["sound"]][:100],
         }
         with TemporaryDirectory() as folder:
-            lm = (options.keep or Path(folder)) / f"lm-{seed}-{options.steps}"
+            lm = (options.keep or Path(folder)) / f"lm-{seed}-{options.steps}-{options.texts}"
             before = seconds()
             if not (lm / "model.safetensors").exists():
-                language_model(lm, train, seed, options.steps)
+                language_model(lm, train, seed, options.steps, even=options.texts == "even")
             result: dict[str, Any] = {"seed": seed, "language_model_seconds": round(seconds() - before)}
             random.Random(seed).shuffle(train)
             model, spent = trained(train, lm, seed, options.epochs, Path(folder))
