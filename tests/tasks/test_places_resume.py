@@ -22,7 +22,7 @@ TARGETS = {"detection": "boxes", "segmentation": "shapes", "keypoints": "points"
 
 def fit(task: str, folder: Path, *more: str, **options: Any) -> Any:
     paths = MAKERS[task](folder / "data", rows=32, holes=0.1)
-    target = {"segmentation": {"target": "shapes", "ignore": ["meant"]}, "keypoints": {"target": "points"}}
+    target: dict[str, Any] = {"segmentation": {"target": "shapes", "ignore": ["meant"]}, "keypoints": {"target": "points"}}
     image = "image" if task == "detection" else "photo"
     return sm.fit(
         paths["train"],
