@@ -9,8 +9,8 @@ from sensorium.data.synthetic_lips import make
 RECIPE = Path(__file__).parents[1] / "recipes" / "lip_reading.yaml"
 
 with TemporaryDirectory() as folder:
-    tables = make(folder, rows=180, noise=1.0)  # only the sounds of the test are noisy
-    quick = ["model.size=tiny", "training.epochs=30", "training.lr=0.005"]
+    tables = make(folder, rows=200, noise=1.5)  # only the sounds of the test are noisy
+    quick = ["model.size=tiny", "training.epochs=24", "training.lr=0.005", "columns.voice.snr_db=-5"]
     model = sm.fit(tables["train"], recipe=RECIPE, overrides=quick, quiet=True)
     table = sm.Table.read(tables["test"])
     print("word error rate in noise of")

@@ -31,6 +31,7 @@ SLOW = (
     "tests/test_components.py::test_every_option_is_live[tasks/conversation]",
     "tests/test_components.py::test_every_option_is_live[tasks/generation]",
     "tests/test_examples.py::test_example_runs",
+    "tests/test_examples.py::test_recipe_trains[lip_reading]",
     "tests/test_examples.py::test_demo_tells_its_story",
     "tests/test_machine_left_out.py",
     "tests/training/test_expert_fitting.py::test_number_and_label_targets_are_supported",

@@ -25,13 +25,14 @@ def face(glad: bool, rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def tone_of_voice(excited: bool, rng: np.random.Generator) -> Samples:
-    """Return 0.8 s of a voice at 8 kHz, drawn with ``rng``: high, loud and lively if ``excited``, else low and even."""
+    """Return 0.8 s of a voice at 8 kHz, drawn with ``rng``: high, fast and lively if ``excited``, else low and slow."""
     t = np.arange(round(0.8 * RATE)) / RATE
-    base = rng.uniform(180, 260) if excited else rng.uniform(110, 170)
+    base = rng.uniform(260, 360) if excited else rng.uniform(110, 160)
     wobble = rng.uniform(0.15, 0.3) if excited else rng.uniform(0.0, 0.06)
     pitch = base * (1 + wobble * np.sin(2 * np.pi * rng.uniform(2, 4) * t + rng.uniform(0, 6.28)))
+    beat = rng.uniform(6, 8) if excited else rng.uniform(2, 3)
     phase = 2 * np.pi * np.cumsum(pitch) / RATE
-    wave = sum(np.sin(k * phase) / k for k in range(1, 6)) * (np.sin(2 * np.pi * rng.uniform(3, 5) * t) > -0.6)
+    wave = sum(np.sin(k * phase) / k for k in range(1, 6)) * (np.sin(2 * np.pi * beat * t) > -0.4)
     loud = rng.uniform(0.2, 0.35) if excited else rng.uniform(0.1, 0.25)
     noisy: Samples = np.clip(loud * wave / 2 + rng.normal(0, 0.02, len(t)), -1, 1)
     return noisy
