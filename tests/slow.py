@@ -32,6 +32,7 @@ SLOW = (
     "tests/training/test_speed_tuning.py::test_tuned_run_equals_run_of_its_recipe",
     "tests/tasks/test_survival.py::test_on_the_command_line",
     "tests/tasks/test_segmentation.py::test_a_new_process_answers_the_same",
+    "tests/serve/test_search.py",
     # compiled networks
     "tests/encoders/test_encoders.py::test_grids_and_maps_are_the_same_when_compiled",
     "tests/training/test_compilation.py::test_compiled_training_gives_the_same_model",
