@@ -15,6 +15,7 @@ import argparse
 import resource
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,14 @@ def by_ridge(train: Any, valid: Any, model: Any) -> dict[str, float]:
     return scores(*unit, [str(label) for label in valid.column("label")])
 
 
-def digits(folder: Path, epochs: int) -> None:
+def digits(folder: Path, epochs: int, temperature: float) -> None:
     """Print the scores and processor seconds of every seed, and their mean and deviation."""
     import sensorium as sm
 
     train, valid = sm.Table.read(folder / "train.csv"), sm.Table.read(folder / "valid.csv")
     labels = [str(label) for label in valid.column("label")]
-    for name, options in (("labels", {"same": "label"}), ("pairs", {})):
+    cases: tuple[tuple[str, dict[str, Any]], ...] = (("labels", {"same": "label", "temperature": temperature}), ("pairs", {}))
+    for name, options in cases:
         results: list[dict[str, float]] = []
         for seed in range(SEEDS):
             with tempfile.TemporaryDirectory() as out:
@@ -84,7 +86,7 @@ def digits(folder: Path, epochs: int) -> None:
                     train,
                     task="retrieval",
                     options={"between": ["image", "audio"], **options},
-                    ignore=[c for c in train.columns if c not in ("image", "audio", *options.values())],
+                    ignore=[c for c in train.columns if c not in ("image", "audio", options.get("same"))],
                     seed=seed,
                     overrides=[f"training.epochs={epochs}"],
                     out=Path(out) / "run",
@@ -117,11 +119,13 @@ def search(rows: int = 100_000, width: int = 128) -> None:
     from sensorium.retrieval.nearest import nearest_rows
 
     draw = np.random.default_rng(0)
-    vectors = draw.normal(size=(2, rows, width)).astype(np.float32)
+    centres = draw.normal(size=(2_000, width)).astype(np.float32)
+    vectors = centres[draw.integers(0, len(centres), rows)] + 0.7 * draw.normal(size=(2, rows, width)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
     ids = [str(i) for i in range(rows)]
     cells: dict[str, list[Any]] = {"title": [f"row {i}" for i in range(rows)], "price": list(range(rows))}
     made = Contents("digest", "", "retrieval", ("a", "b"), ids, cells, 1, np.ones((2, rows), dtype=bool), vectors)
+    made = replace(made, approximate=True)
     with tempfile.TemporaryDirectory() as out:
         begun = time.perf_counter()
         write_index(Path(out), made)
@@ -139,6 +143,23 @@ def search(rows: int = 100_000, width: int = 128) -> None:
                 nearest_rows(index, requested, present)
             seconds = (time.perf_counter() - begun) / rounds
             print(f"{queries} queries at a time: {queries / seconds:.0f} a second, {1000 * seconds:.1f} ms")
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        present = np.zeros((2, 200), dtype=bool)
+        present[0] = True
+        requested = np.array(vectors[:, :200])
+        exact = nearest_rows(index, requested, present).places
+        begun = time.perf_counter()
+        nearest_rows(index, requested[:, :1], present[:, :1], exact=False)
+        print(f"first approximate query {time.perf_counter() - begun:.2f} s")
+        begun = time.perf_counter()
+        near = np.concatenate(
+            [nearest_rows(index, requested[:, [q]], present[:, [q]], exact=False).places for q in range(200)]
+        )
+        seconds = (time.perf_counter() - begun) / 200
+        recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact.tolist(), near.tolist(), strict=True)])
+        print(f"approximate, one at a time: {1 / seconds:.0f} a second, {1000 * seconds:.1f} ms, recall at 10 {recall:.3f}")
+        more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+        print(f"memory of the approximate index {more:.0f} MiB")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"peak memory {peak:.0f} MiB, of which the vectors made here are {vectors.nbytes >> 20}")
 
@@ -148,9 +169,10 @@ if __name__ == "__main__":
     parser.add_argument("what", choices=["digits", "search"])
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--temperature", type=float, default=0.2, help="with labels")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.what == "search":
         search()
     else:
-        digits(arguments.folder, arguments.epochs)
+        digits(arguments.folder, arguments.epochs, arguments.temperature)

@@ -43,6 +43,7 @@ SLOW = (
     "tests/encoders/test_adopted.py::test_encoder_comes_from_an_own_run",
     "tests/test_components.py::test_every_option_is_live[tasks/edges]",
     "tests/test_components.py::test_every_option_is_live[encoders/tiles]",
+    "tests/serve/test_search.py",
     # compiled networks
     "tests/encoders/test_encoders.py::test_grids_and_maps_are_the_same_when_compiled",
     "tests/training/test_compilation.py::test_compiled_training_gives_the_same_model",

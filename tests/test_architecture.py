@@ -64,6 +64,7 @@ ROOMS = {
     "transformers": {"encoders", "fusions", "pretrained", "modalities", "testing"},
     "captum": {"explainers"},
     "optuna": {"training"},
+    "faiss": {"retrieval"},
     "fastapi": {"serve"},
     "starlette": {"serve"},  # what FastAPI is made of
     "uvicorn": {"serve"},

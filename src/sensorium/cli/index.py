@@ -32,6 +32,12 @@ def run(
     task: Annotated[str | None, typer.Option(help="The task, if the model has several with a common space.")] = None,
     media: _options.Media = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows per batch.")] = 64,
+    approximate: Annotated[
+        bool,
+        typer.Option(
+            "--approximate", help="Search only the nearest groups of rows once there are many; needs sensorium[search]."
+        ),
+    ] = False,
     overwrite: _options.Overwrite = False,
     quiet: _options.Quiet = False,
 ) -> None:
@@ -45,11 +51,14 @@ def run(
         raise ConfigError("name either a table of rows or --remove", fix="sensorium index run gallery.csv --out idx")
     if replace and not add:
         raise ConfigError("--replace replaces rows of an existing index", fix="add --add")
+    if approximate and (add or remove is not None):
+        raise ConfigError("an existing index stays as it was made", fix="make it again with --approximate --overwrite")
     if add and (show is not None or overwrite):
         raise ConfigError("an existing index keeps the columns it shows", fix="leave out --show and --overwrite with --add")
     from sensorium.predictor import settle_threads
     from sensorium.reporting.cell_problems import print_problems
     from sensorium.reporting.console import Console
+    from sensorium.retrieval.coarse_cells import LEAST
     from sensorium.retrieval.index import Index
     from sensorium.trained import load
 
@@ -82,6 +91,7 @@ def run(
                 media=media,
                 batch_size=batch_size,
                 overwrite=overwrite,
+                approximate=approximate,
                 step=step,
             )
         print_problems(console, added.problems)
@@ -91,5 +101,7 @@ def run(
                 f"{counted(len(added.skipped), 'row')} without any of {', '.join(index.sides)} not indexed: {rows}"
             )
         console.note(f"{counted(added.rows, 'row')} indexed, {counted(len(index), 'row')} in {out}")
+        if approximate and len(index) < LEAST:
+            console.note(f"search is exact up to {LEAST:,} rows, where it takes milliseconds")
         example = index.examples()
         console.note(f"next    {quoting.command('sensorium', 'search', out, *example)}")

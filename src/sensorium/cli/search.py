@@ -34,6 +34,7 @@ def run(
         ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Maximum number of rows.")] = 10,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare every row, in an approximate index too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     model: Annotated[Path | None, typer.Option(help="The folder of the model, if it was moved.")] = None,
 ) -> None:
@@ -55,7 +56,7 @@ def run(
             raise ConfigError(f"{column} is given twice: as words and as --{column}", fix="leave one of them out")
         cells[column] = words
     sides = None if among is None else _options.split_names(among)
-    hits = opened.search(cells or None, row=row, among=sides, where=filter, top=top)
+    hits = opened.search(cells or None, row=row, among=sides, where=filter, top=top, exact=exact)
     if as_json:
         typer.echo(json.dumps({"hits": [hit.to_json() for hit in hits]}, ensure_ascii=False, indent=1))
         return

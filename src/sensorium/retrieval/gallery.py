@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sensorium.core.errors import DataError, listed
+from sensorium.core.errors import ConfigError, DataError, listed, nearest
 from sensorium.core.modality import is_blank
 from sensorium.core.plurals import counted
 from sensorium.core.scalars import plain
@@ -140,6 +140,24 @@ def query_columns(predictor: Predictor, task: str) -> list[str]:
     composition = predictor.model.tasks[task].sides
     streams = [stream for parts in composition.values() for stream in parts]
     return [column.source for stream in streams for column in predictor.schema.streams[stream]]
+
+
+def common_space(predictor: Predictor, task: str | None) -> tuple[str, list[str]]:
+    """Return the name of the ``task`` of the model in ``predictor`` that has a common space, and its sides.
+
+    Raises:
+        ConfigError: There is none, or several and ``task`` is None.
+    """
+    spaces = {name: list(one.sides) for name, one in predictor.model.tasks.items() if one.sides}
+    if not spaces:
+        fix = "train one: sensorium fit TABLE --task retrieval --between photo,caption"
+        raise ConfigError("the model has no common space to search in", fix=fix)
+    if task is None and len(spaces) > 1:
+        raise ConfigError(f"the model has several common spaces: {', '.join(spaces)}", fix=f"--task {next(iter(spaces))}")
+    name = next(iter(spaces)) if task is None else task
+    if name not in spaces:
+        raise ConfigError(f"no task {name!r} with a common space{nearest(name, spaces)}")
+    return name, spaces[name]
 
 
 def _identifiers(table: Table, id: str | None, contents: Contents) -> tuple[list[str], int]:

@@ -19,7 +19,7 @@ from sensorium.data.files.atomic_write import readable_disk_errors
 from sensorium.data.store.file_lock import FileLock
 from sensorium.data.tables.table import Table
 from sensorium.predictor import Predictor
-from sensorium.retrieval.gallery import Added, Progress, query_columns, with_rows, without_rows
+from sensorium.retrieval.gallery import Added, Progress, common_space, query_columns, with_rows, without_rows
 from sensorium.retrieval.hit import Hit
 from sensorium.retrieval.index_files import REPAIR, Contents, holds_index, read_index, write_index
 from sensorium.retrieval.nearest import nearest_rows
@@ -65,6 +65,7 @@ class Index:
         media: str | Path | None = None,
         batch_size: int = 64,
         overwrite: bool = False,
+        approximate: bool = False,
         step: Progress | None = None,
     ) -> tuple[Self, Added]:
         """Index the rows of a gallery; return the index and what became of the rows.
@@ -80,6 +81,7 @@ class Index:
             media: Folder of relative media paths; by default the table's, else the working folder.
             batch_size: Rows in each pass through the model.
             overwrite: Whether an existing index is replaced.
+            approximate: Whether search visits only the nearest cells once there are many rows (``coarse_cells.LEAST``).
             step: Called with the number of rows done and their total.
 
         Raises:
@@ -95,7 +97,7 @@ class Index:
             )
         if folder.is_dir() and not holds_index(folder) and any(path.name != LOCK for path in folder.iterdir()):
             raise ConfigError("is not empty and holds no index", file=folder, fix="name another with --out")
-        name, sides = _space(predictor, task)
+        name, sides = common_space(predictor, task)
         table = Table.read(rows, root=media)
         columns = table.columns if show is None else list(show)
         for column in [*columns, *([] if id is None else [id])]:
@@ -111,6 +113,7 @@ class Index:
             following=1,
             present=np.zeros((len(sides), 0), dtype=bool),
             vectors=np.zeros((len(sides), 0, width), dtype=np.float32),
+            approximate=approximate,
         )
         index = cls(folder, empty, predictor)
         where = os.path.relpath(table.root or Path.cwd(), folder)
@@ -155,7 +158,7 @@ class Index:
                 file=folder,
                 fix=f"name that model with --model, or {REPAIR}",
             )
-        if tuple(_space(predictor, contents.task)[1]) != contents.sides:
+        if tuple(common_space(predictor, contents.task)[1]) != contents.sides:
             raise ArtifactError("has other sides than its model", file=folder, fix="make the index again")
         return cls(folder, contents, predictor)
 
@@ -249,6 +252,7 @@ class Index:
         among: Sequence[str] | None = None,
         where: str | None = None,
         top: int = 10,
+        exact: bool = False,
         media: Opener | None = None,
     ) -> list[Hit]:
         """Return the rows that are most similar to the query, the most similar first.
@@ -260,6 +264,7 @@ class Index:
                 index has no other.
             where: A filter on the shown columns: ``price < 20 and colour = red``.
             top: Maximum number of rows.
+            exact: Whether every row is compared, in an approximate index too.
             media: Opens media cells of the query; by default files of this machine.
 
         Raises:
@@ -274,7 +279,7 @@ class Index:
             place = self.place_of(str(row))
             vectors = np.array(self.contents.vectors[:, place])
             return self.search_vectors(
-                vectors, self.contents.present[:, place], among=among, where=where, top=top, without=place
+                vectors, self.contents.present[:, place], among=among, where=where, top=top, exact=exact, without=place
             )
         assert query is not None
         record = {self.text_column(): query} if isinstance(query, str) else dict(query)
@@ -285,7 +290,8 @@ class Index:
             raise ConfigError(
                 why or "the query is empty", fix=f"give a column that the model reads: {listed(self.query_columns)}"
             )
-        return self.search_vectors(encoded.vectors.numpy(), encoded.present.numpy(), among=among, where=where, top=top)
+        options = {"among": among, "where": where, "top": top, "exact": exact}
+        return self.search_vectors(encoded.vectors.numpy(), encoded.present.numpy(), **options)
 
     def search_vectors(
         self,
@@ -295,6 +301,7 @@ class Index:
         among: Sequence[str] | None = None,
         where: str | None = None,
         top: int = 10,
+        exact: bool = False,
         without: int | None = None,
     ) -> list[Hit]:
         """As ``search``, for a query that is already in the common space.
@@ -305,6 +312,7 @@ class Index:
             among: See ``search``.
             where: See ``search``.
             top: Maximum number of rows.
+            exact: See ``search``.
             without: The place of a row that is not returned.
         """
         if len(self) == 0:
@@ -319,7 +327,7 @@ class Index:
         if without is not None:
             allowed[without] = False
         query = vectors[:, None], present[:, None]
-        nearest = nearest_rows(self.contents, *query, among=self._compared(among), allowed=allowed, top=top)
+        nearest = nearest_rows(self.contents, *query, among=self._compared(among), allowed=allowed, top=top, exact=exact)
         return [
             Hit(
                 self.contents.ids[place],
@@ -384,17 +392,3 @@ class Index:
 
 def _predictor(model: Any) -> Predictor:
     return model if isinstance(model, Predictor) else model.predictor
-
-
-def _space(predictor: Predictor, task: str | None) -> tuple[str, list[str]]:
-    """The name of the task that has a common space, and its sides."""
-    spaces = {name: list(one.sides) for name, one in predictor.model.tasks.items() if one.sides}
-    if not spaces:
-        fix = "train one: sensorium fit TABLE --task retrieval --between photo,caption"
-        raise ConfigError("the model has no common space to search in", fix=fix)
-    if task is None and len(spaces) > 1:
-        raise ConfigError(f"the model has several common spaces: {', '.join(spaces)}", fix=f"--task {next(iter(spaces))}")
-    name = next(iter(spaces)) if task is None else task
-    if name not in spaces:
-        raise ConfigError(f"no task {name!r} with a common space{nearest(name, spaces)}")
-    return name, spaces[name]

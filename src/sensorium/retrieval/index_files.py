@@ -5,6 +5,11 @@ idx/
   rows.json      the identifier and the shown cells of every row
   sides.u8       which sides each row has, [sides, rows], one byte each
   vectors.f32    unit vectors [sides, rows, width], little-endian float32; memory-mapped when read
+
+and of an approximate index of many rows (``coarse_cells``)
+
+  centres.f32    the centres of the cells of each side [sides, cells, width], little-endian float32
+  cells.i32      the cell of each row in each side [sides, rows], little-endian int32, -1 where it lacks the side
 """
 
 from __future__ import annotations
@@ -24,9 +29,12 @@ from sensorium.core.errors import ArtifactError
 from sensorium.core.safe_files import open_regular, read_regular
 from sensorium.core.safe_json import read_json
 from sensorium.data.files.atomic_write import write_together
+from sensorium.retrieval.coarse_cells import LEAST, CoarseCells
 
-FORMAT = 1
+FORMAT = 2
+"""The newest format; an index that is not approximate is written as format 1, which earlier versions read."""
 MANIFEST, ROWS, SIDES, VECTORS = "index.json", "rows.json", "sides.u8", "vectors.f32"
+CENTRES, CELLS = "centres.f32", "cells.i32"
 MANIFEST_LIMIT = 1 << 20
 ROWS_LIMIT = 4 << 30
 BLOCK = 1 << 24
@@ -50,6 +58,8 @@ class Contents:
         vectors: Unit vectors ``[sides, rows, width]`` float32, zero where a side is absent.
         folders: Folders that media of the rows are relative to, each relative to the index.
         folder_of: For each row the number of its folder; empty in an index that names none.
+        approximate: Whether search is approximate once there are ``coarse_cells.LEAST`` rows.
+        coarse: The cells of an approximate index of that many rows, as read from disk.
     """
 
     model: str
@@ -63,6 +73,8 @@ class Contents:
     vectors: NDArray[np.float32]
     folders: tuple[str, ...] = ()
     folder_of: list[int] = field(default_factory=list)
+    approximate: bool = False
+    coarse: CoarseCells | None = None
 
 
 def write_index(folder: Path, contents: Contents) -> None:
@@ -75,8 +87,11 @@ def write_index(folder: Path, contents: Contents) -> None:
         SIDES: contents.present.astype(np.uint8).tobytes(),
         VECTORS: np.ascontiguousarray(contents.vectors, dtype="<f4").tobytes(),
     }
-    manifest = {
-        "format": FORMAT,
+    if contents.approximate and len(contents.ids) >= LEAST:
+        coarse = CoarseCells.of(contents.vectors, contents.present)
+        data |= {CENTRES: coarse.centres.astype("<f4").tobytes(), CELLS: coarse.cell_of.astype("<i4").tobytes()}
+    manifest: dict[str, Any] = {
+        "format": FORMAT if contents.approximate else 1,
         "sensorium": __version__,
         "model": contents.model,
         "run": contents.run,
@@ -85,6 +100,7 @@ def write_index(folder: Path, contents: Contents) -> None:
         "rows": len(contents.ids),
         "width": int(contents.vectors.shape[2]),
         "next": contents.following,
+        **({"approximate": True} if contents.approximate else {}),
         "files": {name: {"sha256": hashlib.sha256(part).hexdigest(), "bytes": len(part)} for name, part in data.items()},
     }
     document = json.dumps(manifest, ensure_ascii=False, indent=1).encode()
@@ -108,7 +124,7 @@ def read_index(folder: Path) -> Contents:
         raise ArtifactError(f"holds no finished index: {MANIFEST} is absent", file=folder, fix=REPAIR)
     manifest = _manifest(folder / MANIFEST)
     sides, rows, width = tuple(manifest["sides"]), manifest["rows"], manifest["width"]
-    sizes = {SIDES: len(sides) * rows, VECTORS: 4 * len(sides) * rows * width}
+    sizes = {SIDES: len(sides) * rows, VECTORS: 4 * len(sides) * rows * width, CELLS: 4 * len(sides) * rows}
     for name, entry in manifest["files"].items():
         _verify(folder / name, entry["sha256"], entry["bytes"], sizes.get(name))
     try:
@@ -142,7 +158,26 @@ def read_index(folder: Path) -> Contents:
         vectors,
         folders,
         folder_of,
+        manifest.get("approximate") is True,
+        _coarse(folder, manifest, vectors) if CENTRES in manifest["files"] else None,
     )
+
+
+def _coarse(folder: Path, manifest: dict[str, Any], vectors: NDArray[np.float32]) -> CoarseCells:
+    """The cells of an approximate index, each number checked: they are handed to compiled code."""
+    sides, rows, width = vectors.shape
+    try:
+        size = manifest["files"][CENTRES]["bytes"]
+        centres = np.frombuffer(read_regular(folder / CENTRES, size), "<f4").reshape(sides, -1, width)
+        cell_of = np.frombuffer(read_regular(folder / CELLS, 4 * sides * rows), "<i4").reshape(sides, rows)
+        if not np.isfinite(centres).all() or not 0 < centres.shape[1] <= max(1, rows):
+            raise ValueError("centres of cells are not numbers, or not of their number")
+        if cell_of.size and not -1 <= int(cell_of.min()) <= int(cell_of.max()) < centres.shape[1]:
+            raise ValueError("a row is in a cell that there is not")
+    except (OSError, ValueError) as error:
+        problem = f"does not hold together: {' '.join(str(error).split())[:200]}"
+        raise ArtifactError(problem, file=folder, fix=REPAIR) from None
+    return CoarseCells(centres, cell_of, vectors)
 
 
 def _manifest(path: Path) -> dict[str, Any]:
@@ -163,7 +198,7 @@ def _manifest(path: Path) -> dict[str, Any]:
         sides = manifest["sides"]
         if not isinstance(sides, list) or not sides or not all(isinstance(side, str) for side in sides):
             raise ValueError("sides are not names")
-        if set(manifest["files"]) != {ROWS, SIDES, VECTORS}:
+        if set(manifest["files"]) not in ({ROWS, SIDES, VECTORS}, {ROWS, SIDES, VECTORS, CENTRES, CELLS}):
             raise ValueError(f"it must name {ROWS}, {SIDES} and {VECTORS}")
         for entry in manifest["files"].values():
             if not isinstance(entry["sha256"], str) or type(entry["bytes"]) is not int:

@@ -1,13 +1,15 @@
-"""Exact search: the rows of an index whose sides are most similar to those of a query."""
+"""Search: the rows of an index whose sides are most similar to those of a query."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sensorium.retrieval.coarse_cells import LEAST, CoarseCells
 from sensorium.retrieval.index_files import Contents
 
 CHUNK = 8_000_000
@@ -30,6 +32,7 @@ def nearest_rows(
     among: Sequence[int] | None = None,
     allowed: NDArray[np.bool_] | None = None,
     top: int = 10,
+    exact: bool = True,
 ) -> Nearest:
     """Return the nearest rows of each query.
 
@@ -43,8 +46,12 @@ def nearest_rows(
         among: The sides compared. None: for each side of a query all others; itself where no row has another.
         allowed: Which rows may be returned ``[rows]``; None: all.
         top: Maximum number of rows for each query.
+        exact: Whether every row is compared; False: those of the nearest cells of an approximate index, where it has
+            cells and the filter leaves many rows.
     """
     queries, rows = vectors.shape[1], len(contents.ids)
+    if not exact and contents.coarse is not None and (allowed is None or int(allowed.sum()) >= LEAST):
+        return _nearest_candidates(contents, contents.coarse, vectors, present, among, allowed, top)
     top = min(top, rows)
     places = np.full((queries, top), -1, dtype=np.int64)
     scores, sides = np.zeros((queries, top), dtype=np.float32), np.zeros((queries, top), dtype=np.int64)
@@ -60,6 +67,42 @@ def nearest_rows(
         scores[part] = value
         sides[part] = np.take_along_axis(side, best, axis=1)
     return Nearest(places, scores, sides)
+
+
+def _nearest_candidates(
+    contents: Contents,
+    coarse: CoarseCells,
+    vectors: NDArray[np.float32],
+    present: NDArray[np.bool_],
+    among: Sequence[int] | None,
+    allowed: NDArray[np.bool_] | None,
+    top: int,
+) -> Nearest:
+    """As ``nearest_rows``, exactly among the candidates of each query, which come from an approximate search."""
+    filled = [b for b in range(len(contents.sides)) if bool(contents.present[b].any())]
+    top, results = min(top, len(contents.ids)), []
+    for q in range(vectors.shape[1]):
+        parts = [
+            coarse.candidates(b, vectors[a, q : q + 1], allowed, top)
+            for a in np.flatnonzero(present[:, q])
+            for b in (([b for b in filled if b != a] or filled) if among is None else among)
+        ]
+        rows = np.unique(np.concatenate(parts)) if parts else np.zeros(0, dtype=np.int64)
+        few = replace(
+            contents,
+            ids=[contents.ids[row] for row in rows],
+            present=contents.present[:, rows],
+            vectors=contents.vectors[:, rows],
+            coarse=None,
+        )
+        near = nearest_rows(few, vectors[:, q : q + 1], present[:, q : q + 1], among=among, top=top)
+        missing = ((0, 0), (0, top - near.places.shape[1]))
+        inside = rows[near.places] if len(rows) else near.places
+        places = np.where(near.places >= 0, inside, -1)
+        results.append(
+            Nearest(np.pad(places, missing, constant_values=-1), np.pad(near.scores, missing), np.pad(near.sides, missing))
+        )
+    return Nearest(*(np.concatenate(part) for part in zip(*results, strict=True)))
 
 
 def _largest(score: NDArray[np.float32], top: int) -> NDArray[np.int64]:
