@@ -20,7 +20,7 @@ from sensorium.evaluation.gain import Gain, Scores
 from sensorium.training import base_model
 from sensorium.training.callbacks import Checkpoint
 from sensorium.training.gain import draw
-from sensorium.training.pretrain import METHODS, with_methods
+from sensorium.training.pretraining_methods import METHODS, with_methods
 
 TINY = ["training.epochs=2", "model.size=tiny", "training.batch_size=16", "model.experts=[]", "training.refit=none"]
 STREAMS = {"left": "a*", "right": "b*"}

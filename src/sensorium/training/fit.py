@@ -129,7 +129,7 @@ def fit(
     if synthetic is not None or augment_with is not None or unlabelled is not None:
         from sensorium.training.more_rows import fit_with_more_rows
 
-        return fit_with_more_rows(arguments, synthetic=synthetic, augment_with=augment_with, unlabelled=unlabelled)
+        return fit_with_more_rows(fit, arguments, synthetic=synthetic, augment_with=augment_with, unlabelled=unlabelled)
     request = Request.of(
         train,
         target=target,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sensorium.core.errors import ConfigError, DataError
 from sensorium.core.plurals import counted
+from sensorium.core.recipe import Recipe
 from sensorium.core.registry import find
 from sensorium.core.schema import Schema
 from sensorium.data.files.media_access import names_file
@@ -19,25 +20,27 @@ from sensorium.reporting import made_files
 from sensorium.reporting.console import Console
 from sensorium.sampling import sample_rows
 from sensorium.trained import Trained
-from sensorium.training.fit import fit
-from sensorium.training.pretrain import pretrain
+from sensorium.training.pretraining_methods import TASK, with_methods
 from sensorium.training.table_splits import from_table, read_table
 from sensorium.training.training_request import Request
 
 NOT_REQUEST = ("out", "overwrite", "resume", "quiet", "search", "quality", "tune_speed")
 """Arguments of ``fit`` that are none of its request."""
+Fit = Callable[..., Trained]
+"""``fit``, of a table and keyword arguments."""
 GENERATOR = "generation"
 """The task of the generator that ``synthetic`` trains."""
 
 
 def fit_with_more_rows(
-    arguments: Mapping[str, Any], *, synthetic: float | None, augment_with: Any, unlabelled: Any
+    fit: Fit, arguments: Mapping[str, Any], *, synthetic: float | None, augment_with: Any, unlabelled: Any
 ) -> Trained:
     """Train without and with further rows, score both on the same validation rows, and return the model with them.
 
     The report's entry ``more_rows`` holds both scores. Neither made nor unlabelled rows are ever validated on.
 
     Args:
+        fit: Trains a model on one set of rows.
         arguments: All other arguments of ``fit``.
         synthetic: Made rows to add, as a multiple of the training rows: a generator is trained on these first.
         augment_with: A folder of made rows, or a table of them, to add.
@@ -60,7 +63,7 @@ def fit_with_more_rows(
         if synthetic is not None:
             console.note(f"a generator of {_made_columns(schema)} is trained on {counted(len(training), 'training row')}")
             folder = Path(scratch) / "made"
-            count = _make(schema, training, synthetic, folder, int(arguments["seed"] or 0), request)
+            count = _make(fit, schema, training, synthetic, folder, int(arguments["seed"] or 0), request)
             training = joined(training, made_table(folder, schema))
             used.append(counted(count, "made row"))
         if augment_with is not None:
@@ -71,7 +74,7 @@ def fit_with_more_rows(
             more = rooted(read_table(unlabelled, request, console))
             same["init"] = Path(scratch) / "base" if out is None else out.with_name(f"{out.name}-base")
             console.note(f"pretraining on {counted(len(training) + len(more), 'row')}, unlabelled and labelled")
-            _pretrain(schema, training, more, same, kinds)
+            _pretrain(fit, schema, training, more, same, kinds)
             used.append(f"{counted(len(more), 'unlabelled row')} of {more.source}")
         console.note(f"with {' and '.join(used)}")
         trained = fit(**{**same, "train": training})
@@ -148,7 +151,7 @@ def _makeable(schema: Schema) -> list[str]:
     return [c.name for c in schema.inputs if c.spec.get("kind") in kinds and c.of is None]
 
 
-def _make(schema: Schema, training: Table, times: float, folder: Path, seed: int, request: Request) -> int:
+def _make(fit: Fit, schema: Schema, training: Table, times: float, folder: Path, seed: int, request: Request) -> int:
     """Train a generator on the ``training`` rows only, and write ``times`` as many made rows to ``folder``."""
     columns = _makeable(schema)
     targets = [column.source for column in schema.targets]
@@ -172,7 +175,9 @@ def _make(schema: Schema, training: Table, times: float, folder: Path, seed: int
     return made_files.write(folder, sample_rows(generator.predictor, 1, rows=every, seed=seed))
 
 
-def _pretrain(schema: Schema, labelled: Table, more: Table, same: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+def _pretrain(
+    fit: Fit, schema: Schema, labelled: Table, more: Table, same: Mapping[str, Any], kinds: Mapping[str, Any]
+) -> None:
     """Pretrain on the inputs of ``labelled`` rows and of ``more``, and write the base to ``same["init"]``."""
     names = [column.source for column in schema.inputs if column.of is None]
     absent = [name for name in names if not more.has(name)]
@@ -183,8 +188,12 @@ def _pretrain(schema: Schema, labelled: Table, more: Table, same: Mapping[str, A
     inputs: dict[str, Any] = {
         name: {k: v for k, v in spec.items() if k != "role"} for name, spec in kinds.items() if name in names
     }
-    pretrain(
+    plan, options = with_methods(Recipe(), None)
+    fit(
         table,
+        task=TASK,
+        options=options,
+        recipe=plan,
         columns=inputs,
         size=same["size"],
         seed=same["seed"],

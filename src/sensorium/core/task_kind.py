@@ -1,0 +1,131 @@
+"""The declared part of the contract of tasks: what a kind of task says of itself before one is built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from sensorium.core.layout import Layout
+from sensorium.core.modality import Modality
+from sensorium.core.recipe import Spec
+
+
+class TaskKind:
+    """Class attributes and class methods of a task: its target columns, prompts, options and defaults."""
+
+    predicts: ClassVar[tuple[str, ...]]
+    """The kinds of column that can be its target; empty: it has none, and learns from rows as they are."""
+    parts: ClassVar[tuple[str, ...]] = ()
+    """What the columns are called that make one target together: ``("time", "event")``. Empty: it is one column."""
+    prompted: ClassVar[Mapping[str, str]] = {}
+    """What the command calls its prompt columns, and the kind they are read as: ``{"same": "key"}`` for ``--same X``."""
+    gathers: ClassVar[str | None] = None
+    """The kind as which columns are read that make one target together, however many (``nose_x, nose_y, tail_x, ...``);
+    empty: each as its cells suggest. None: several target columns are several targets."""
+    conditioned: ClassVar[bool] = False
+    """Whether columns that it is ``given`` are read as targets are: whole numbers that repeat are classes."""
+    lies_on: ClassVar[tuple[str, ...]] = ()
+    """The kinds of input that its targets lie on, where the kinds of these do not say so themselves (numbers)."""
+    asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # options of its target columns, by kind, where the user says none
+    reads_as: ClassVar[str | None] = None
+    """The kind as which its target columns are read where the user names none; None: as their cells suggest."""
+    reads_inputs: ClassVar[Mapping[str, str]] = {}
+    """The kinds as which it reads inputs of other kinds where the user names none: ``{"image": "line"}``."""
+    asks_inputs: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # options of its inputs, by kind, where the user says none
+    asks_base: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # the same, of the input that its target lies on
+    headline: ClassVar[str]
+    """The metric quoted first."""
+    higher_is_better: ClassVar[bool] = True
+    nothing: ClassVar[str] = "knowing the training targets alone"
+    """What ``baseline`` does, as a report words it: "always answering the mean"."""
+    per_row: ClassVar[bool] = True
+    """False: a row's loss depends on the other rows of its batch (a contrast)."""
+    mergeable: ClassVar[bool] = True
+    """Whether several outputs for one row can be made one (``merge``). False: late fusion is refused, and no default."""
+    fine: ClassVar[bool] = False
+    """Whether it answers for each place of the input it lies on, whose default encoder then keeps a fine grid."""
+    spans: ClassVar[bool] = False
+    """Whether its answers are spans ``[start, end, label]`` along the input that its target lies on."""
+    differentiable: ClassVar[bool] = True
+    """Whether gradients flow through ``explained``."""
+    named_by: ClassVar[str | None] = None
+    """The option that chooses this task where a command names no task: ``--lm FOLDER``."""
+    needs_streams: ClassVar[bool] = True
+    """False: a row without any stream is learnt and scored like others, since its prompt is a text."""
+    scored_shuffled: ClassVar[bool] = False
+    """Whether it is also scored with the inputs of other rows, since its answers may score without regard to the row's."""
+
+    @classmethod
+    def recommended(
+        cls, options: Mapping[str, Any], rows: int, counts: Sequence[int], targets: Sequence[Modality] = ()
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Options that the training rows suggest, beside ``options`` that are set, and why, in words.
+
+        ``counts``: how many rows each class of its target has, where it has classes; ``targets``: its columns, fitted.
+        """
+        return {}, []
+
+    @classmethod
+    def completed(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """``options`` as in ``Encoder.completed``: with everything written out that weights from elsewhere determine."""
+        return dict(options)
+
+    @classmethod
+    def check_sources(cls, options: Mapping[str, Any]) -> None:
+        """Check the weights from elsewhere that ``options`` name, before a table is read: that they exist and are readable.
+
+        Raises:
+            ConfigError: They cannot be used.
+        """
+
+    @classmethod
+    def continued(
+        cls, options: Mapping[str, Any], base: Mapping[str, Any], streams: Sequence[str], pairs: Mapping[str, str]
+    ) -> tuple[dict[str, Any], list[str]]:
+        """``options`` of a run that starts from a trained task of this kind, with those of ``base`` that decide the shapes
+        of what it takes over (``heritable``), and in words what is taken over and what starts afresh.
+
+        By default nothing is taken over: every task starts afresh.
+
+        Args:
+            options: As the user set them.
+            base: All options of the trained task.
+            streams: The streams of the run.
+            pairs: The streams whose encoders are taken over, and what they are called in the base.
+
+        Raises:
+            ConfigError: ``options`` ask for other shapes than those of the base, or would lose what it learnt.
+        """
+        return dict(options), []
+
+    @classmethod
+    def suggested_objectives(
+        cls, options: Mapping[str, Any], layouts: Mapping[str, Layout]
+    ) -> Sequence[str | Mapping[str, Any]]:
+        """What it is trained with where the recipe names no objectives, from its ``options`` and the ``layouts`` of the
+        streams."""
+        return ["supervised"]
+
+    @classmethod
+    def encoder(cls, layout: Layout, targets: Sequence[Modality]) -> Spec | None:
+        """The default encoder of a stream of this ``layout`` for its ``targets``, fitted; None: the usual one of the
+        layout."""
+        return None
+
+    @classmethod
+    def on_windows(cls, season: int, known: Sequence[str]) -> dict[str, Any] | None:
+        """Options for windows that ``data.windows`` cuts from a long table; None: it does not learn from windows.
+
+        Args:
+            season: Steps of the usual season of its clock.
+            known: The columns of a window that hold what is known in advance, step by step.
+        """
+        return None
+
+    @classmethod
+    def base_options(cls, base: str, cells: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Any], str]:
+        """Options of the input that its target lies on, where the user says none, as the targets suggest, and why.
+
+        ``base`` is the kind of that input, ``cells`` are all training cells of each target column, unread.
+        """
+        return {}, ""
