@@ -275,7 +275,7 @@ def form_of(name: str, modality: Modality) -> CellForm:
     form: CellForm | None = None
     if modality.single:
         form = ClassForm(modality)
-    elif kind in ("number", "ordinal"):
+    elif kind == "number":
         form = CellForm(modality, 1)
     elif kind == "vector" and isinstance(layout, Grid):
         form = CellForm(modality, layout.channels)
