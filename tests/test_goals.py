@@ -126,8 +126,8 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_task_says_what_it_answers() -> None:
-    assert task_spec("y", "svm") == ("y", {"kind": "svm"}, ("y",), ())
-    assert task_spec("mood", {"kind": "svm", "target": "y", "C": 2}) == ("mood", {"kind": "svm", "C": 2}, ("y",), ())
+    assert task_spec("y", "svm") == ("y", {"kind": "svm"}, ("y",), (), ())
+    assert task_spec("mood", {"kind": "svm", "target": "y", "C": 2}) == ("mood", {"kind": "svm", "C": 2}, ("y",), (), ())
     assert task_spec("s", {"kind": "span", "target": ["a", "b"], "prompt": "q"}).targets == ("a", "b")
     assert task_spec("r", {"kind": "match", "target": None}).targets == ()
     for wrong in (3, ["a", "a"], [1], {"a": "b"}):

@@ -224,10 +224,8 @@ class TrainingModule(pl.LightningModule):
         if self._generator is not None and len(self.model.tasks) == 1:
             (task,) = self.model.tasks.values()
             batch = task.augmented(batch, self._generator)
-        for task in self.model.tasks.values():
-            if task.plain.turns:
-                # A function of the step's number, so that a resumed run goes on with the right turn.
-                task.plain.turn = self.global_step % len(task.plain.turns)
+        for task in self.model.tasks.values():  # by the step's number, so that a resumed run goes on with the right turn
+            task.plain.turn = self.global_step % max(1, len(task.plain.turns))
         run = Forward(self.model, batch)
         terms: dict[str, Tensor] = {}
         for objective in self.objectives:
