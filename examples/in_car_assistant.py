@@ -38,7 +38,7 @@ with TemporaryDirectory() as name, patch.dict(os.environ, PATH=f"{name}/bin{os.p
 
     # A recogniser of the same words hears commands and checks what is said.
     heard = sm.fit(
-        car.sentences(folder / "sentences"),
+        car.sentences(folder / "sentences", rows=400),
         target="transcript",
         task="transcription",
         overrides=["model.size=tiny", "training.epochs=25", "training.lr=0.01", "training.refit=none"],
