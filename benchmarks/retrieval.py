@@ -76,8 +76,8 @@ def digits(folder: Path, epochs: int, temperature: float) -> None:
 
     train, valid = sm.Table.read(folder / "train.csv"), sm.Table.read(folder / "valid.csv")
     labels = [str(label) for label in valid.column("label")]
-    cases: tuple[tuple[str, dict[str, Any]], ...] = (("labels", {"same": "label", "temperature": temperature}), ("pairs", {}))
-    for name, options in cases:
+    labelled: dict[str, Any] = {"same": "label", "temperature": temperature}
+    for name, options in (("labels", labelled), ("pairs", {})):
         results: list[dict[str, float]] = []
         for seed in range(SEEDS):
             with tempfile.TemporaryDirectory() as out:

@@ -113,7 +113,7 @@ class SearchService:
         return {"id": hit.id, "score": hit.score, "side": hit.side, "cells": cells}
 
     async def media(self, request: Request) -> Response:
-        """Return the file of a media cell of a row: ``?row=ID&column=NAME``."""
+        """Return the file of the media cell that ``request`` names: ``?row=ID&column=NAME``."""
         row, column = (request.query_params.get(name, "") for name in ("row", "column"))
 
         def read() -> tuple[bytes, str | None]:
