@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 from sensorium.artifact import Artifact
 from sensorium.core.batch import Batch
 from sensorium.core.errors import DataError
@@ -272,8 +274,6 @@ class Trained(Sampling):
             overwrite: Allow the page to replace a file that is not such a page.
             about: Of one ``row``, the box, region or point: its number among ``subjects``, or ``target:number``.
         """
-        import numpy as np
-
         from sensorium.evaluation.feature_maps import feature_maps
         from sensorium.evaluation.stream_attribution import explain
         from sensorium.reporting.explanation import MAPPED, write_explanation
@@ -291,8 +291,9 @@ class Trained(Sampling):
             explanation.maps = self.maps(encoded, numbers, most=MAPPED, explainer=explainer, about=about)
             if len(numbers) == 1:
                 explanation.features = feature_maps(self.predictor.model, self.schema, next(self.batches(encoded)))
-        known = None if train is None else as_windows(Table.read(train), self.recipe.data.windows, training=True)
-        if known is not None:
+        known = None
+        if train is not None:
+            known = as_windows(Table.read(train), self.recipe.data.windows, training=True)
             explanation.nearest = self.nearest(encoded, numbers, known)
         if out is not None:
             from sensorium.reporting.report import cells_of

@@ -290,8 +290,9 @@ class Index:
             raise ConfigError(
                 why or "the query is empty", fix=f"give a column that the model reads: {listed(self.query_columns)}"
             )
-        options = {"among": among, "where": where, "top": top, "exact": exact}
-        return self.search_vectors(encoded.vectors.numpy(), encoded.present.numpy(), **options)
+        return self.search_vectors(
+            encoded.vectors.numpy(), encoded.present.numpy(), among=among, where=where, top=top, exact=exact
+        )
 
     def search_vectors(
         self,
