@@ -283,17 +283,17 @@ class Trained(Sampling):
         table = self.windows(Table.read(rows, root=media))
         if row is not None and not 1 <= row <= len(table):
             raise DataError(f"there is no row {row}: the table has {counted(len(table), 'row')}", file=table.source)
-        drawn = np.sort(np.random.default_rng(seed).permutation(len(table))[:sample]).tolist()
-        index = [row - 1] if row is not None else drawn
+        index = (
+            [row - 1] if row is not None else np.sort(np.random.default_rng(seed).permutation(len(table))[:sample]).tolist()
+        )
         encoded, numbers = self.encode(table.take(index)), [i + 1 for i in index]
         explanation = explain(self.predictor.model, self.batches(encoded), rows=numbers, seed=seed, about=about)
         if where or (where is None and (row is not None or out is not None)):
             explanation.maps = self.maps(encoded, numbers, most=MAPPED, explainer=explainer, about=about)
             if len(numbers) == 1:
                 explanation.features = feature_maps(self.predictor.model, self.schema, next(self.batches(encoded)))
-        known = None
-        if train is not None:
-            known = as_windows(Table.read(train), self.recipe.data.windows, training=True)
+        known = None if train is None else as_windows(Table.read(train), self.recipe.data.windows, training=True)
+        if known is not None:
             explanation.nearest = self.nearest(encoded, numbers, known)
         if out is not None:
             from sensorium.reporting.report import cells_of
@@ -318,17 +318,14 @@ class Trained(Sampling):
         return maps
 
     def nearest(self, rows: Rows, numbers: Sequence[int], train: Table, count: int = 5) -> dict[int, list[Neighbour]]:
-        """The ``count`` most similar rows of the training table ``train`` for each of the encoded ``rows``, by
-        ``numbers`` in their table."""
+        """The ``count`` rows of the table ``train`` most similar to each of the encoded ``rows``, by their ``numbers``."""
         from sensorium.evaluation.nearest_rows import Neighbour, nearest, vectors
 
-        model = self.predictor.model
-        presence, known = (vectors(model, self.batches(some)) for some in (rows, self.encode(train)))
-        near = nearest(presence, known, count)
-        targets = [c.name for c in self.schema.targets if train.has(c.name)]
+        fused, known = (vectors(self.predictor.model, self.batches(some)) for some in (rows, self.encode(train)))
+        near, targets = nearest(fused, known, count), [c.name for c in self.schema.targets if train.has(c.name)]
         return {
-            number: [Neighbour(i + 1, like, {name: train.row(i)[name] for name in targets}) for i, like in neighbours]
-            for number, neighbours in zip(numbers, near, strict=True)
+            number: [Neighbour(i + 1, like, {name: train.row(i)[name] for name in targets}) for i, like in rows_near]
+            for number, rows_near in zip(numbers, near, strict=True)
         }
 
     @property
