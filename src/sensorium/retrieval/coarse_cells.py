@@ -71,7 +71,8 @@ class CoarseCells:
     @cached_property
     def _searchers(self) -> list[Any]:
         """For each side the structure that is searched, which holds a copy of its vectors; None for a side without rows."""
-        faiss, searchers = _faiss(), []
+        faiss = _faiss()
+        searchers: list[Any] = []
         for centres, cell_of, vectors in zip(self.centres, self.cell_of, self.vectors, strict=True):
             rows = np.flatnonzero(cell_of >= 0).astype(np.int64)
             if not len(rows):

@@ -290,7 +290,7 @@ class Index:
             raise ConfigError(
                 why or "the query is empty", fix=f"give a column that the model reads: {listed(self.query_columns)}"
             )
-        options = {"among": among, "where": where, "top": top, "exact": exact}
+        options: dict[str, Any] = {"among": among, "where": where, "top": top, "exact": exact}
         return self.search_vectors(encoded.vectors.numpy(), encoded.present.numpy(), **options)
 
     def search_vectors(
