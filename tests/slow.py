@@ -56,6 +56,12 @@ SLOW = (
     "tests/test_benchmarks.py::test_the_command_prints_a_table_and_writes_json",
 )
 LONG = (
+    "tests/test_components.py::test_every_option_is_live[tasks/captioning]",
+    "tests/test_components.py::test_every_option_is_live[tasks/translation]",
+    "tests/test_components.py::test_every_option_is_live[encoders/vgg]",
+    "tests/test_components.py::test_every_option_is_live[encoders/mobilenet]",
+    "tests/test_components.py::test_every_option_is_live[encoders/shufflenet]",
+    "tests/training/test_more_rows.py::test_a_stream_without_labels_learns_from_the_answers_of_another",
     "tests/tasks/test_generation.py::test_columns_of_every_kind_are_made_together",
     "tests/tasks/test_generation.py::test_made_rows_are_learnt_from",
     "tests/tasks/test_generation.py::test_a_gan_follows_its_condition",

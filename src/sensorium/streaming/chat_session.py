@@ -92,7 +92,8 @@ def until_stop(pieces: Iterable[str | bool], stop: Sequence[str]) -> Iterator[st
 
 @torch.no_grad()
 def weigh_answers(predictor: Predictor, sample: Sample, task: str, choices: Sequence[str]) -> dict[str, float]:
-    """Return the probability of each of ``choices`` as the answer of ``task`` to the row ``sample``, most probable first.
+    """Return the probability of each of ``choices`` as the answer of ``task`` of the model in ``predictor`` to the row
+    ``sample``, most probable first.
 
     Raises:
         ConfigError: There are fewer than two answers, an empty one, or one twice.
