@@ -160,7 +160,7 @@ def test_a_fully_tuned_model_is_merged_and_goes_on(full: Path, world: Path, cli:
 
 
 def test_half_precision_weights_are_not_trained_themselves() -> None:
-    with pytest.raises(ConfigError, match="cannot be trained themselves"):
+    with pytest.raises(ConfigError, match="cannot be trained in full"):
         made("llama", stage="instruct", tuning="full", dtype="bfloat16")
 
 

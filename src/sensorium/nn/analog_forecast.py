@@ -68,7 +68,7 @@ class AnalogForecast(nn.Module):
         ]
         return torch.stack(ahead, dim=1), usable.any(dim=1)
 
-    def every(self, own: Tensor, real: Tensor) -> dict[tuple[int, float], tuple[Tensor, Tensor]]:
+    def candidates(self, own: Tensor, real: Tensor) -> dict[tuple[int, float], tuple[Tensor, Tensor]]:
         """Return the forecasts of ``own`` and ``real``, as in ``forward``, of all lengths and widths, a few hundred rows
         at once."""
         chosen = [(length, width) for length in self.lengths for width in WIDTHS]

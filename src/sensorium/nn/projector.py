@@ -16,7 +16,7 @@ from sensorium.nn.positional_encoding import grid_sinusoids
 
 Kind = Literal["linear", "mlp", "resampler", "shuffle"]
 SIDE = 2
-"""Pixel shuffle merges squares of so many tokens a side; along a single axis, as many tokens as a square has."""
+"""Pixel shuffle merges squares of this many tokens per side; along a single axis, as many tokens as a square has."""
 
 
 class Projector(nn.Module):

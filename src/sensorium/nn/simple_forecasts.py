@@ -102,7 +102,7 @@ class SimpleForecasts(nn.Module):
         linear = None if self.linear is None else self.linear(held_out.own, held_out.known)
         analogs = {(0, WIDTHS[0]): (network, truth.new_zeros(len(truth), dtype=torch.bool))}
         if self.analog is not None and self.analog.lengths:
-            analogs = self.analog.every(held_out.own, held_out.real)
+            analogs = self.analog.candidates(held_out.own, held_out.real)
         best = (float("inf"), 0.0, 0.0, next(iter(analogs)))
         for setting, (forecast, usable) in analogs.items():
             move = (forecast - network) * usable[:, None, None]

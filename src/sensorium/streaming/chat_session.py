@@ -144,8 +144,8 @@ class Chat:
             self.cells[name] = cell
 
     def ask(self, text: str, wish: Wish = AS_TRAINED) -> Iterator[str]:
-        """Say ``text`` and yield the answer piece by piece, generated as ``wish`` says; afterwards both are turns of the
-        conversation.
+        """Say ``text`` and yield the answer piece by piece, generated with the settings ``wish``; afterwards both are turns
+        of the conversation.
 
         Raises:
             DataError: A medium cannot be used.
