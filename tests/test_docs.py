@@ -121,7 +121,7 @@ def test_commands_exist() -> None:
             own = registry.options("tasks", kind).model_fields if kind in registry.kinds("tasks") else {}
             found_task = registry.find("tasks", kind) if kind in registry.kinds("tasks") else None
             named = () if found_task is None else (*found_task.parts, *found_task.prompted, *_windows(found_task))
-            known |= {f"--{name.replace('_', '-')}" for name in (*own, *named, "prompt")}
+            known |= {f"--{name.replace('_', '-')}" for name in (*own, *named, "prompt", "given")}
         if words[1] == "search":  # a query is a cell of any column of the model
             known |= {"--photo"}
         for flag in re.findall(r"--[a-z-]+", " ".join(words)):

@@ -94,6 +94,12 @@ def until_stop(pieces: Iterable[str | bool], stop: Sequence[str]) -> Iterator[st
 def weigh_answers(predictor: Predictor, sample: Sample, task: str, choices: Sequence[str]) -> dict[str, float]:
     """Return the probability of each of ``choices`` as the answer of ``task`` to the row ``sample``, most probable first.
 
+    Args:
+        predictor: The model.
+        sample: The encoded row.
+        task: The name of the task.
+        choices: The possible answers.
+
     Raises:
         ConfigError: There are fewer than two answers, an empty one, or one twice.
     """
