@@ -21,12 +21,12 @@ SLOW = (
     "tests/training/test_expert_fitting.py::test_run_stopped_in_final_fit_resumes_bit_identically",
     "tests/test_plugins.py::test_two_processes_train_and_score_them",
     "tests/test_stopped.py::test_interrupt_ends_all_prediction_processes",
-    "tests/tasks/test_generation.py::test_a_run_resumes_bit_identically_whoever_is_in_turn",
+    "tests/tasks/test_generation.py::test_a_run_resumes_bit_identically_at_either_network",
     "tests/tasks/test_language_model_training.py::test_stopped_training_resumes_bit_identically",
     # whole trainings
     "tests/tasks/test_generation.py::test_a_saved_model_makes_the_same_rows",
     "tests/tasks/test_generation.py::test_answers_report_and_explanation",
-    "tests/training/test_more_rows.py::test_both_scores_are_told_and_kept",
+    "tests/training/test_more_rows.py::test_both_scores_are_printed_and_recorded",
     "tests/tasks/test_conversation.py::test_media_inform_the_answers",
     "tests/test_components.py::test_every_option_is_live[tasks/conversation]",
     "tests/test_components.py::test_every_option_is_live[tasks/generation]",
@@ -40,7 +40,7 @@ SLOW = (
     "tests/tasks/test_survival.py::test_on_the_command_line",
     "tests/tasks/test_segmentation.py::test_a_new_process_answers_the_same",
     "tests/serve/test_long_tables.py::test_encoders_are_compared_on_later_windows",
-    "tests/encoders/test_adopted.py::test_encoder_comes_from_an_own_run",
+    "tests/encoders/test_adopted.py::test_encoder_is_taken_from_an_earlier_run",
     "tests/test_components.py::test_every_option_is_live[tasks/edges]",
     "tests/test_components.py::test_every_option_is_live[encoders/tiles]",
     "tests/serve/test_search.py",
@@ -57,7 +57,7 @@ SLOW = (
 )
 LONG = (
     "tests/tasks/test_generation.py::test_columns_of_every_kind_are_made_together",
-    "tests/tasks/test_generation.py::test_made_rows_are_learnt_from",
+    "tests/tasks/test_generation.py::test_a_fit_learns_from_made_rows",
     "tests/tasks/test_generation.py::test_a_gan_follows_its_condition",
     "tests/test_examples.py::test_example_runs[making_rows]",
     "tests/training/test_more_rows.py::test_a_generator_is_trained_on_training_rows_and_its_rows_are_added",

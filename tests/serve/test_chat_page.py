@@ -129,6 +129,6 @@ def test_a_conversation_with_files_a_refusal_a_stop_and_a_voice(tmp_path: Path) 
     assert shown["wrong"] == "only pictures and sounds can be shown"
 
 
-def test_the_page_says_why_it_cannot_be_used(tmp_path: Path) -> None:
+def test_the_page_shows_why_it_cannot_be_used(tmp_path: Path) -> None:
     shown = driven(tmp_path, 'Response.json({ error: { problem: "an API key is required" } }, { status: 401 })')
     assert shown["models"] == []

@@ -38,7 +38,7 @@ def test_a_short_answer_does_not_wait_for_a_long_one(answers: InterleavedAnswers
     assert order.index(("b", True)) < order.index(("c", "c0")) < order.index(("a", "a5"))
 
 
-def test_errors_and_listeners_who_leave_end_their_own_answer_only(answers: InterleavedAnswers) -> None:
+def test_an_error_or_a_disconnect_ends_only_its_own_answer(answers: InterleavedAnswers) -> None:
     heard: SimpleQueue[Any] = SimpleQueue()
     gone = Event()
 
