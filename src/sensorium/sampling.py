@@ -95,7 +95,7 @@ def sample_rows(
             fix="train one with --task generation --target COLUMN",
         )
     if n < 1:
-        raise ConfigError(f"{n} rows are asked for", fix="1 or more")
+        raise ConfigError(f"{n} rows were requested", fix="1 or more")
     known = [column.source for column in predictor.schema.read]
     for name in given or {}:
         if name not in known:

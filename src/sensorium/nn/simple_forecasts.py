@@ -51,7 +51,7 @@ class SimpleForecasts(nn.Module):
         self.analog = AnalogForecast(past, horizon) if analog else None
 
     def each(self, window: PastWindow) -> tuple[Tensor | None, Tensor | None]:
-        """Return the linear forecast and the one by analogy ``[B, H, C]`` of ``window``; None: there is none."""
+        """Return the linear and the analogue forecast ``[B, H, C]`` of ``window``; None where it is not used."""
         linear = None if self.linear is None else self.linear(window.own, window.known)
         return linear, None if self.analog is None else self.analog(window.own, window.real)[0]
 

@@ -105,7 +105,7 @@ def with_rows(
     if folder is not None and (folders or not contents.ids):
         folders = folders if folder in folders else (*folders, folder)
         folder_of = [*folder_of, *[folders.index(folder)] * len(ids)]
-    elif folders:  # rows without a folder cannot be told from others: none is shown
+    elif folders:  # rows without a folder cannot be distinguished from others: no media are shown
         folders, folder_of = (), []
     extended = replace(
         contents,

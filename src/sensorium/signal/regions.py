@@ -13,7 +13,7 @@ def connected_regions(codes: NDArray[Any], background: int | None, most: int) ->
 
     Args:
         codes: Class indices ``[h, w]``.
-        background: The class whose regions are left out; None: none is.
+        background: The class whose regions are left out; None: all classes are included.
         most: Maximum number of regions.
     """
     from scipy.ndimage import label
