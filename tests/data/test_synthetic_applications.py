@@ -1,4 +1,4 @@
-"""Simulated data of applications: what is written is what is said of it, and the same each time."""
+"""Simulated data of applications: its files are as documented and reproducible."""
 
 from __future__ import annotations
 

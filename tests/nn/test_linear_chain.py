@@ -1,4 +1,4 @@
-"""The chain of words: held against all sequences, counted one by one."""
+"""The linear-chain CRF compared with an enumeration of all sequences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sensorium.nn.linear_chain import LinearChain
 
 
 def legal(states: tuple[int, ...], labels: int, background: int | None) -> bool:
-    """Whether a span goes on only as what it began as."""
+    """Whether every span keeps its label."""
     for before, state in zip((None, *states[:-1]), states, strict=True):
         label = state % labels
         if label == background:

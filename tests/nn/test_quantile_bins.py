@@ -1,4 +1,4 @@
-"""Trees on bins are trees on values."""
+"""Trees fitted on bins are converted to trees on values."""
 
 from __future__ import annotations
 

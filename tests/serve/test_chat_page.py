@@ -1,4 +1,4 @@
-"""The chat page, run in a JavaScript engine without a browser: what it sends, what it shows, and how it stops."""
+"""The chat page, run in a JavaScript engine without a browser: its requests, its display, and stopping."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ process.exit(0);
 
 
 def driven(tmp_path: Path, models: str) -> dict[str, Any]:
-    """What the page did."""
+    """The recorded actions of the page."""
     folder = files("sensorium.serve") / "page"
     shared = (folder / "recording.js").read_text(encoding="utf-8").replace("export ", "")
     page = (folder / "chat.js").read_text(encoding="utf-8").replace('import { make, recorder } from "./recording.js";', "")

@@ -1,4 +1,4 @@
-"""Signals from magnitudes: their spectrogram comes back."""
+"""Signals from magnitudes have the same spectrogram."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def tones_of(signal: Any, rate: int) -> list[int]:
 
 
 class Ears:
-    """A stand-in for a trained recogniser: it reads the tones of the stand-in speech, and never hears "up"."""
+    """A stand-in for a trained recogniser: it reads the tones of the stand-in speech, and never recognises "up"."""
 
     def __init__(self, kind: str = "audio", value: Any = None) -> None:
         self.schema = SimpleNamespace(inputs=[SimpleNamespace(name="clip", spec={"kind": kind})])

@@ -1,4 +1,4 @@
-"""Fits with made and unlabelled rows: always beside a fit without them, and never validated on such rows."""
+"""Fits with made and unlabelled rows: always compared with a fit without them, and never validated on such rows."""
 
 from __future__ import annotations
 

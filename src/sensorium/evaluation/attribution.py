@@ -276,20 +276,24 @@ def chosen(probe: Probe, explainer: Spec | None) -> tuple[str, Explainer | None,
     return registry.split(wanted[-1])[0], None, reason
 
 
-def _explained(one: Map, probe: Probe, schema: Schema, explainer: Spec | None) -> None:
-    one.explainer, made, reason = chosen(probe, explainer)
-    one.data = probe.data[0].detach().cpu().numpy()
+def _explained(attribution_map: Map, probe: Probe, schema: Schema, explainer: Spec | None) -> None:
+    attribution_map.explainer, made, reason = chosen(probe, explainer)
+    attribution_map.data = probe.data[0].detach().cpu().numpy()
     if made is None:
-        one.note = f"no map of {one.stream}: {one.explainer} {reason}"
+        attribution_map.note = f"no map of {attribution_map.stream}: {attribution_map.explainer} {reason}"
         return
     heat = made.explain(probe)
-    one.measured = made.measures
-    one.value, one.blank, one.values = probe.value, heat.blank, heat.values.double().cpu().numpy()
-    if one.layout in ("ids", "row"):
-        one.names = _names(schema, one.stream, probe.data[0])
-    if one.kind in ("image", "images", "video"):
-        state = schema.streams[one.stream][0].reader.state
-        one.scale = (state["mean"], state["deviation"])
+    attribution_map.measured = made.measures
+    attribution_map.value, attribution_map.blank, attribution_map.values = (
+        probe.value,
+        heat.blank,
+        heat.values.double().cpu().numpy(),
+    )
+    if attribution_map.layout in ("ids", "row"):
+        attribution_map.names = _names(schema, attribution_map.stream, probe.data[0])
+    if attribution_map.kind in ("image", "images", "video"):
+        state = schema.streams[attribution_map.stream][0].reader.state
+        attribution_map.scale = (state["mean"], state["deviation"])
 
 
 def _kind(schema: Schema, stream: str) -> str:
