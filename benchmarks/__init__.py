@@ -1,1 +1,1 @@
-"""How fast, how large: each file is one measure, ours beside a reference in one run. ``python -m benchmarks``"""
+"""Benchmarks of time and memory: each file measures sensorium and a reference in one run. ``python -m benchmarks``"""

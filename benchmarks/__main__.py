@@ -25,7 +25,7 @@ def run(name: str, settings: Settings) -> Results:
 
 
 def machine() -> dict[str, Any]:
-    """What it all ran on."""
+    """Describe the machine and the versions."""
     import torch
 
     flags = ""
@@ -48,7 +48,7 @@ def machine() -> dict[str, Any]:
 
 
 def table(results: Results) -> str:
-    """The results as text, in columns."""
+    """Format the results as a text table."""
     head = ("measure", "ours", "reference", "ratio", "spread", "target", "met")
     lines = [head]
     for r in results:
@@ -73,7 +73,9 @@ def table(results: Results) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Our cost beside a reference's, in one run.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Cost of sensorium and of references, in one run."
+    )
     parser.add_argument("names", nargs="*", help=f"which: {' '.join(NAMES)} [default: all]")
     parser.add_argument("--smoke", action="store_true", help="small and once: does it run?")
     parser.add_argument("--json", type=Path, help="write the figures here too")

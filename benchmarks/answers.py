@@ -1,4 +1,4 @@
-"""Memory of an evaluation whose answers are masks: it must not grow with what is answered, only with what is counted."""
+"""Memory of an evaluation whose answers are masks: it must grow with the stored counts only, not with the answers."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _batches(rows: int) -> Any:
 
 
 def _peak(rows: int) -> float:
-    """MB by which the process is larger at its largest than before all subsets were evaluated."""
+    """Return the peak memory in MB above that before all subsets were evaluated."""
     reader: Any = None
     torch.manual_seed(0)
     task = _Masks(Goal("mask", {"mask": reader}), 8)
@@ -112,13 +112,13 @@ def _peak(rows: int) -> float:
 
 
 def _status(name: str) -> float:
-    """A line of what the system says of this process, in MB."""
+    """Return an entry of the process status, in MB."""
     text = Path("/proc/self/status").read_text()
     return int(text.split(f"{name}:")[1].split()[0]) / 1024
 
 
 def run(settings: Settings) -> Results:
-    """The peak over ten times the rows beside that over the rows, each in a process of its own."""
+    """Compare peak memory for ten times the rows with that for the rows, each in its own process."""
     if sys.platform != "linux":
         return [Skipped("evaluate masks", "reads /proc")]
     few, repeats = settings.few(1000, 200), settings.few(3, 1)

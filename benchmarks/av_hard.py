@@ -1,5 +1,5 @@
-"""Ten epochs on a picture and a recording of 1,500 digits, from raw files with an empty store; and the way to 0.75, and to
-the best accuracy of a script by hand (``by_hand.py``) in as many epochs."""
+"""Ten epochs on a picture and a recording of 1,500 digits, from raw files with an empty store; and the time to an accuracy
+of 0.75, and to the best accuracy of a script by hand (``by_hand.py``) in as many epochs."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def run(settings: Settings) -> Results:
 
 
 def _beside(collected: list[dict[str, Any]], scripts: list[list[tuple[float, float, float]]]) -> Results:
-    """How long both take to the script's best accuracy, where ours got there."""
+    """Compare the time to the script's best accuracy, where sensorium reached it."""
     results: Results = []
     best = [max(score for _, _, score in script) for script in scripts]
     for at, clock in enumerate(("cpu", "wall")):

@@ -1,4 +1,4 @@
-"""Files that are small, and huge once they are decoded, or that say so."""
+"""Decompression bombs: small files that are huge once decoded, or claim to be."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png(wide: int, high: int, *more: bytes) -> bytes:
-    """A picture of which little more than the header is there."""
+    """A picture truncated shortly after its header."""
     head = _chunk(b"IHDR", struct.pack(">IIBBBBB", wide, high, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(more) + _chunk(b"IDAT", zlib.compress(bytes(1000))) + _chunk(b"IEND", b"")
 
@@ -32,7 +32,7 @@ def texts() -> bytes:
 
 
 def jpeg(wide: int, high: int) -> bytes:
-    """A picture of 16 by 16 pixels whose header says otherwise."""
+    """A picture of 16 by 16 pixels whose header claims another size."""
     from PIL import Image
 
     file = io.BytesIO()
@@ -43,7 +43,7 @@ def jpeg(wide: int, high: int) -> bytes:
 
 
 def gif(wide: int, high: int) -> bytes:
-    """One of a few bytes."""
+    """A picture of a few bytes."""
     return (
         b"GIF89a"
         + struct.pack("<HH", wide, high)

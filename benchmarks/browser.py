@@ -1,4 +1,4 @@
-"""A headless Chromium that opens a page, over the Chrome DevTools protocol: how long until it stands there."""
+"""A headless Chromium that opens a page, over the Chrome DevTools protocol: and measures the time until it is painted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATIENCE = 60  # seconds
 
 
 def executable() -> str | None:
-    """The browser of this machine, if it has one."""
+    """Return the path of a browser on this machine, if any."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
@@ -36,7 +36,7 @@ class Page:
         self.ask("Page.enable")
 
     def ask(self, method: str, **options: Any) -> dict[str, Any]:
-        """A command and its result."""
+        """Send a command and return its result."""
         self.count += 1
         session = {"sessionId": self.session} if self.session else {}
         self.socket.send(json.dumps({"id": self.count, "method": method, "params": options, **session}))
@@ -50,7 +50,7 @@ class Page:
             self.seen.append(message["method"])
 
     def run(self, program: str) -> Any:
-        """The value of an expression in the page."""
+        """Return the value of an expression in the page."""
         document = self.ask("Runtime.evaluate", expression=program, awaitPromise=True, returnByValue=True)
         return document["result"].get("value")
 
@@ -69,7 +69,7 @@ class Page:
 
 @contextmanager
 def page() -> Iterator[Page]:
-    """A page of a browser that is gone afterwards."""
+    """A page of a browser that is closed afterwards."""
     from websockets.sync.client import connect
 
     path = executable()

@@ -1,7 +1,8 @@
-"""The script that people write: PIL, librosa, two small networks, their vectors side by side, Adam.
+"""A typical hand-written script: PIL, librosa, two small networks, concatenation, Adam.
 
 ``python -m benchmarks.by_hand TRAIN VALID TARGET IMAGE AUDIO EPOCHS SEED`` trains from raw files, validates after every
-epoch and prints, as JSON, what each took since the start (CPU and wall seconds) and its accuracy. It knows no holes.
+epoch and prints, as JSON, what each took since the start (CPU and wall seconds) and its accuracy. It does not support
+missing cells.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ BATCH, RATE, WIDTH = 32, 1e-3, 64
 
 
 class Net(nn.Module):
-    """A network of three convolutions for each sense, and a head on both."""
+    """A network of three convolutions for each modality, and a head on both."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()

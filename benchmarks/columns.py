@@ -1,6 +1,6 @@
 """A whole training on tables of 30 to 20,000 columns: time and peak memory of the default beside the encoder ``mlp``.
 
-60 rows each, as of samples of which thousands of things were measured. Each run is a process of its own; both take turns.
+60 rows each, as in samples with thousands of measurements. Each run is a process of its own; the two alternate.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ rows, columns, epochs, encoder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 cells = np.random.default_rng(0).normal(size=(columns, rows))
 table = {f"c{i}": column.tolist() for i, column in enumerate(cells)}
 table["label"] = ["ab"[int(x > 0)] for x in cells[:5].sum(axis=0)]
-told = ["training.threads=1"] + ([f"training.epochs={epochs}"] if epochs != "all" else [])
-told += ["model.encoders.table=mlp"] if encoder == "mlp" else []
+overrides = ["training.threads=1"] + ([f"training.epochs={epochs}"] if epochs != "all" else [])
+overrides += ["model.encoders.table=mlp"] if encoder == "mlp" else []
 begun = time.process_time()
-model = sensorium.fit(table, target="label", quiet=True, overrides=told)
+model = sensorium.fit(table, target="label", quiet=True, overrides=overrides)
 seconds = time.process_time() - begun
 # Not getrusage: a new process's ru_maxrss starts at what its parent held when it was started.
 peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
@@ -32,7 +32,7 @@ print(json.dumps({"seconds": seconds, "peak": peak, "encoder": model.recipe.mode
 
 
 def once(columns: int, encoder: str, settings: Settings) -> dict[str, float]:
-    """CPU seconds and peak megabytes of one training, read to scored."""
+    """Return CPU seconds and peak megabytes of one training, from reading to scoring."""
     arguments = (str(settings.few(ROWS, 30)), str(columns), "1" if settings.smoke else "all", encoder)
     results: dict[str, float] = json.loads(python(CODE, *arguments, OMP_NUM_THREADS="1")[1].splitlines()[-1])
     return results

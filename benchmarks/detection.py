@@ -23,7 +23,7 @@ SETTINGS = ("columns.image.flip=both", "training.batch_size=8", "training.epochs
 
 
 def counts(path: Path) -> list[Counter[str]]:
-    """How many boxes of each class every image of a COCO file has."""
+    """Return the number of boxes of each class in every image of a COCO file."""
     document = json.loads(path.read_text(encoding="utf-8"))
     names = {one["id"]: one["name"] for one in document["categories"]}
     labels: dict[Any, Counter[str]] = {one["id"]: Counter() for one in document["images"]}
@@ -49,7 +49,7 @@ def counting_errors(folder: Path, model: Any) -> dict[str, dict[str, float]]:
 def measured(
     folder: Path, seed: int, overrides: Sequence[str], out: Path | None = None, *, robustness: bool = False
 ) -> dict[str, Any]:
-    """The scores of one seed.
+    """Return the scores of one seed.
 
     Args:
         folder: As on the command line.

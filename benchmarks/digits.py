@@ -1,7 +1,8 @@
-"""Real digits in shapes of which no real set is at hand: points, graphs, vectors, short films; and Chinese sentences.
+"""Real digits converted to kinds of cells without a real data set: points, graphs, vectors, short films; and Chinese
+sentences.
 
-The digits are those of ``av_digits``; only their shape is made. The sentences are made of clauses that people could have
-written: three neutral ones and one that decides, in any order.
+The digits are those of ``av_digits``; only their representation is synthetic. The sentences are made of clauses that people
+could have written: three neutral ones and one that decides, in any order.
 """
 
 from __future__ import annotations

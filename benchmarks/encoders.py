@@ -1,4 +1,5 @@
-"""Encoders beside the best library that does the same with the same layers: a pass, and one with gradients, one thread."""
+"""Encoders beside the best library implementation with the same layers: forward pass, and forward and backward, one
+thread."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from benchmarks.measure import Results, Settings, Skipped, compared, cost, inter
 
 
 class Pair(NamedTuple):
-    """Two modules of one size, and how a batch goes through each: to a tensor, of which the mean square is the loss."""
+    """Two modules of one size, with their forward functions; the loss is the mean square of the output."""
 
     name: str
     ours: Any

@@ -39,7 +39,7 @@ from sensorium.training.prepare import fit_modalities
 
 @dataclass(frozen=True)
 class Ticking(Rows):
-    """Rows that note the time at which each batch is asked for."""
+    """Rows that record the time of each batch request."""
 
     ticks: list[tuple[float, float]] = field(default_factory=list)
 
@@ -50,7 +50,7 @@ class Ticking(Rows):
 
 @dataclass
 class Task:
-    """What both loops train."""
+    """Return what both loops train."""
 
     plan: Recipe
     schema: Schema
@@ -89,7 +89,7 @@ def ours(job: Task) -> list[tuple[float, float]]:
 
 
 def bare(job: Task) -> list[tuple[float, float]]:
-    """The same by hand: a script of one's own, everything in memory."""
+    """The same in a hand-written loop, everything in memory."""
     model, objectives = job.model()
     spec = job.plan.training
     schema = job.schema

@@ -1,4 +1,4 @@
-"""Which maps can be believed: every explainer of every encoder, by deletion and insertion, beside chance.
+"""Faithfulness of explanations: every explainer for every encoder, by deletion and insertion, beside chance.
 
     python -m benchmarks.explainers DATA explainers.jsonl [--rows 12] [--seeds 0,1,2] [--cases image,sound] [--work FOLDER]
 
@@ -55,7 +55,7 @@ class Case:
     held: str = "valid"
     inputs: tuple[str, ...] = ()
     seeds: int = 3
-    """At most so many: of what takes long, fewer."""
+    """Maximum number of rows; fewer for slow combinations."""
 
 
 CELLS = ("age", "quantity", "fee", "photoamt", "type", "breed1", "gender", "color1", "maturitysize", "furlength")
@@ -82,7 +82,7 @@ ENCODERS: dict[str, Spec] = {
     "resnet18": {"kind": "resnet", "variant": "resnet18"},
     "vit of 5 M": {"kind": "vit", "dim": 256, "depth": 6},
 }
-"""Those that are more than a kind."""
+"""Encoders with options beyond their kind."""
 ONCE = "shapley, 1 order"
 EXPLAINERS: dict[str, Spec] = {
     **{kind: {"kind": kind} for kind in kinds("explainers")},
@@ -93,7 +93,7 @@ CHANCE = "random"
 
 
 def folder_of(data: Path, work: Path, name: str) -> Path:
-    """The folder of a set; of those that are made, after they are."""
+    """Return the folder of a set, which is generated first if it is synthetic."""
     made = work / name
     if name == "chinese":
         return made if (made / "valid.csv").is_file() else digits.chinese(made)
@@ -118,7 +118,7 @@ def fitted(case: Case, encoder: str, train: Table, seed: int = 0, cache: Path | 
 
 
 def mixed(table: Table, seed: int) -> list[int]:
-    """All rows in random order, the classes in turn: a table is often sorted by them."""
+    """Return all rows in random order with alternating classes: tables are often sorted by class."""
     places: dict[str, list[int]] = defaultdict(list)
     for i, label in enumerate(table.column("label")):
         places[str(label)].append(i)
@@ -155,7 +155,7 @@ def probes(model: Trained, table: Table, count: int, seed: int) -> list[tuple[Pr
 
 
 def measured(spec: Spec, settings: Sequence[tuple[Probe, Probe]], chances: Sequence[float], seed: int) -> dict[str, Any]:
-    """An explainer over these rows: of each what its curves say, and how far its values are from adding up."""
+    """Evaluate an explainer on these rows: for each its curves, and the error of the sum of its values."""
     rows: list[dict[str, Any]] = []
     for i, ((real, blind), chance) in enumerate(zip(settings, chances, strict=True)):
         # Chance is drawn anew for each row, and not from the draws it is held against.
@@ -222,7 +222,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Line:
-    """What is told of some rows: areas, and how far ahead of chance they are, with its standard error."""
+    """A line of the table: mean areas over rows, and their difference from chance with its standard error."""
 
     rows: Sequence[dict[str, Any]]
 
@@ -252,7 +252,7 @@ class Line:
 
     @property
     def adds(self) -> str:
-        """The most that is lost of any row's values, and of how many rows they do not add up at all."""
+        """Return the largest error of any row's sum of values, and the number of rows whose values do not sum at all."""
         known = [row["lost"] for row in self.rows if row["lost"] is not None]
         if not known:
             return "all rank only"
@@ -295,7 +295,7 @@ AREAS = ("deletion ↓", "insertion ↑", "gap", "chance's gap", "ahead of chanc
 def table(lines: Sequence[dict[str, Any]]) -> str:
     """A line for each encoder and explainer."""
     head = ["sense", "encoder", "explainer", "rows", *AREAS, "beats chance", "scrambled", "lost", "ms a row"]
-    # Of those that never add up, nothing is told.
+    # Explainers whose values never sum get no entry.
     sums = {one["explainer"] for one in lines for row in one.get("rows", ()) if row["lost"] is not None}
     results = []
     for (case, encoder, explainer), one in grouped(lines, "case", "encoder", "explainer").items():
@@ -306,7 +306,7 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
 
 
 def areas(lines: Sequence[dict[str, Any]]) -> str:
-    """A line for each sense and explainer, over its encoders."""
+    """A line for each modality and explainer, over its encoders."""
     each = grouped(lines, "case", "encoder", "explainer")
     head = ["sense", "explainer", "rows", *AREAS, "beats chance on"]
     results = []
@@ -320,7 +320,7 @@ def areas(lines: Sequence[dict[str, Any]]) -> str:
 
 
 def fill(path: Path, mark: str, text: str) -> None:
-    """What stands between ``<!-- mark -->`` and ``<!-- /mark -->`` of a page, replaced."""
+    """Replace the text between ``<!-- mark -->`` and ``<!-- /mark -->`` of a page."""
     before, start, rest = path.read_text(encoding="utf-8").partition(f"<!-- {mark} -->\n")
     _, end, after = rest.partition(f"<!-- /{mark} -->")
     if not (start and end):

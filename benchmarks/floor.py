@@ -22,7 +22,7 @@ from benchmarks.measure import Results, Settings, Skipped, compared, cost, inter
 
 SETS = ("clothing", "petfinder")
 ASKED = 50
-"""Rows that the reference answers, for it fits and answers in one go."""
+"""Number of rows that the reference predicts, since it fits and predicts in one call."""
 
 
 def fast(which: Set) -> None:

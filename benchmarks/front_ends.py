@@ -1,8 +1,8 @@
 """Front ends of sound beside librosa's (STFT, mel, MFCC) and spafe's (PLP): one recording, and a batch of them.
 
 Both get the same settings and do the same work, in the same process, on one core, in turn. Ratios are speeds, reference
-over ours. Of a batch the reference does one recording after the other, as its users do. Notes say how many seconds of sound
-are done in one second.
+over ours. The reference processes the recordings of a batch one after the other, as its users do. Notes give the seconds of
+sound processed per second.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ Step = Callable[[], None]
 
 @dataclass(frozen=True)
 class Case:
-    """How large a batch is: rows, streams, tokens a stream, width."""
+    """Size of a batch: rows, streams, tokens per stream, width."""
 
     rows: int = 32
     streams: int = 3
@@ -125,7 +125,7 @@ def _steps(kind: str, case: Case) -> tuple[Step, Step, Step | None]:
 
 
 def _timed(step: Step) -> Cost:
-    """The cost of one of a few steps, after one to warm up; the quickest, since others run on this machine."""
+    """Return the cost of the fastest of a few steps after a warm-up, since other work runs on this machine."""
     step()
     costs = []
     for _ in range(2):
@@ -136,7 +136,7 @@ def _timed(step: Step) -> Cost:
 
 
 def _peak(step: Step) -> float:
-    """The most that tensors held at once during a step, over what was held before, in MB."""
+    """Return the peak tensor memory during a step above that before it, in MB."""
     import torch
     from torch.profiler import ProfilerActivity, profile
 

@@ -44,7 +44,7 @@ def pixels(rows: list[dict[str, Any]]) -> Tensor:
 
 
 class Classifier(nn.Module):
-    """Digits told apart by a network that no generator has seen; ``features`` are its last hidden layer."""
+    """A classifier of digits that is independent of the generators; ``features`` are its last hidden layer."""
 
     def __init__(self, size: int, classes: int) -> None:
         super().__init__()

@@ -1,4 +1,5 @@
-"""``python -m benchmarks.kills [--count 50] [--seed 0]``: a run that is killed again and again ends as if nothing had been.
+"""``python -m benchmarks.kills [--count 50] [--seed 0]``: a run that is killed repeatedly ends with the same result as an
+undisturbed one.
 
 One run is never disturbed. Others are killed with SIGKILL, half of the times at a random moment and half at a random one
 of the moments that matter: in the middle of writing arrays to the store, before a file is on the disk, before and after it
@@ -40,7 +41,7 @@ FILES = ("model.safetensors", "schema.json", "recipe.yaml")
 
 
 class Moments:
-    """Counts the moments that matter, and kills this process at one of them."""
+    """Counts critical moments, and kills this process at one of them."""
 
     def __init__(self, at: int | None = None) -> None:
         self.at, self.seen = at, 0
@@ -105,7 +106,7 @@ def fit(table: Path, out: Path, cache: Path) -> None:
 
 
 def killed(work: Callable[[], None], after: float | None, at: int | None) -> bool:
-    """Whether the work, in a process of its own, was killed before its end: after so many seconds or at that moment."""
+    """Return whether the work, in its own process, was killed before its end: after a number of seconds or at a moment."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -134,7 +135,7 @@ def killed(work: Callable[[], None], after: float | None, at: int | None) -> boo
 
 
 def left(out: Path) -> str:
-    """What a kill left: it must be whole, or not there."""
+    """Check what a kill left: complete, or absent."""
     from sensorium.artifact import Artifact
     from sensorium.core.errors import ArtifactError
 
@@ -186,7 +187,7 @@ def same(out: Path, cache: Path, whole: Path, whole_cache: Path) -> None:
 
 
 def run(count: int, seed: int, folder: Path, rows: int = 60, say: Callable[[str], None] = print) -> Counter[str]:
-    """Kill so many times, in as many runs as that takes; what the kills left."""
+    """Kill a number of times, in as many runs as that takes; return what the kills left."""
     import torch
 
     from sensorium.data.synthetic import make

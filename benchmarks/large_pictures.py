@@ -1,4 +1,4 @@
-"""What other clients notice of pictures that are small files and huge once decoded: 8000 × 8000 pixels of 16 bits, RGBA.
+"""Effect on other clients of pictures that are small files and huge once decoded: 8000 × 8000 pixels of 16 bits, RGBA.
 
 32 such rows are in flight all the time, while another client sends small rows one after the other.
 """
@@ -40,7 +40,7 @@ def run(settings: Settings) -> Results:
 def measured(
     folder: Path, rows: list[Row], big: bytes, name: str, each: int, words: tuple[str, ...], seconds: float
 ) -> list[Measure]:
-    """One way to send them: the other client's latency, and the server's memory."""
+    """Measure one way to send them: the other client's latency, and the server's memory."""
     listed = json.dumps([{"photo": {"part": "big"}}] * each)
     hostile = form([("@rows", listed.encode(), False), ("big", big, True)])
     small = [

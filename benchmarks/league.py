@@ -40,21 +40,21 @@ from sensorium.data.splitting import folds
 Array = NDArray[Any]
 DEFAULT = "default"
 FLOOR = 1e-6
-"""The least probability that log loss sees, of any way."""
+"""Lower bound of probabilities in the log loss, for every method."""
 
 
-class Told(NamedTuple):
-    """How sensorium is asked to train, and what its lines are called."""
+class TrainingSettings(NamedTuple):
+    """Training settings of sensorium, and the name of its lines."""
 
     name: str = DEFAULT
     quality: str | None = None
     overrides: tuple[str, ...] = ()
 
 
-def ours(which: Set, learn: Array, check: Array, names: Sequence[str], seed: int, result: Told) -> Array:
-    """What sensorium says of the rows ``check``: probabilities in the order of ``names``, or numbers.
+def ours(which: Set, learn: Array, check: Array, names: Sequence[str], seed: int, result: TrainingSettings) -> Array:
+    """Return the predictions of sensorium for the rows ``check``: probabilities in the order of ``names``, or numbers.
 
-    It is told what the question is, and which columns are none of its inputs; what the inputs are it finds out.
+    The target and the ignored columns are given; the kinds of the inputs are inferred.
     """
     group = which.group if which.group not in which.kinds else None
     with tempfile.TemporaryDirectory(prefix="league-") as cache:
@@ -73,12 +73,12 @@ def ours(which: Set, learn: Array, check: Array, names: Sequence[str], seed: int
         requested = which.table.take(check)
         inputs = [prediction.targets[which.target] for prediction in model.predict(requested)]
     if not which.classes:
-        return np.array([one["value"] for one in inputs], dtype=np.float64)
-    return np.array([[one["probabilities"].get(name, 0.0) for name in names] for one in inputs])
+        return np.array([answer["value"] for answer in inputs], dtype=np.float64)
+    return np.array([[answer["probabilities"].get(name, 0.0) for name in names] for answer in inputs])
 
 
 def scores(which: Set, truth: Array, predicted: Array, names: Sequence[str]) -> dict[str, float]:
-    """Every measure of some answers; the first is the one that counts."""
+    """Return all metrics of predictions; the first is the headline."""
     from sklearn import metrics
 
     if not which.classes:
@@ -95,9 +95,15 @@ def scores(which: Set, truth: Array, predicted: Array, names: Sequence[str]) -> 
 
 
 def run(
-    sets: Iterable[Set], out: Path, ways: Sequence[str], count: int, seeds: int, outcome: Told, beside: Sequence[Path] = ()
+    sets: Iterable[Set],
+    out: Path,
+    ways: Sequence[str],
+    count: int,
+    seeds: int,
+    outcome: TrainingSettings,
+    beside: Sequence[Path] = (),
 ) -> None:
-    """Every line that ``out`` and the files beside it do not hold yet."""
+    """Compute every line that ``out`` and the files ``beside`` do not hold yet."""
     done = {tuple(line["key"]) for path in (*beside, out) for line in read(path)}
     for module in ("sensorium.training.fit", "sklearn.ensemble", "sklearn.model_selection", "sklearn.metrics"):
         import_module(module)  # so that no fold pays for them
@@ -136,12 +142,12 @@ def run(
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The lines so far."""
+    """Read the lines so far."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 class Standing(NamedTuple):
-    """One set's row of the table: what counts, the folds that all ways have, and their scores and costs."""
+    """One set's row of the table: the headline metric, the folds that all methods have, and their scores and costs."""
 
     measure: str
     scores: dict[str, Array]
@@ -150,14 +156,14 @@ class Standing(NamedTuple):
 
     @property
     def ranks(self) -> dict[str, float]:
-        """1 is best; those that are level share their ranks."""
+        """Return ranks, 1 for the best; ties share their ranks."""
         means = {way: round(float(results.mean()), 9) for way, results in self.scores.items()}
         above = {way: sum(other > mean for other in means.values()) for way, mean in means.items()}
         level = {way: sum(other == mean for other in means.values()) for way, mean in means.items()}
         return {way: above[way] + (level[way] + 1) / 2 for way in means}
 
     def difference(self, way: str) -> tuple[str, float, float] | None:
-        """The best rival, how far ``way`` is ahead of it, and the standard error of that; None without a rival."""
+        """Return the best rival, the lead of ``way`` over it, and its standard error; None without a rival."""
         others = {name: results for name, results in self.scores.items() if name in rivals.WAYS}
         if not others or way not in self.scores:
             return None
@@ -237,11 +243,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sets", default="", help="names, separated by commas [default: all that are here]")
     parser.add_argument("--ways", default=",".join((DEFAULT, *rivals.WAYS)))
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--seeds", type=int, default=1, help="so many deals of the folds, each with its seed of training")
-    parser.add_argument("--rows", type=int, help="at most so many rows of a set")
+    parser.add_argument("--seeds", type=int, default=1, help="number of fold assignments, each with its own training seed")
+    parser.add_argument("--rows", type=int, help="maximum number of rows of a set")
     parser.add_argument("--out", type=Path, default=Path("league.jsonl"))
     parser.add_argument("--beside", type=Path, nargs="*", default=[], help="older results that need not be made again")
-    parser.add_argument("--name", default=DEFAULT, help="what sensorium's lines are called")
+    parser.add_argument("--name", default=DEFAULT, help="name of sensorium's lines")
     parser.add_argument("--quality", choices=("fast", "good", "best"))
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="OPTION=VALUE")
     parser.add_argument(
@@ -268,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.list:
         print(described(sets))
         return
-    options = Told(args.name, args.quality, tuple(args.overrides))
+    options = TrainingSettings(args.name, args.quality, tuple(args.overrides))
     run(sets, args.out, ways, args.folds, args.seeds, options, args.beside)
     print(table([line for path in (*args.beside, args.out) for line in read(path)]))
 

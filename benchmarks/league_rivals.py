@@ -1,4 +1,4 @@
-"""What the league holds sensorium against: three models of scikit-learn, fed as someone who knows them would feed them.
+"""Rivals of the league: three models of scikit-learn with expert preprocessing.
 
 * ``linear``: numbers imputed by their median, with a column for each that says where, and standardised; categories one-hot;
   texts as TF-IDF of words, pairs of words and letters (2 to 5); logistic regression with its penalty by cross-validation of
@@ -6,7 +6,7 @@
 * ``forest``: 300 extremely randomised trees on the same, but numbers as they are and texts brought to 50 components.
 * ``boosting``: gradient-boosted trees of histograms, on the same as the forest, gaps left to the trees.
 
-Series, pictures and sounds come to all three as numbers: statistics and a resampled course, a thumbnail's pixels, log-mel
+All three read series, pictures and sounds as numbers: statistics and a resampled course, a thumbnail's pixels, log-mel
 means. Nothing is chosen on the rows that are scored.
 """
 
@@ -187,7 +187,8 @@ def _model(way: str, classes: bool, answers: Array, seed: int) -> Any:
 def answer(
     way: str, plain: Plain, which: Set, learn: Array, check: Array, answers: Array, names: Sequence[str], seed: int
 ) -> Array:
-    """What a rival says of the rows ``check``: probabilities ``[rows, classes]`` in the order of ``names``, or numbers."""
+    """Return the predictions of a rival for the rows ``check``: probabilities ``[rows, classes]`` in the order of
+    ``names``, or numbers."""
     known, requested = plain.design(way, learn, check, seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class in y")

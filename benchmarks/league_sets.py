@@ -1,4 +1,4 @@
-"""The tables of the league: what scikit-learn, statsmodels, sktime and aeon bring along, and a folder of others.
+"""The tables of the league: data sets of scikit-learn, statsmodels, sktime and aeon, and a folder of others.
 
 scikit-learn's are always there. The other packages need not be installed: only the files of data in their wheels are read,
 from a wheel, from a folder it was unpacked to, or from where the package can be imported. Every set is shown as it is: no
@@ -27,11 +27,11 @@ Rows = dict[str, list[Any]]
 
 @dataclass(frozen=True)
 class Set:
-    """One question put to one table.
+    """One prediction problem on one table.
 
     Args:
         classes: Whether the target is one of some classes, and not a number.
-        kinds: What each input column is; the rivals are told, sensorium is not.
+        kinds: What each input column is; given to the rivals, not to sensorium.
         group: A column whose equal values (patients, recordings) are never on both sides of a fold.
         rows: More are thinned to these, the same for every way.
     """
@@ -84,7 +84,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where to look: wheels or folders of the packages, and the folder of other sets with the part of each to read."""
+    """Sources of sets: wheels or folders of the packages, and the folder of other sets with the part of each to read."""
 
     statsmodels: Path | None = None
     sktime: Path | None = None
@@ -94,7 +94,7 @@ class Sources:
     only: frozenset[str] = field(default=frozenset())
 
     def sets(self) -> dict[str, Set]:
-        """All that can be read here, or those named."""
+        """Return all sets that can be read, or those named."""
         makers = {**_of_sklearn(), **_of_statsmodels(self), **_of_series(self), **_of_folder(self)}
         unknown = sorted(self.only - set(makers))
         if unknown:

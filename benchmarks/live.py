@@ -1,4 +1,5 @@
-"""Live streams over a socket: how long after its last sample a window is answered, and how many windows a second are."""
+"""Live streams over a socket: the latency from the last sample of a window to its answer, and the number of windows per
+second."""
 
 from __future__ import annotations
 
@@ -59,8 +60,8 @@ class Source:
 
 
 @dataclass
-class Heard:
-    """What one stream was told."""
+class StreamAnswers:
+    """The answers to one stream."""
 
     waits: list[float] = field(default_factory=list)
     """Seconds from sending a window's last sample to its answer."""
@@ -128,7 +129,7 @@ async def _measured(folder: Path, seconds: float, streams: int) -> Results:
     return results
 
 
-def _waits(name: str, heard: list[Heard], source: Source) -> list[Measure]:
+def _waits(name: str, heard: list[StreamAnswers], source: Source) -> list[Measure]:
     waits = [wait for one in heard for wait in one.waits]
     p50, p99 = np.percentile(waits, (50, 99)).tolist()
     dropped = sum(one.summary["dropped"] for one in heard)
@@ -140,7 +141,7 @@ def _waits(name: str, heard: list[Heard], source: Source) -> list[Measure]:
 
 
 async def _misled(port: int, source: Source) -> Measure:
-    """A sender that loses, swaps, repeats and delays chunks: are all of them counted for what they were?"""
+    """A sender that loses, swaps, repeats and delays chunks: checks that each is counted correctly."""
     chunks = source.chunks()
     sent: list[tuple[int, int, bytes]] = []
     late: dict[int, tuple[int, int, bytes]] = {}
@@ -181,11 +182,11 @@ async def _heard(
     pace: float | None = None,
     keep: bool = False,
     chunks: list[tuple[int, int, bytes]] | None = None,
-) -> Heard:
+) -> StreamAnswers:
     """One stream from its first chunk to the summary; ``pace``: how many times as fast as it would be heard."""
     from websockets.asyncio.client import connect
 
-    heard = Heard()
+    heard = StreamAnswers()
     went: list[tuple[int, float]] = []
     async with connect(f"ws://127.0.0.1:{port}/stream", max_size=2**22, proxy=None) as stream:
         await stream.send(json.dumps(source.setup(keep=keep)))

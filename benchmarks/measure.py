@@ -1,4 +1,4 @@
-"""What a benchmark hands back, and how two ways of doing the same are timed fairly on a machine that others use too."""
+"""Results of a benchmark, and fair timing of two alternatives on a shared machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Settings:
-    """How a run was asked for.
+    """Settings of a benchmark run.
 
     Args:
         smoke: Small data and one repeat: says whether a benchmark runs, not how fast anything is.
@@ -76,7 +76,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A benchmark that could not be run here, and why."""
+    """A benchmark that could not be run, and why."""
 
     name: str
     why: str
@@ -93,7 +93,7 @@ class Cost(NamedTuple):
 
 
 def cost(work: Callable[[], Any]) -> Cost:
-    """What one call costs."""
+    """Return the cost of one call."""
     gc.collect()
     cpu, wall = time.process_time(), time.perf_counter()
     work()
@@ -101,7 +101,7 @@ def cost(work: Callable[[], Any]) -> Cost:
 
 
 def interleaved(ours: Callable[[], Cost], reference: Callable[[], Cost], repeats: int) -> tuple[list[Cost], list[Cost]]:
-    """Both again and again in turn, each going first every other time, so that a slow minute of the machine hits both."""
+    """Run both alternately, each first every other time, so that slow phases of the machine affect both."""
     mine: list[Cost] = []
     other: list[Cost] = []
     for i in range(repeats):
@@ -128,7 +128,7 @@ def compared(
 
 
 def child(arguments: Sequence[str], **environment: str) -> tuple[Cost, str]:
-    """A new process: what it cost, and what it printed."""
+    """Run a new process; return its cost and its output."""
     before, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
         arguments, check=True, capture_output=True, text=True, cwd=REPOSITORY, env={**os.environ, **environment}
@@ -139,7 +139,7 @@ def child(arguments: Sequence[str], **environment: str) -> tuple[Cost, str]:
 
 
 def python(code: str, *arguments: str, **environment: str) -> tuple[Cost, str]:
-    """A new Python that runs ``code``."""
+    """Run ``code`` in a new Python process."""
     return child([sys.executable, "-c", code, *arguments], **environment)
 
 

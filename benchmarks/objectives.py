@@ -49,7 +49,7 @@ VARIANTS = {"balance": BALANCE, "impute": IMPUTE, "heads": HEADS}
 
 
 def starved(seed: int, train: int = 400, test: int = 1000) -> tuple[dict[str, Table], dict[str, tuple[str, ...]]]:
-    """A table that is soon learnt by heart, beside a vibration that takes long to learn and then says nearly all.
+    """A table that is quickly memorised, beside a vibration that is slow to learn and then nearly sufficient.
 
     ``table``: a category that is right in two rows of three, and twelve numbers that say nothing but tell rows apart.
     ``wave``: four classes by the order of two tones, in noise.
@@ -70,7 +70,7 @@ def starved(seed: int, train: int = 400, test: int = 1000) -> tuple[dict[str, Ta
 def echo(seed: int, train: int = 500, test: int = 1000) -> tuple[dict[str, Table], dict[str, tuple[str, ...]]]:
     """A table and a sensor that follow from the same four hidden numbers, each missing in two rows of five, never both.
 
-    The class is told by the signs of two of the numbers and the larger of the others: neither stream is sure of it alone.
+    The class follows from the signs of two of the numbers and the larger of the others: neither stream determines it alone.
     """
     mix = np.random.default_rng(99).standard_normal((2, 4, 6))
     results = {}

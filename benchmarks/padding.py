@@ -1,4 +1,4 @@
-"""Batches with rows of like length together, beside batches as rows are drawn: how much is padding, and what a step costs.
+"""Batches of rows of similar length, beside batches of random rows: how much is padding, and what a step costs.
 
 Texts and series are made up, with lengths as they are in the world: a few long, many short. The real sets are those whose
 texts, series and sounds differ in length; they are skipped where they are not at hand.
@@ -64,7 +64,7 @@ def series(folder: Path, rows: int) -> Path:
 
 
 def job(path: Path, ignore: list[str], overrides: list[str], cache: Path) -> tuple[Job, Any]:
-    """What ``fit`` would train on a table, and its resolved recipe."""
+    """Return the model that ``fit`` would train on a table, and its resolved recipe."""
     quiet = Console(quiet=True)
     table = Table.read(path)
     known = [name for name in ignore if table.has(name)]

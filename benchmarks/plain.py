@@ -1,4 +1,4 @@
-"""Every fusion as its equation stands in its paper: no masks, no missing streams, loops where the paper has sums.
+"""Every fusion written as in the equation of its paper: no masks, no missing streams, loops where the paper has sums.
 
 A reference for numbers (``tests/fusions``, in float64) and for time (``benchmarks.fusions``). ``PLAIN[kind](fusion,
 inputs)`` takes the weights of a fusion in evaluation mode, and the streams that are there: ``inputs[stream]`` is its vector

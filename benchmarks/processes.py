@@ -1,7 +1,7 @@
 """Two processes of one thread each beside one: how much faster an epoch is.
 
 Each takes its half of the rows, in batches of the same size; gradients go over gloo. On a machine that others use too, the
-clock on the wall says little: so the seconds of processor are given as well, one process's over the busier one's of the
+clock on the wall says little: so CPU seconds are given as well, one process's over the busier one's of the
 two. That is the speed-up where each has a core to itself, but for the time in which it only waits for the other.
 """
 

@@ -1,4 +1,4 @@
-"""The report of an evaluation of many rows: how large it is, and how long a browser takes to open it."""
+"""The report of an evaluation of many rows: its size, and the time a browser takes to open it."""
 
 from __future__ import annotations
 

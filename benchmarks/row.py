@@ -1,5 +1,5 @@
-"""One row, and many in batches of 64, from raw files to answers, by a warm predictor and by hand: Pillow, soundfile, the
-same network."""
+"""Prediction of one row, and of many in batches of 64, from raw files to answers, by a warm predictor and by hand: Pillow,
+soundfile, the same network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of every encoder on every sense: same rows, same passes, three seeds.
+"""The table of every encoder on every modality: same rows, same number of epochs, three seeds.
 
     python -m benchmarks.senses DATA senses.jsonl [--senses image,sound,text,series] [--columns image] [--seeds 0,1,2]
 
@@ -70,11 +70,11 @@ WAYS: dict[str, dict[str, tuple[Spec, Spec]]] = {
     },
     "series": {kind: ({}, {"kind": kind}) for kind in ("statistics", "tcn", "recurrent", "patch", "convnet")},
 }
-"""By sense and name: the column's options and the encoder."""
+"""By modality and name: the column's options and the encoder."""
 
 
 def one(case: Case, modality: Spec, encoder: Spec, train: Table, test: Table, seed: int, epochs: int) -> dict[str, Any]:
-    """One fit of so many passes, its score, size, cost, and the time to answer one row from its raw cell."""
+    """One fit of a number of epochs, its score, size and cost, and the time to predict one row from its raw cell."""
     which = SETS[case.set]
     others = [name for name in train.columns if name not in (case.column, "label", which.group)]
     columns: Any = {case.column: {"kind": case.kind, **modality}}

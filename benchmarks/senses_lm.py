@@ -60,7 +60,7 @@ def read(root: Path, part: str) -> list[Row]:
 
 
 def shown(row: Row, draw: random.Random) -> list[str]:
-    """Words for what the medium of a row may show, so that its answer is right."""
+    """Return words for a medium that makes the answer of a row correct."""
     if row["sound"]:
         return [row["answer"]] * draw.randint(1, 6)
     if not row["photo"]:

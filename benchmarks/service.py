@@ -1,4 +1,4 @@
-"""A server in a process of its own, as ``sensorium serve`` starts it, and how it is spoken to byte by byte."""
+"""A server in a process of its own, as ``sensorium serve`` starts it, and raw HTTP requests to it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Service(NamedTuple):
             connection.close()
 
     def forget(self) -> None:
-        """Have ``VmHWM`` begin anew."""
+        """Reset ``VmHWM``."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
     def memory(self, name: str) -> float:
@@ -98,7 +98,7 @@ def post(
 
 
 def exchange(port: int, sent: bytes, *, seconds: float, source: str = "") -> bytes:
-    """What a server says to these bytes until it closes the connection, or for so many seconds.
+    """Return the response of a server to these bytes until it closes the connection, or for a number of seconds.
 
     Args:
         source: The client's address, of those of this machine.

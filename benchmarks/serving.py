@@ -1,6 +1,7 @@
 """A server under load: many clients that send whole, partial, damaged and oversized requests, each answer checked.
 
-Clients run in this process, the server in its own, both on the same cores: what clients cost is told beside what they see.
+Clients run in this process, the server in its own, both on the same cores: the cost of clients is reported beside their
+results.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ MEDIA = ("photo", "sound", "sensor")
 BOUNDARY = b"cut-here"
 OVERSIZED = 2**30
 KINDS = (("whole", 12), ("partial", 5), ("damaged", 2), ("oversized", 1))
-"""Of twenty requests, so many of each kind; in those of several rows whole and partial ones are mixed as well."""
+"""Number of requests of each kind among twenty; in those of several rows whole and partial ones are mixed as well."""
 SEVERAL = 16
 Row = dict[str, Any]
 
 
 @dataclass
 class Tally:
-    """What clients saw."""
+    """The results seen by clients."""
 
     seconds: list[float] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
@@ -56,7 +57,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Load:
-    """One way to put a server under load."""
+    """One load scenario."""
 
     name: str
     words: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""How soon something is there: imports, commands, and the first answer of a saved model, each in a new process."""
+"""Start-up time: imports, commands, and the first answer of a saved model, each in a new process."""
 
 from __future__ import annotations
 

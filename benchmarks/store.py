@@ -1,6 +1,6 @@
 """Filling the store beside a bare decode loop: the same files, the same resize or resample, as many threads.
 
-The bare loop keeps nothing; ours also looks up what is known, checks what it reads, writes and indexes.
+The bare loop stores nothing; ours also looks up cached cells, verifies what it reads, writes and indexes.
 """
 
 from __future__ import annotations

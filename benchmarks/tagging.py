@@ -1,4 +1,4 @@
-"""``python -m benchmarks.tagging [FILE ...]``: how many words of hand-tagged English have their tag, and words a second.
+"""``python -m benchmarks.tagging [FILE ...]``: tagging accuracy on hand-tagged English, and words per second.
 
 A file is a treebank in CoNLL-U (https://universaldependencies.org has them), or lines of ``WORD/TAG``. Without one, the
 forty sentences of the tests. Words are given as the file cuts them, so that only the tags are measured.

@@ -1,4 +1,4 @@
-"""The token fusions as one would build them from ``torch.nn.MultiheadAttention``: what a hand-made model would cost.
+"""The token fusions as one would build them from ``torch.nn.MultiheadAttention``: the cost of a hand-written model.
 
 Each reads the vectors ``[B, S, D]``, the tokens by stream ``[B, N, D]`` and the padding by stream ``[B, N]`` (True: not
 real), is of the same depth, heads and widths as ours, and gives ``[B, D]``.

@@ -1,4 +1,4 @@
-"""Words out: a caption of a picture, and an answer to a question about it, each beside what simple rivals would say."""
+"""Words out: a caption of a picture, and an answer to a question about it, each beside simple baselines."""
 
 from tempfile import TemporaryDirectory
 

@@ -43,7 +43,7 @@ def own_rows(segmented: Path, findings: Path, part: str) -> list[dict[str, Any]]
 
 
 def report(model: Any, test: Any) -> None:
-    """Print the scores of all targets for each subset of the streams, and beside them what the training targets say."""
+    """Print the scores of all targets for each subset of the streams, and those of the training targets alone."""
     scores = model.evaluate(test).targets
     print("with these streams      lungs IoU  opacities IoU  diagnosis accuracy")
     for streams in (*scores["diagnosis"].subsets, "no stream"):
@@ -64,7 +64,7 @@ with TemporaryDirectory() as folder:
             "opacities": "kind: mask, role: target, on: photo", "diagnosis": "kind: category, role: target",
         })  # fmt: skip
         train, test = (own_rows(arguments[0], arguments[1], part) for part in ("train", "valid"))
-        held = {row["patient"] for row in test}  # whoever has a picture to be tested on has none to learn from
+        held = {row["patient"] for row in test}  # no patient is in both training and test rows
         train = [row for row in train if row["patient"] not in held]
         split = "data.split={kind: group, by: patient, part: 0.15}"
         report(sm.fit(train, overrides=[*own, split, "model.experts=[]"], quiet=True), test)

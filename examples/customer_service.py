@@ -40,7 +40,7 @@ with TemporaryDirectory() as name, patch.dict(os.environ, PATH=f"{os.environ['PA
     index, _ = sm.Index.create(folder / "manual", search, service.manual(), run=folder / "search")
 
     def advice(message: str) -> str:
-        """The advice of the section that the words of ``message`` find."""
+        """Return the advice of the section found by the words of ``message``."""
         return str(index.search({"message": message}, top=1)[0].cells["advice"])
 
     found = [advice(str(row["message"])) in str(row["question"]) for row in test]

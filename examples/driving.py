@@ -38,7 +38,7 @@ with TemporaryDirectory() as folder:
         for number in order:
             row = rows[number]
             if number == LOST or not row["camera"]:
-                continue  # a lost frame: the next one says so by its number
+                continue  # a lost frame: recognised by the number of the next one
             scan = np.load(Path(folder, row["lidar"])).round(2).tolist() if row["lidar"] else None
             socket.send_json({"row": {"lidar": scan, "speed": row["speed"] or None}})
             socket.send_bytes(HEADER.pack(number, number) + Path(folder, row["camera"]).read_bytes())

@@ -1,4 +1,4 @@
-"""Edges that several annotators drew: the score beside that of the image's gradient, and what an answer is."""
+"""Edges that several annotators drew: the score beside that of the image's gradient, and an answer."""
 
 from tempfile import TemporaryDirectory
 
@@ -17,4 +17,6 @@ with TemporaryDirectory() as folder:
 
     # An answer is a picture of thin lines in the pixels of the user's own file; its values are probabilities, times 255.
     answer = model.predict(tables["test"])[0].targets["edges"]
-    print(f"{answer['value'].data.shape} pixels, {answer['share']:.1%} of them edges, sure to {answer['confidence']:.2f}")
+    print(
+        f"{answer['value'].data.shape} pixels, {answer['share']:.1%} of them edges, confidence {answer['confidence']:.2f}"
+    )

@@ -36,7 +36,7 @@ with TemporaryDirectory() as name, patch.dict(os.environ, PATH=f"{name}/bin{os.p
     for what, control in scores["answer"].controls.items():
         print(f"  right answers {what}: {control.metrics['exact_match']:.2f}")
 
-    # A recogniser of the same words hears commands and checks what is said.
+    # A recogniser of the same words transcribes commands and checks the spoken answers.
     heard = sm.fit(
         car.sentences(folder / "sentences", rows=400),
         target="transcript",
@@ -48,7 +48,7 @@ with TemporaryDirectory() as name, patch.dict(os.environ, PATH=f"{name}/bin{os.p
     row = next(sm.Table.read(tables["test"]).rows())
     state = {column: row[column] for column in ("command", "camera", "inside", "fuel")}
     state |= {column: str(tables["test"].parent / str(row[column])) for column in ("command", "camera")}
-    print("the recogniser hears:", recogniser.transcribe(state["command"]))
+    print("recognised as:", recogniser.transcribe(state["command"]))
     chat = Chat(model.predictor)
     chat.show(state)
     answer = "".join(chat.ask(car.QUESTION))

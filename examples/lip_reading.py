@@ -1,4 +1,4 @@
-"""Lip-assisted speech recognition: a voice in noise, the lips that are seen with it, and both. Synthetic data."""
+"""Lip-assisted speech recognition: a voice in noise, the lips, and both. Synthetic data."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory

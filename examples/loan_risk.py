@@ -19,7 +19,7 @@ with TemporaryDirectory() as folder:
         print(f"  {streams:<22} {metrics['accuracy']:.2f}  {error:4.1f}  {'█' * round(30 * metrics['accuracy'])}")
 
     # The riskiest loans, by the loss to expect, and which stream says so.
-    answers = [one.targets for one in model.predict(tables["test"])]
+    answers = [prediction.targets for prediction in model.predict(tables["test"])]
     riskiest = sorted(range(len(answers)), key=lambda i: -answers[i]["loss"]["value"])[:3]
     for i in riskiest:
         chance = answers[i]["defaulted"]["probabilities"]["yes"]

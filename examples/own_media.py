@@ -1,4 +1,4 @@
-"""Questions about one's own pictures and sounds: a conversation that shows files, and an answer among some possible ones.
+"""Questions about one's own pictures and sounds: a conversation that shows files, and a choice among possible answers.
 
 A tiny language model stands for a real one (``--lm FOLDER``); the pictures and sounds are drawn on the spot.
 """

@@ -1,4 +1,4 @@
-"""The sentiment of posts: a picture and a few words, which may be meant ironically. Synthetic data."""
+"""The sentiment of posts: a picture and a few words, which may be ironic. Synthetic data."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory

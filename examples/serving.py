@@ -17,19 +17,19 @@ with TemporaryDirectory() as folder:
 
     with TestClient(create({"house": model.predictor}), base_url="http://localhost") as client:
         columns = client.get("/schema").json()["columns"]
-        print("asks for", ", ".join(f"{column['name']} ({column['kind']})" for column in columns))
+        print("columns:", ", ".join(f"{column['name']} ({column['kind']})" for column in columns))
 
         # Multipart, as a browser sends it; a column that is not sent is missing.
         answer = client.post("/predict", files={"photo": ("door.png", photo), "note": (None, "The tea is ready.")}).json()
-        chances = sorted(answer["targets"]["event"]["probabilities"].items(), key=lambda one: -one[1])
-        print("says", ", ".join(f"{name} {chance:.0%}" for name, chance in chances))
-        print("was not given", ", ".join(answer["missing"]))
+        chances = sorted(answer["targets"]["event"]["probabilities"].items(), key=lambda item: -item[1])
+        print("prediction:", ", ".join(f"{name} {chance:.0%}" for name, chance in chances))
+        print("missing:", ", ".join(answer["missing"]))
 
         # Two rows as JSON, and the contribution of each modality to the answers.
         rows = {"rows": [{"note": "The tea is ready.", "temperature": 24.5}, {"temperature": 12.0}]}
-        for one in client.post("/explain", json=rows).json()["targets"]["event"]:
-            shares = ", ".join(f"{stream} {share:+.2f}" for stream, share in one["shares"].items() if share)
-            print(f"row {one['row']}: {one['answer']}, because of {shares}")
+        for attribution in client.post("/explain", json=rows).json()["targets"]["event"]:
+            shares = ", ".join(f"{stream} {share:+.2f}" for stream, share in attribution["shares"].items() if share)
+            print(f"row {attribution['row']}: {attribution['answer']}, because of {shares}")
 
         # A request cannot name a file on the server.
         refused = client.post("/predict", json={"row": {"photo": "/etc/passwd"}})

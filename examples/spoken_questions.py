@@ -1,4 +1,4 @@
-"""Questions about pictures and films, written or asked by voice, answered in words. Synthetic data."""
+"""Questions about pictures and films, written or spoken, answered in words. Synthetic data."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +13,7 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 with TemporaryDirectory() as folder:
     tables = make(folder, rows=400)
     train, test = (sm.Table.read(tables[name]) for name in ("train", "test"))
-    # Written as they are heard: a recogniser writes no question marks.
+    # Written as recognised: a recogniser writes no question marks.
     train, test = (
         table.with_column("question", [cell.rstrip("?") for cell in table.column("question")]) for table in (train, test)
     )
@@ -29,7 +29,7 @@ with TemporaryDirectory() as folder:
         overrides=[*quick, "training.epochs=40"],
         quiet=True,
     )
-    # What turns a recording into words.
+    # A recogniser of the spoken questions.
     heard = sm.fit(
         train,
         target="question",
@@ -50,17 +50,17 @@ with TemporaryDirectory() as folder:
 
     print(f"word error rate of the recogniser {heard.evaluate(test).targets['question'].metrics['wer']:.3f}")
     recognised = [answer.value for answer in heard.predict(test)]
-    asked = test.with_column("question", recognised)
+    spoken_test = test.with_column("question", recognised)
     print("share of the answers that are right")
     for name, model, table in (
         ("written question", written, test),
-        ("spoken, through the recogniser", written, asked),
+        ("spoken, through the recogniser", written, spoken_test),
         ("spoken, as a stream", listening, test),
     ):
         scores = model.evaluate(table).targets["answer"]
         blind = scores.controls["inputs of other rows"].metrics["exact_match"]
         print(f"  {name:<31} {scores.metrics['exact_match']:.2f}, with the pictures of other rows {blind:.2f}")
-    for row, question, answer in list(zip(test.rows(), recognised, written.predict(asked), strict=True))[:4]:
+    for row, question, answer in list(zip(test.rows(), recognised, written.predict(spoken_test), strict=True))[:4]:
         print(f"{row['photo'] or row['film']}: {question!r} → {answer.value!r} (truly {row['answer']!r})")
     try:
         speech = SpeechSynthesiser().speak(f"It is {answer.value}.").sound

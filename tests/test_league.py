@@ -122,7 +122,7 @@ def test_it_runs_and_goes_on_where_it_was_stopped(tmp_path: Path, capsys: pytest
 def test_sensorium_answers_numbers_with_the_same_folds(tmp_path: Path) -> None:
     (which,) = [one.thinned(40) for one in Sources(only=frozenset({"iris_width"})).sets().values()]
     learn, check = folds(which.table, 2)[0]
-    predicted = league.ours(which, learn, check, [], 0, league.Told(overrides=("training.epochs=1",)))
+    predicted = league.ours(which, learn, check, [], 0, league.TrainingSettings(overrides=("training.epochs=1",)))
     assert predicted.shape == (20,)
     assert np.isfinite(predicted).all()
 

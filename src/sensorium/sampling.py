@@ -1,4 +1,4 @@
-"""Sampling: new rows from a model that makes cells, under conditions that the caller sets."""
+"""Sampling of new rows from a generative model, under conditions that the caller sets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sensorium.data.tables.table import Table
 from sensorium.predictor import Predictor
 
 CHUNK = 64
-"""Rows made at a time."""
+"""Number of rows made at a time."""
 
 
 class HasPredictor(Protocol):
@@ -33,7 +33,7 @@ class HasPredictor(Protocol):
 
 
 class Sampling:
-    """What a trained model offers where it makes rows: ``sample``."""
+    """Mixin of trained models that make rows: ``sample``."""
 
     def sample(
         self: HasPredictor,
@@ -95,7 +95,7 @@ def sample_rows(
             fix="train one with --task generation --target COLUMN",
         )
     if n < 1:
-        raise ConfigError(f"{n} rows are asked for", fix="1 or more")
+        raise ConfigError(f"{n} rows were requested", fix="1 or more")
     known = [column.source for column in predictor.schema.read]
     for name in given or {}:
         if name not in known:
@@ -120,13 +120,13 @@ def _made(
     done = 0
     while chunk := list(islice(conditions, CHUNK)):
         batch = _encoded(predictor, chunk, done, opener)
-        # Well apart for neighbouring seeds, and the same for a place whatever comes after it.
+        # Far apart for neighbouring seeds, and independent of the number of rows.
         seeds = [(seed * 0x9E3779B1 + place) % (1 << 63) for place in range(done, done + len(chunk))]
         with torch.inference_mode():
             outputs = Forward(predictor.model, batch, least=CHUNK).outputs
             cells = [predictor.model.tasks[name].make(outputs[name], seeds + [0] * (CHUNK - len(chunk))) for name in makers]
         for place, row in enumerate(chunk):
-            made = {name: cell for each in cells for name, cell in each[place].items()}
+            made = {name: cell for task_cells in cells for name, cell in task_cells[place].items()}
             yield marked({**row, **made}, f"{'+'.join(makers)}, seed {seed}, row {done + place + 1}")
         done += len(chunk)
 

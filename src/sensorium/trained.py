@@ -321,7 +321,7 @@ class Trained(Sampling):
         """The ``count`` rows of the table ``train`` most similar to each of the encoded ``rows``, by their ``numbers``."""
         from sensorium.evaluation.nearest_rows import Neighbour, nearest, vectors
 
-        fused, known = (vectors(self.predictor.model, self.batches(some)) for some in (rows, self.encode(train)))
+        fused, known = (vectors(self.predictor.model, self.batches(part)) for part in (rows, self.encode(train)))
         near, targets = nearest(fused, known, count), [c.name for c in self.schema.targets if train.has(c.name)]
         return {
             number: [Neighbour(i + 1, like, {name: train.row(i)[name] for name in targets}) for i, like in rows_near]

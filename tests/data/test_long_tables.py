@@ -125,7 +125,7 @@ def test_invalid_window_settings_are_refused(change: dict[str, Any], more: dict[
         training_windows(Table.read(rows), settings(**more))
 
 
-def test_readings_at_irregular_times_have_the_step_that_is_meant() -> None:
+def test_step_is_inferred_from_irregular_times() -> None:
     draw = np.random.default_rng(3)
     late = draw.integers(-20, 20, 300)
     rows = [

@@ -1,4 +1,4 @@
-"""Simulated data of applications: what is written is what is said of it, and the same each time."""
+"""Simulated data of applications: its files are as documented and reproducible."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_tables_are_reproducible_and_their_media_exist(make: Callable[..., dict[
         make(tmp_path / "c", rows=0)
 
 
-def test_letters_of_one_mouth_sound_different_and_look_alike() -> None:
+def test_letters_with_one_mouth_shape_sound_different() -> None:
     sounds = [spoken(letter * 8, np.random.default_rng(0))[0] for letter in "bpa"]
     loudest = [int(np.abs(np.fft.rfft(sound, 8192)).argmax()) for sound in sounds]
     assert len({round(peak / 30) for peak in loudest}) == 3
@@ -62,7 +62,7 @@ def test_films_are_opened_as_videos_of_25_pictures_a_second(tmp_path: Path) -> N
     assert np.abs(opened[:, 0].astype(float) - film).mean() < 3
 
 
-def test_dialogues_are_whole_and_carry_what_went_before(tmp_path: Path) -> None:
+def test_dialogues_are_not_split_and_have_previous_cells(tmp_path: Path) -> None:
     paths = synthetic_dialogues.make(tmp_path, rows=30, test=0.4)
     train, test = (sm.Table.read(paths[name]) for name in ("train", "test"))
     assert not set(train.column("dialogue")) & set(test.column("dialogue"))
@@ -96,7 +96,7 @@ def test_irony_needs_both_streams(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_films_of_questions_move_the_way_that_is_asked_for(seed: int) -> None:
+def test_films_move_in_the_direction_of_the_answer(seed: int) -> None:
     film, question, answer = synthetic_questions.moving(np.random.default_rng(seed))
     if "way" not in question:
         assert question == "what colour is it?"

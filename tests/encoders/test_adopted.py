@@ -30,7 +30,7 @@ def part(kind: str, size: tuple[int, int]) -> Any:
 
 @pytest.mark.parametrize("size", [(32, 32), (40, 56), (37, 45)])
 @pytest.mark.parametrize("kind", ["segformer", "yolos"])
-def test_maps_hold_what_the_adopted_network_answers(kind: str, size: tuple[int, int]) -> None:
+def test_maps_hold_the_predictions_of_the_adopted_network(kind: str, size: tuple[int, int]) -> None:
     network = part(kind, size)
     pixels = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
     auto = {"segformer": "AutoModelForSemanticSegmentation", "yolos": "AutoModelForObjectDetection"}[kind]
@@ -102,7 +102,7 @@ def test_checkpoints_are_adopted_trained_and_saved(tables: Any, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("task", ["detection", "segmentation", "keypoints"])
-def test_encoder_comes_from_an_own_run(tables: Any, tmp_path: Path, task: str) -> None:
+def test_encoder_is_taken_from_an_earlier_run(tables: Any, tmp_path: Path, task: str) -> None:
     base = fitted(tables, task, "", tmp_path / "base")
     on = tables[task][2]
     model = fitted(tables, task, "", tmp_path / "run", init=tmp_path / "base", init_how="frozen")

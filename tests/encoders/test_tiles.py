@@ -64,11 +64,11 @@ def test_only_some_tiles_are_encoded_at_once(monkeypatch: pytest.MonkeyPatch) ->
     assert one.grid == (8, 8)
 
 
-def test_several_tiles_keep_what_encoders_promise() -> None:
+def test_several_tiles_satisfy_the_encoder_contract() -> None:
     check_layout({"kind": "tiles", "side": 8, "overlap": 4, "encoder": SHALLOW}, Grid(2, (20, 17)))
 
 
-def test_what_cannot_be_tiled_is_refused() -> None:
+def test_unsuitable_tile_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="two axes"):
         Tiles(Grid(1, (4, 8, 8)))
     with pytest.raises(ConfigError, match="overlap 16 is from 0 to below side 16"):

@@ -1,4 +1,4 @@
-"""Where tokens stand in the text as it was written."""
+"""Places of tokens in the text as it was written."""
 
 from __future__ import annotations
 

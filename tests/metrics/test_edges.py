@@ -16,7 +16,7 @@ torch.set_num_threads(1)
 
 
 def brute_force(answered: np.ndarray, true: np.ndarray, reach: float) -> int:
-    """The most pairs of pixels within reach, over all assignments."""
+    """The maximum number of pairs of pixels within reach, over all assignments."""
     left, right = np.argwhere(answered), np.argwhere(true)
     if len(left) > len(right):
         left, right = right, left

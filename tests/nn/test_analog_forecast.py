@@ -11,7 +11,7 @@ from sensorium.nn.analog_forecast import AnalogForecast
 from sensorium.nn.simple_forecasts import MOST, PastWindow, SimpleForecasts
 
 
-def test_against_the_mean_written_out() -> None:
+def test_forecast_equals_the_weighted_mean_computed_directly() -> None:
     torch.manual_seed(0)
     own, real = torch.randn(2, 3, 14), torch.ones(2, 14, dtype=torch.bool)
     real[1, :4] = False
@@ -43,7 +43,7 @@ def test_a_period_is_continued_and_a_short_past_is_not() -> None:
 
 
 @pytest.mark.parametrize("period", [True, False])
-def test_the_share_is_what_helps_on_held_out_windows(period: bool) -> None:
+def test_the_weight_is_the_best_on_held_out_windows(period: bool) -> None:
     torch.manual_seed(0)
     phase = torch.rand(40, 1, 1) * 2 * math.pi
     steps = torch.arange(60) * (2 * math.pi / 12)

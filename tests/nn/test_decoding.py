@@ -153,7 +153,7 @@ def part(request: pytest.FixtureRequest) -> WordDecoder | GruDecoder:
     return part
 
 
-def test_cached_steps_give_what_the_whole_sequence_gives(part: Any) -> None:
+def test_cached_steps_equal_the_full_sequence(part: Any) -> None:
     context = inputs(4, 0)
     tokens = torch.tensor([[2, 3, 4, 8], [5, 5, 8, 0], [8, 0, 0, 0], [7, 6, 5, 8]])
     with torch.no_grad():

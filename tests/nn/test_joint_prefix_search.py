@@ -46,7 +46,7 @@ def test_a_wide_search_is_exhaustive(seed: int, language: object) -> None:
         assert result.ids[row, 0, : int(result.length[row, 0])].tolist() == every[int(order[0])]
 
 
-def test_one_stream_gives_what_its_own_search_gives() -> None:
+def test_one_stream_equals_its_own_search() -> None:
     logs, masks = streams(7, steps=(6,))
     joint, alone = joint_prefix_search(logs, masks, 200), prefix_beam_search(logs[0], masks[0], 200)
     torch.testing.assert_close(joint.score[:, :5], alone.score[:, :5], rtol=1e-4, atol=1e-4)

@@ -1,4 +1,4 @@
-"""The chain of words: held against all sequences, counted one by one."""
+"""The linear-chain CRF compared with an enumeration of all sequences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sensorium.nn.linear_chain import LinearChain
 
 
 def legal(states: tuple[int, ...], labels: int, background: int | None) -> bool:
-    """Whether a span goes on only as what it began as."""
+    """Whether every span keeps its label."""
     for before, state in zip((None, *states[:-1]), states, strict=True):
         label = state % labels
         if label == background:
@@ -24,7 +24,7 @@ def legal(states: tuple[int, ...], labels: int, background: int | None) -> bool:
 
 
 @pytest.mark.parametrize("background", [0, None])
-def test_against_every_sequence(background: int | None) -> None:
+def test_likelihood_equals_the_sum_over_all_sequences(background: int | None) -> None:
     torch.manual_seed(0)
     labels, steps = 2, 4
     chain = LinearChain(labels, background)
@@ -56,6 +56,6 @@ def test_against_every_sequence(background: int | None) -> None:
             assert float(chances[t, s]) == pytest.approx(share, abs=1e-4)
 
 
-def test_no_known_label_costs_nothing() -> None:
+def test_loss_is_zero_without_known_labels() -> None:
     chain = LinearChain(2, 0)
     assert chain.loss(torch.randn(1, 3, 4), torch.full((1, 3), -100)).tolist() == [0.0]

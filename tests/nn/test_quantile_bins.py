@@ -1,4 +1,4 @@
-"""Trees on bins are trees on values."""
+"""Trees fitted on bins are converted to trees on values."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_few_values_give_the_trees_of_scikit_learn() -> None:
     )
 
 
-def test_values_and_bins_are_answered_alike() -> None:
+def test_predictions_from_values_and_bins_are_equal() -> None:
     x = rows(2_000, 2)
     codes, cuts = binned(x)
     y = (np.nan_to_num(x[:, 0]) + np.isnan(x[:, 1]) > 0.3).astype(int)

@@ -95,7 +95,7 @@ def test_cells_from_disk_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="SHA-256"):
         read_index(folder)
     forge(CELLS, good[:-4] + np.int32(10**6).tobytes())
-    with pytest.raises(ArtifactError, match="a cell that there is not"):
+    with pytest.raises(ArtifactError, match="a cell that does not exist"):
         read_index(folder)
     forge(CELLS, good)
     forge(CENTRES, b"\0" * 12)

@@ -1,4 +1,4 @@
-"""The chat page, run in a JavaScript engine without a browser: what it sends, what it shows, and how it stops."""
+"""The chat page, run in a JavaScript engine without a browser: its requests, its display, and stopping."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ process.exit(0);
 
 
 def driven(tmp_path: Path, models: str) -> dict[str, Any]:
-    """What the page did."""
+    """The recorded actions of the page."""
     folder = files("sensorium.serve") / "page"
     shared = (folder / "recording.js").read_text(encoding="utf-8").replace("export ", "")
     page = (folder / "chat.js").read_text(encoding="utf-8").replace('import { make, recorder } from "./recording.js";', "")
@@ -129,6 +129,6 @@ def test_a_conversation_with_files_a_refusal_a_stop_and_a_voice(tmp_path: Path) 
     assert shown["wrong"] == "only pictures and sounds can be shown"
 
 
-def test_the_page_says_why_it_cannot_be_used(tmp_path: Path) -> None:
+def test_the_page_shows_why_it_cannot_be_used(tmp_path: Path) -> None:
     shown = driven(tmp_path, 'Response.json({ error: { problem: "an API key is required" } }, { status: 401 })')
     assert shown["models"] == []

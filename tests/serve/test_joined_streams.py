@@ -62,7 +62,7 @@ def test_windows_of_all_columns_are_one_row(model: sm.Trained) -> None:
     assert last["summary"]["columns"]["power"]["chunks"] == 60
 
 
-def test_a_column_that_stops_delays_by_the_wait_and_no_more(model: sm.Trained) -> None:
+def test_a_stopped_column_delays_at_most_by_the_wait(model: sm.Trained) -> None:
     sources = recordings(model)
     stopped = {**sources, "power": (sources["power"][0][:24], RATE)}  # off after 12 seconds
     session = Session(model.schema, setup(wait=3.0), {})
@@ -137,7 +137,7 @@ def test_a_home_with_camera_microphone_and_sensors(tmp_path: Path) -> None:
     assert sum(right[:4]) >= 3
 
 
-def test_a_server_joins_columns_as_this_process_does(model: sm.Trained, make_client: Any) -> None:
+def test_server_and_local_session_join_columns_alike(model: sm.Trained, make_client: Any) -> None:
     sources = recordings(model, 30)
     local = list(live_client.predict_locally(model.predictor, setup(), live_client.interleaved(sources, 0.5, paced=False)))
     sent = {"columns": {"motion": RATE, "power": RATE}, "seconds": 10.0, "hop": 1.0, "delay": 2.0, "keep": True}

@@ -71,13 +71,13 @@ def test_the_last_window_of_each_series_is_forecast(model: sm.Trained, client: A
         ([{"time": "2024-01-01T00:00", "load": None, "meter": "north"}], "number"),
     ],
 )
-def test_wrong_tables_are_refused_in_words(client: Any, table: Any, words: str) -> None:
+def test_invalid_tables_are_refused_with_a_message(client: Any, table: Any, words: str) -> None:
     answer = client.post("/predict", json={"table": table})
     assert answer.status_code == 422, answer.text
     assert words in answer.json()["error"]["problem"]
 
 
-def test_other_models_take_no_table(make_client: Any, predictor: Any) -> None:
+def test_models_without_windows_refuse_a_table(make_client: Any, predictor: Any) -> None:
     answer = make_client({"house": predictor}).post("/predict", json={"table": [{"time": 1}]})
     assert answer.status_code == 422
     assert "long table" in answer.json()["error"]["problem"]
@@ -91,7 +91,7 @@ def test_explanations_name_similar_training_windows(model: sm.Trained) -> None:
     assert all(len(one.targets["load"]) == OPTIONS["horizon"] for one in neighbours)
 
 
-def test_a_horizon_that_is_no_number_is_refused_in_words(tmp_path: Path, cli: Any) -> None:
+def test_an_invalid_horizon_is_refused_with_a_message(tmp_path: Path, cli: Any) -> None:
     table = tmp_path / "meters.csv"
     _write(table, moments(48))
     code, _, err = cli(

@@ -107,7 +107,7 @@ def test_media_of_rows_are_shown_without_their_file_names(client: Any, shop: Pat
         ("/search", {"row": {"sound": "x"}}, "no column 'sound'"),
     ],
 )
-def test_what_cannot_be_searched_is_refused_in_words(client: Any, address: str, body: Any, problem: str) -> None:
+def test_invalid_searches_are_refused_with_a_message(client: Any, address: str, body: Any, problem: str) -> None:
     answer = client.post(address, json=body)
     assert answer.status_code == 422
     assert problem in answer.json()["error"]["problem"]

@@ -1,4 +1,4 @@
-"""Signals from magnitudes: their spectrogram comes back."""
+"""Signals from magnitudes have the same spectrogram."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def chirp() -> torch.Tensor:
     return (0.5 * torch.sin(2 * math.pi * (300 + 800 * time) * time))[None]
 
 
-def test_the_magnitudes_of_the_signal_are_those_that_were_asked_for() -> None:
+def test_the_signal_has_the_requested_magnitudes() -> None:
     wanted = stft(chirp(), FRAMING).data.abs()
     signal = griffin_lim(wanted, FRAMING, 4096)
     error = (stft(signal, FRAMING).data.abs() - wanted).norm() / wanted.norm()
@@ -27,7 +27,7 @@ def test_the_magnitudes_of_the_signal_are_those_that_were_asked_for() -> None:
     assert torch.equal(signal, griffin_lim(wanted, FRAMING, 4096))
 
 
-def test_a_signal_from_mel_bands_has_about_these_bands() -> None:
+def test_a_signal_from_mel_bands_has_similar_mel_bands() -> None:
     bands = log_mel(chirp(), RATE, 256, 64, 40)
     signal = from_mel(bands.exp(), RATE, FRAMING, 4096)
     loud = bands > bands.max() - 4

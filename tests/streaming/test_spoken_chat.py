@@ -34,7 +34,7 @@ def tones_of(signal: Any, rate: int) -> list[int]:
 
 
 class Ears:
-    """A stand-in for a trained recogniser: it reads the tones of the stand-in speech, and never hears "up"."""
+    """A stand-in for a trained recogniser: it reads the tones of the stand-in speech, and never recognises "up"."""
 
     def __init__(self, kind: str = "audio", value: Any = None) -> None:
         self.schema = SimpleNamespace(inputs=[SimpleNamespace(name="clip", spec={"kind": kind})])
@@ -50,7 +50,7 @@ class Ears:
         return [Prediction({"words": {"value": self.value or " ".join(word for word in words if word != "up")}})]
 
 
-def test_what_is_said_is_heard_and_errors_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speech_is_recognised_and_errors_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     voice, recogniser = SpeechSynthesiser(), Recogniser(Ears())  # type: ignore[arg-type]
@@ -62,7 +62,7 @@ def test_what_is_said_is_heard_and_errors_are_counted(tmp_path: Path, monkeypatc
     assert blurred.heard == ["go", "left down"]
 
 
-def test_what_is_no_recogniser_is_refused() -> None:
+def test_a_model_without_transcripts_is_refused_as_recogniser() -> None:
     with pytest.raises(ConfigError, match="no input of kind audio"):
         Recogniser(Ears("image"))  # type: ignore[arg-type]
     with pytest.raises(DataError, match="no such file"):

@@ -135,7 +135,7 @@ def test_the_loss_is_the_weighted_cross_entropy() -> None:
     assert edge_loss(logits, wanted, torch.zeros_like(known), 0.5).tolist() == [0, 0]
 
 
-def test_bands_of_an_answer_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_in_bands_equals_the_full_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = torch.randn(12, 16, generator=torch.Generator().manual_seed(1)).cumsum(dim=1)
     extent = torch.tensor([[96.0, 72.0]])
     frame = identity(1, 2, extent) / 6

@@ -79,7 +79,7 @@ def test_made_pictures_follow_their_condition(pictures: Any) -> None:
         assert np.mean(np.array(spread) > np.array(other)) > 0.8, label
 
 
-def test_a_seed_decides_and_a_row_depends_on_no_other(pictures: Any) -> None:
+def test_rows_depend_on_the_seed_and_not_on_each_other(pictures: Any) -> None:
     given = {"label": "down"}
     first, again = pictures.sample(5, given=given, seed=3), pictures.sample(2, given=given, seed=3)
     assert all(np.array_equal(a["glyph"], b["glyph"]) for a, b in zip(first, again, strict=False))
@@ -112,7 +112,7 @@ def test_columns_of_every_kind_are_made_together(everything: Any) -> None:
     assert np.mean([row["colour"] == "blue" for row in rows]) > 0.5
 
 
-def test_made_rows_are_learnt_from(everything: Any) -> None:
+def test_a_fit_learns_from_made_rows(everything: Any) -> None:
     rows = [row for label in ("down", "across") for row in everything.sample(12, given={"label": label}, seed=2)]
     model = sm.fit(
         [{name: cell for name, cell in row.items() if name not in ("tone", MARK)} for row in rows],
@@ -165,7 +165,7 @@ class PowerCutError(Exception):
 
 
 @pytest.mark.parametrize("maker", ["vae", "gan"])
-def test_a_run_resumes_bit_identically_whoever_is_in_turn(maker: str, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_run_resumes_bit_identically_at_either_network(maker: str, tmp_path: Path, monkeypatch: Any) -> None:
     arguments: dict[str, Any] = {"epochs": 3, "options": {"maker": maker}}
     arguments["overrides"] = ["training.checkpoint_every=0.000001"]
     whole = fit("glyph", **arguments)
@@ -187,7 +187,7 @@ def test_a_run_resumes_bit_identically_whoever_is_in_turn(maker: str, tmp_path: 
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_the_networks_of_a_gan_are_updated_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_networks_of_a_gan_are_updated_alternately(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[bool, bool]] = []
     original = TrainingModule.on_before_optimizer_step
 
@@ -202,7 +202,7 @@ def test_the_networks_of_a_gan_are_updated_in_turn(monkeypatch: pytest.MonkeyPat
     assert seen[:4] == [(True, False), (False, True), (True, False), (False, True)]
 
 
-def test_a_recording_made_of_its_own_spectrogram_sounds_alike() -> None:
+def test_a_recording_is_reconstructed_from_its_spectrogram() -> None:
     from sensorium.core.registry import build
 
     modality = build("modalities", {"kind": "audio", "rate": 4000})
@@ -218,7 +218,7 @@ def test_a_recording_made_of_its_own_spectrogram_sounds_alike() -> None:
         assert abs(int(peaks[0]) - int(peaks[1])) <= 4
 
 
-def test_what_cannot_be_made_is_refused_before_training() -> None:
+def test_unsupported_targets_are_refused_before_training() -> None:
     rows = [{"text": f"a line of words number {i}", "label": "ab"[i % 2]} for i in range(20)]
     with pytest.raises(ConfigError, match="predicts"):
         sm.fit(

@@ -145,7 +145,7 @@ def test_full_tuning_saves_the_weights_and_scores_forgetting(full: Path, world: 
     assert "text perplexity before" in (full / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_fully_tuned_model_is_merged_and_goes_on(full: Path, world: Path, cli: Any, tmp_path: Path) -> None:
+def test_a_fully_tuned_model_is_merged_and_trained_further(full: Path, world: Path, cli: Any, tmp_path: Path) -> None:
     code, _, err = cli("merge", full, "--out", tmp_path / "merged", "--lm", world / "tiny")
     assert code == 0, err
     table = world / "rows" / "table.csv"
@@ -159,8 +159,8 @@ def test_a_fully_tuned_model_is_merged_and_goes_on(full: Path, world: Path, cli:
         fitted(world, stage="instruct", tuning="lora", init=full)
 
 
-def test_half_precision_weights_are_not_trained_themselves() -> None:
-    with pytest.raises(ConfigError, match="cannot be trained themselves"):
+def test_half_precision_weights_are_not_trained_in_full() -> None:
+    with pytest.raises(ConfigError, match="cannot be trained in full"):
         made("llama", stage="instruct", tuning="full", dtype="bfloat16")
 
 

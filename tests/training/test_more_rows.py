@@ -1,4 +1,4 @@
-"""Fits with made and unlabelled rows: always beside a fit without them, and never validated on such rows."""
+"""Fits with made and unlabelled rows: always compared with a fit without them, and never validated on such rows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def augmented(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return sm.fit(rows(), augment_with=folder / "made", unlabelled=rows(30, seed=2), out=folder / "run", **OPTIONS), folder
 
 
-def test_both_scores_are_told_and_kept(augmented: Any, capsys: Any) -> None:
+def test_both_scores_are_printed_and_recorded(augmented: Any, capsys: Any) -> None:
     model, folder = augmented
     entry = sm.load(folder / "run").artifact.report["more_rows"]
     assert entry == model.artifact.report["more_rows"]
@@ -60,7 +60,7 @@ def test_a_generator_is_trained_on_training_rows_and_its_rows_are_added(tmp_path
     assert "with 17 made rows" in printed.out + printed.err
 
 
-def test_made_rows_are_never_validated_on() -> None:
+def test_made_rows_are_not_used_for_validation() -> None:
     table = [*rows(), *({**row, MARK: "yes"} for row in rows(30, seed=1))]
     splits = from_table(Request.of(table, target="label"), Console(quiet=True), None)
     assert not splits.held_out.has(MARK) or not any(splits.held_out.column(MARK))
@@ -72,7 +72,7 @@ def test_made_rows_are_never_validated_on() -> None:
     assert len(splits.held_out) == 4
 
 
-def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
+def test_incompatible_options_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="a multiple of the training rows"):
         sm.fit(rows(), synthetic=-1.0, **OPTIONS)
     with pytest.raises(ConfigError, match="further rows do not go with a search"):

@@ -95,7 +95,7 @@ FLAGS = (
 )
 """Flags to suggest for a misspelt one."""
 COLUMNS = ("prompt", "given")
-"""Options that name columns, of any task: those it is asked with, and the only ones that it reads."""
+"""Options of any task that name columns: its prompts, and the only columns that it reads."""
 EXTRA = {"allow_extra_args": True, "ignore_unknown_options": True}
 """Settings of a command that also accepts the options of a task."""
 
@@ -286,8 +286,8 @@ def task_options(
 
     ``--between photo,caption`` is an option of the task retrieval; ``--time days --event died`` are the parts of the target
     of the task survival; ``--target "nose_*,tail_*"`` are columns of one target of the task keypoints;
-    ``--prompt question`` is the column that a task is asked with, of any task, ``--given label`` the only one that it
-    reads; ``--same product`` is a prompt of the task retrieval.
+    ``--prompt question`` is a prompt column of any task, ``--given label`` the only column that it reads; ``--same
+    product`` is a prompt of the task retrieval.
 
     Args:
         task: The kind of task.

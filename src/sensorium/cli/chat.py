@@ -31,7 +31,7 @@ def run(
         list[Path] | None, typer.Option(help="A recording of a question, with --recogniser; repeated, each is one turn.")
     ] = None,
     recogniser: Annotated[
-        Path | None, typer.Option(help="The folder of a transcription model: hears --spoken, and checks --speak.")
+        Path | None, typer.Option(help="The folder of a transcription model: transcribes --spoken, and checks --speak.")
     ] = None,
     speak: Annotated[
         Path | None, typer.Option(help="Write the spoken answer to this WAV; of further turns to out_2.wav, ...")
@@ -92,7 +92,7 @@ def run(
         typer.echo(f"spoken by {voices.program}: {target}", err=True)
         if ears is not None:
             wer, (heard,) = heard_in([answer], [Blob(wav, target.name)], ears)
-            typer.echo(f"the recogniser hears: {heard} (word error rate {wer:.2f})", err=True)
+            typer.echo(f"recognised as: {heard} (word error rate {wer:.2f})", err=True)
 
 
 def _questions(question: str | None, spoken: list[Path] | None, ears: Any) -> Iterator[str]:

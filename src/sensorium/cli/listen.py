@@ -99,7 +99,7 @@ def run(
         chunks = chunks or live_client.read_pipe(sys.stdin.buffer, kind, channels, size)
     streamed: dict[str, Any] = {"column": name, "rate": rate}
     if beside:
-        streamed = {"columns": {one: hz for one, (_, hz) in recordings.items()}, "wait": wait}
+        streamed = {"columns": {name: hz for name, (_, hz) in recordings.items()}, "wait": wait}
     settings = {"seconds": seconds, "hop": hop, "delay": delay, "keep": fast}
     setup = Setup.from_json({**streamed, **settings, "row": _row(row)})
     if url is not None:

@@ -26,7 +26,7 @@ def run(
     overwrite: _options.Overwrite = False,
     quiet: _options.Quiet = False,
 ) -> None:
-    """Make new rows with a model trained by fit --task generation, and write them where fit reads them.
+    """Sample new rows from a model trained with --task generation, and write them as a table that fit reads.
 
     Example: sensorium sample run --n 100 --given label=7 --seed 0 --out made
 

@@ -23,14 +23,14 @@ def read_edges(parts: Any, *, boundaries: bool = False, dark: bool = False) -> A
 
     Args:
         parts: A list of files or arrays, each the map ``[H, W]`` of an annotator or a stack ``[A, H, W]`` of several.
-        boundaries: Whether the parts are masks, of which the boundaries between classes are the edges.
+        boundaries: Whether the parts are masks, whose class boundaries are the edges.
         dark: Whether edges are darker than the rest.
 
     Returns:
         Where each annotator has an edge, ``[A, H, W]`` bool. An edge is a value above half of the largest of its map.
 
     Raises:
-        CellError: The parts are no edge maps, or differ in size.
+        CellError: The parts are not edge maps, or differ in size.
     """
     if isinstance(parts, (Blob, np.ndarray)):
         parts = [parts]
@@ -42,7 +42,7 @@ def read_edges(parts: Any, *, boundaries: bool = False, dark: bool = False) -> A
             maps.append(mask_boundaries(values) if boundaries else _bright(values, dark))
         if len(maps) > ANNOTATORS:
             raise CellError(f"there are more than {ANNOTATORS} annotators in the cell", fix=_FIX)
-    sizes = {one.shape for one in maps}
+    sizes = {edge_map.shape for edge_map in maps}
     if len(sizes) > 1:
         listed = ", ".join(f"{wide} × {high}" for high, wide in sorted(sizes))
         raise CellError(f"the annotators' maps differ in size: {listed} pixels", fix="draw all on the same image")
@@ -50,7 +50,7 @@ def read_edges(parts: Any, *, boundaries: bool = False, dark: bool = False) -> A
 
 
 def mask_boundaries(values: Array) -> Array:
-    """Return which pixels of a mask ``values`` ``[H, W]`` differ from the one to the right or the one below."""
+    """Return where pixels of a mask ``values`` ``[H, W]`` differ from their right or lower neighbour."""
     edges = np.zeros(values.shape, np.bool_)
     edges[:, :-1] |= values[:, :-1] != values[:, 1:]
     edges[:-1] |= values[:-1] != values[1:]
@@ -58,16 +58,16 @@ def mask_boundaries(values: Array) -> Array:
 
 
 def shrunk(edges: Array, size: tuple[int, int]) -> Array:
-    """Return ``edges`` ``[A, H, W]`` in a grid of another ``size``, in which every edge pixel keeps a place."""
+    """Return ``edges`` ``[A, H, W]`` resized to ``size``; in a smaller grid, a cell with any edge pixel is an edge."""
     count, high, wide = edges.shape
     if (high, wide) == size:
         return edges
-    if high < size[0] or wide < size[1]:  # enlarged: every cell of the grid reads its pixel
+    if high < size[0] or wide < size[1]:  # enlarged: nearest neighbour
         rows, columns = (np.arange(to) * of // to for to, of in zip(size, (high, wide), strict=True))
         edges, (high, wide) = edges[:, rows[:, None], columns], size
     result = np.zeros((count, *size), np.bool_)
-    which, y, x = edges.nonzero()
-    result[which, y * size[0] // high, x * size[1] // wide] = True
+    annotator, y, x = edges.nonzero()
+    result[annotator, y * size[0] // high, x * size[1] // wide] = True
     return result
 
 
@@ -94,8 +94,8 @@ def _maps_of(part: Any) -> Sequence[Array]:
         name = part.name if isinstance(part, Blob) else None
         count, high, wide = part_array.shape
         if not 1 <= count <= ANNOTATORS or not 0 < high * wide <= PIXELS // count:
-            raise CellError(f"an array {list(part_array.shape)} is no stack of edge maps", file=name, fix=_FIX)
-        return [_numbers(one, name) for one in part_array]
+            raise CellError(f"an array {list(part_array.shape)} is not a stack of edge maps", file=name, fix=_FIX)
+        return [_numbers(edge_map, name) for edge_map in part_array]
     if isinstance(part_array, np.ndarray):
         return [_numbers(part_array, part.name if isinstance(part, Blob) else None)]
     return [read_mask(part)]
@@ -103,7 +103,7 @@ def _maps_of(part: Any) -> Sequence[Array]:
 
 def _numbers(values: Array, name: str | None) -> Array:
     if values.ndim != 2 or not values.size or values.size > PIXELS or values.dtype.kind not in "buif":
-        raise CellError(f"an array {list(values.shape)} of {values.dtype} is no edge map", file=name, fix=_FIX)
+        raise CellError(f"an array {list(values.shape)} of {values.dtype} is not an edge map", file=name, fix=_FIX)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise CellError("the edge map has values that are not finite", file=name, fix="save 0 and 1")
     return values

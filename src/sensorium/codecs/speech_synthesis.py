@@ -25,7 +25,7 @@ CHARACTERS = 10_000
 BYTES = 128 * 2**20
 """Maximum size of a recording in bytes: more than half an hour at 22,050 Hz."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,39}")
-_INTERVAL = 0.02  # seconds between looks at the size of the recording
+_INTERVAL = 0.02  # seconds between checks of the size of the recording
 
 
 class SpokenText(NamedTuple):

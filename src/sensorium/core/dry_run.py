@@ -15,7 +15,7 @@ from sensorium.core.schema import Schema
 LARGEST = 1 << 30
 """Maximum number of values per row of a stream; models that need more are refused."""
 TRIED = 1 << 24
-"""Above this number of values per row no row is tried: the cost would exceed what the file size justifies."""
+"""Above this number of values per row the check is skipped: its cost would exceed what the file size justifies."""
 _CELLS = ("a word, 2", "1.5", "2020-01-02", 1)
 
 

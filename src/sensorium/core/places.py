@@ -1,4 +1,4 @@
-"""Places that an answer names on a picture: boxes, regions, lines and points, in pixels of the user's own file."""
+"""Places of an answer on a picture: boxes, regions, lines and points, in pixels of the user's own file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Point(NamedTuple):
     """A named point.
 
     Args:
-        name: What it is called.
+        name: Its name.
         x: Pixels from the left edge.
         y: Pixels from the top edge.
         score: Confidence, 0 to 1.
@@ -30,7 +30,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """A thing that an answer names on a picture, by one of ``box``, ``region`` and ``points``.
+    """A labelled place on a picture, given by one of ``box``, ``region`` and ``points``.
 
     Args:
         label: Its class.
@@ -49,7 +49,7 @@ class Place:
     thin: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return what is known of it; the region as an ``Attachment``, white on black."""
+        """Return its known attributes; the region as an ``Attachment``, white on black."""
         result: dict[str, Any] = {"label": self.label, "thin": self.thin}
         if self.score is not None:
             result["score"] = self.score

@@ -39,10 +39,10 @@ class Seen:
 
 
 class Turn(NamedTuple):
-    """Parameters of a task that are updated in some steps only, in turn with those of its other turns.
+    """A group of parameters of a task that is updated in alternation with its other groups.
 
     Args:
-        name: What it is called: ``critic``.
+        name: Its name: ``critic``.
         parameters: Its parameters.
         betas: Decay rates of the moments that AdamW keeps of them.
         rate: Their share of the learning rate.
@@ -62,7 +62,7 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
     """
 
     turn: int = 0
-    """The index of the turn that training is in, where it has ``turns``."""
+    """The index of the group in ``turns`` that the current training step updates."""
 
     def __init__(self, goal: Goal, dim: int) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
         """
 
     def fit_prompts(self, rows: Iterable[tuple[Mapping[str, Field], Field]]) -> str:
-        """Learn what the prompts alone reveal about the targets, before training starts; return a note for the user, or an
+        """Fit a baseline that answers from the prompts alone, before training starts; return a note for the user, or an
         empty text. By default nothing.
 
         ``rows`` are batches of prompts, as ``forward`` gets them, and targets; they can be iterated once.
@@ -172,13 +172,13 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
 
     @property
     def turns(self) -> Sequence[Turn]:
-        """Parameters that training updates in turn: step i those of turn i modulo their number (``turn``), together with
-        all parameters that are in no turn. Empty: all in every step."""
+        """Groups of parameters that training updates alternately: step i updates group i modulo their number (``turn``),
+        together with all parameters in no group. Empty: all in every step."""
         return ()
 
     @property
     def makes(self) -> tuple[str, ...]:
-        """The columns of which it makes new cells; empty: it makes none."""
+        """The columns whose cells it generates; empty: none."""
         return ()
 
     def make(self, output: Out, seeds: Sequence[int]) -> list[dict[str, Any]]:
@@ -248,7 +248,7 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
         return {}
 
     def places(self, answer: Answer, size: tuple[int, int]) -> list[Place]:
-        """What ``answer`` names on its picture of ``size`` (width and height), in pixels."""
+        """The places of ``answer`` on its picture of ``size`` (width and height), in pixels."""
         return []
 
     def truths(self, batch: Batch) -> list[Any]:
@@ -276,7 +276,8 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
         return None
 
     def subjects(self, of: Out) -> list[str]:
-        """What of the first row of ``of`` an explanation may be about, in words: each box, region or point of its answer.
+        """The parts of the answer to the first row of ``of`` that can be explained, in words: each box, region or point of
+        its answer.
         Empty: only the answer as a whole."""
         return []
 

@@ -1,4 +1,4 @@
-"""The declared part of the contract of tasks: what a kind of task says of itself before one is built."""
+"""Declarations of task classes, available before a task is instantiated."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ class TaskKind:
     """Class attributes and class methods of a task: its target columns, prompts, options and defaults."""
 
     predicts: ClassVar[tuple[str, ...]]
-    """The kinds of column that can be its target; empty: it has none, and learns from rows as they are."""
+    """The kinds of column that it predicts; empty: it has no target and learns from the inputs alone."""
     parts: ClassVar[tuple[str, ...]] = ()
-    """What the columns are called that make one target together: ``("time", "event")``. Empty: it is one column."""
+    """Names of the columns that together form one target: ``("time", "event")``. Empty: the target is a single column."""
     prompted: ClassVar[Mapping[str, str]] = {}
-    """What the command calls its prompt columns, and the kind they are read as: ``{"same": "key"}`` for ``--same X``."""
+    """Command-line names of its prompt columns, and the kind that each is read as: ``{"same": "key"}`` for ``--same X``."""
     gathers: ClassVar[str | None] = None
-    """The kind as which columns are read that make one target together, however many (``nose_x, nose_y, tail_x, ...``);
-    empty: each as its cells suggest. None: several target columns are several targets."""
+    """The kind of columns that together form one target, in any number (``nose_x, nose_y, tail_x, ...``); empty: inferred
+    from the cells. None: several target columns are several targets."""
     conditioned: ClassVar[bool] = False
-    """Whether columns that it is ``given`` are read as targets are: whole numbers that repeat are classes."""
+    """Whether its ``given`` columns are inferred as targets are: whole numbers that repeat are classes."""
     lies_on: ClassVar[tuple[str, ...]] = ()
-    """The kinds of input that its targets lie on, where the kinds of these do not say so themselves (numbers)."""
-    asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # options of its target columns, by kind, where the user says none
+    """The kinds of input that its targets lie on, for target kinds that do not declare it (numbers)."""
+    asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # default options of its target columns, by kind
     reads_as: ClassVar[str | None] = None
-    """The kind as which its target columns are read where the user names none; None: as their cells suggest."""
+    """Default kind of its target columns; None: inferred from the cells."""
     reads_inputs: ClassVar[Mapping[str, str]] = {}
-    """The kinds as which it reads inputs of other kinds where the user names none: ``{"image": "line"}``."""
-    asks_inputs: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # options of its inputs, by kind, where the user says none
-    asks_base: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # the same, of the input that its target lies on
+    """Default kinds in which it reads inputs of other kinds: ``{"image": "line"}``."""
+    asks_inputs: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # default options of its inputs, by kind
+    asks_base: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # likewise, of the input that its target lies on
     headline: ClassVar[str]
     """The metric quoted first."""
     higher_is_better: ClassVar[bool] = True
     nothing: ClassVar[str] = "knowing the training targets alone"
-    """What ``baseline`` does, as a report words it: "always answering the mean"."""
+    """Description of ``baseline`` in reports: "always answering the mean"."""
     per_row: ClassVar[bool] = True
     """False: a row's loss depends on the other rows of its batch (a contrast)."""
     mergeable: ClassVar[bool] = True
-    """Whether several outputs for one row can be made one (``merge``). False: late fusion is refused, and no default."""
+    """Whether several outputs for one row can be merged (``merge``). False: late fusion is refused, and no default."""
     fine: ClassVar[bool] = False
     """Whether it answers for each place of the input it lies on, whose default encoder then keeps a fine grid."""
     spans: ClassVar[bool] = False
@@ -53,26 +53,26 @@ class TaskKind:
     needs_streams: ClassVar[bool] = True
     """False: a row without any stream is learnt and scored like others, since its prompt is a text."""
     scored_shuffled: ClassVar[bool] = False
-    """Whether it is also scored with the inputs of other rows, since its answers may score without regard to the row's."""
+    """Whether it is also scored with the inputs of other rows, as a control for answers that ignore the inputs."""
 
     @classmethod
     def recommended(
         cls, options: Mapping[str, Any], rows: int, counts: Sequence[int], targets: Sequence[Modality] = ()
     ) -> tuple[dict[str, Any], list[str]]:
-        """Options that the training rows suggest, beside ``options`` that are set, and why, in words.
+        """Recommend options from the training rows, in addition to the ``options`` that are set; return them with reasons.
 
-        ``counts``: how many rows each class of its target has, where it has classes; ``targets``: its columns, fitted.
+        ``counts``: the number of rows of each class, if the target has classes; ``targets``: its fitted columns.
         """
         return {}, []
 
     @classmethod
     def completed(cls, options: Mapping[str, Any]) -> dict[str, Any]:
-        """``options`` as in ``Encoder.completed``: with everything written out that weights from elsewhere determine."""
+        """``options`` as in ``Encoder.completed``: with all settings written out that pretrained weights determine."""
         return dict(options)
 
     @classmethod
     def check_sources(cls, options: Mapping[str, Any]) -> None:
-        """Check the weights from elsewhere that ``options`` name, before a table is read: that they exist and are readable.
+        """Check that the pretrained weights that ``options`` name exist and are readable, before a table is read.
 
         Raises:
             ConfigError: They cannot be used.
@@ -91,7 +91,7 @@ class TaskKind:
             options: As the user set them.
             base: All options of the trained task.
             streams: The streams of the run.
-            pairs: The streams whose encoders are taken over, and what they are called in the base.
+            pairs: The streams whose encoders are taken over, with their names in the base.
 
         Raises:
             ConfigError: ``options`` ask for other shapes than those of the base, or would lose what it learnt.
@@ -102,8 +102,7 @@ class TaskKind:
     def suggested_objectives(
         cls, options: Mapping[str, Any], layouts: Mapping[str, Layout]
     ) -> Sequence[str | Mapping[str, Any]]:
-        """What it is trained with where the recipe names no objectives, from its ``options`` and the ``layouts`` of the
-        streams."""
+        """The default objectives, given its ``options`` and the ``layouts`` of the streams."""
         return ["supervised"]
 
     @classmethod
@@ -124,7 +123,7 @@ class TaskKind:
 
     @classmethod
     def base_options(cls, base: str, cells: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Any], str]:
-        """Options of the input that its target lies on, where the user says none, as the targets suggest, and why.
+        """Default options of the input that its target lies on, derived from the targets, and the reason in words.
 
         ``base`` is the kind of that input, ``cells`` are all training cells of each target column, unread.
         """

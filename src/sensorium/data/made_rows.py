@@ -1,4 +1,4 @@
-"""The mark of rows that a model made, by which tables and media files are recognised as made."""
+"""The marker of generated rows in tables and media files."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ def made_rows(table: Table) -> list[bool]:
 
 
 def marked(row: dict[str, Any], by: str) -> dict[str, Any]:
-    """Return ``row`` marked as made, with ``by`` in words."""
+    """Return ``row`` marked as made; ``by`` describes the generator."""
     return {**row, MARK: by}

@@ -1,4 +1,4 @@
-"""The cells of earlier rows as columns of their own: what was said before an utterance, the picture before this one."""
+"""Cells of earlier rows as additional columns, such as the context of an utterance in a dialogue."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def with_previous(
 
     A text column ``words`` gets ``words_before``, the texts of up to ``turns`` rows before, the oldest first; any other
     column gets the cell of the row before. The first row of a group has none. Split such a table by the group
-    (``data.split.kind: group``), or what was said in training rows is seen again in others.
+    (``data.split.kind: group``), otherwise texts of one part of the split appear in the other.
 
     Args:
         table: The table.
         group: The column that says which rows belong together, such as a dialogue.
         texts: Text columns, whose previous cells are joined by " | ".
-        latest: Columns of any kind of which the cell of the row before is taken.
+        latest: Columns of any kind, whose cell in the previous row is added.
         turns: The number of previous texts.
         order: A column of numbers by which the rows of a group are ordered; empty: as they stand.
 

@@ -1,4 +1,4 @@
-"""A simulated album: pictures of a thing, recordings made beside them, and questions that one of the two answers.
+"""A simulated album: pictures of a thing, recordings made beside them, and questions that either of them answers.
 
 picture    a red, blue or green square or bar
 recording  a bell, 8 kHz, low or high
@@ -21,16 +21,16 @@ SHAPES = {"square": (12, 12), "bar": (5, 20)}
 BELLS = {"low": 300.0, "high": 900.0}
 QUESTIONS = ("what colour is it?", "which shape is it?", "is the bell low or high?")
 WORDS = (*COLOURS, *SHAPES, *BELLS, *["what", "colour", "is", "it", "?", "which", "shape", "the", "bell", "or"])
-"""The words of a language model of this world."""
+"""Vocabulary of a language model for this data."""
 
 
 def text(draw: random.Random) -> tuple[str, str]:
-    """Return a text for a language model to read, with words in the place of media, and its answer, from ``draw``."""
+    """Return a text to train a language model on, with words in place of media, and its answer, drawn with ``draw``."""
     facts = [draw.choice(sorted(choices)) for choices in (COLOURS, SHAPES, BELLS)]
-    asked = draw.randrange(len(QUESTIONS))
+    question_index = draw.randrange(len(QUESTIONS))
     shown = [fact for fact in facts for _ in range(draw.randint(1, 8))]
     draw.shuffle(shown)
-    return f"{' '.join(shown)}\n{QUESTIONS[asked]}", facts[asked]
+    return f"{' '.join(shown)}\n{QUESTIONS[question_index]}", facts[question_index]
 
 
 def make(folder: Path | str, rows: int = 300, seed: int = 0, *, holes: float = 0.0, test: float = 0.25) -> dict[str, Path]:
@@ -60,7 +60,7 @@ def make(folder: Path | str, rows: int = 300, seed: int = 0, *, holes: float = 0
     for i in range(rows):
         rng = np.random.default_rng([seed, i])
         facts = [sorted(choices)[int(rng.integers(len(choices)))] for choices in (COLOURS, SHAPES, BELLS)]
-        asked = int(rng.integers(len(QUESTIONS)))
+        question_index = int(rng.integers(len(QUESTIONS)))
         picture = rng.normal(128, 12, (24, 24, 3))
         high, wide = SHAPES[facts[1]]
         y, x = int(rng.integers(0, 25 - high)), int(rng.integers(0, 25 - wide))
@@ -73,8 +73,8 @@ def make(folder: Path | str, rows: int = 300, seed: int = 0, *, holes: float = 0
             {
                 "picture": f"picture/{i:04d}.png",
                 "recording": f"recording/{i:04d}.wav",
-                "question": QUESTIONS[asked],
-                "answer": facts[asked],
+                "question": QUESTIONS[question_index],
+                "answer": facts[question_index],
             }
         )
     return write(folder, written, test=test, holes=holes, keep=("question", "answer"), seed=seed)

@@ -25,7 +25,7 @@ WORDS = (
     *("go", "warmer", "cooler", "fuel", "enough", "wait", "for", "green"),
     *("driving", "heating", "cooling", "on", "warm", "cold", "already", "low"),
 )
-"""The words that the assistant hears and says."""
+"""The words of commands and answers."""
 TONES = {word: (_PITCHES[i % 4], _PITCHES[i // 4]) for i, word in enumerate(WORDS)}
 """The two frequencies of each word in Hz."""
 COMMANDS = ("go", "warmer", "cooler", "fuel enough")
@@ -34,12 +34,12 @@ COMFORT, RESERVE = 21.0, 20.0
 """Degrees from which it is warm inside, and per cent of fuel below which the tank is low."""
 LIGHTS = {"red": (220, 40, 40), "green": (40, 190, 70)}
 READS = (*WORDS, "red", "light", *["what", "now", "?", "."])
-"""The words of a language model of this world."""
+"""Vocabulary of a language model for this data."""
 
 
 def reply(command: str, light: str, warm: bool, low: bool) -> tuple[str, str]:
-    """Return the action and the answer to ``command``, with this traffic ``light``, inside ``warm`` or not, the tank
-    ``low`` or not."""
+    """Return the action and the answer to ``command``, given the traffic ``light``, whether it is ``warm`` inside and
+    whether the tank is ``low``."""
     if command == "go":
         return ("wait", "wait for green") if light == "red" else ("drive", "driving on")
     if command == "warmer":
@@ -50,7 +50,7 @@ def reply(command: str, light: str, warm: bool, low: bool) -> tuple[str, str]:
 
 
 def text(draw: random.Random) -> tuple[str, str]:
-    """Return a text for a language model to read, with words in the place of media, and its answer, from ``draw``."""
+    """Return a text to train a language model on, with words in place of media, and its answer, drawn with ``draw``."""
     command, light = draw.choice(COMMANDS), draw.choice(sorted(LIGHTS))
     warm, low = draw.random() < 0.5, draw.random() < 0.5
     shown = [light] * draw.randint(2, 6) + [command] * draw.randint(2, 6)

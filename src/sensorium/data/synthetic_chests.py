@@ -1,6 +1,6 @@
 """Simulated chest X-rays with findings: two masks on one picture, a note, laboratory values and a diagnosis.
 
-patient     who it is; some have two pictures
+patient     an identifier; some patients have two pictures
 photo       an X-ray-like picture of 40 pixels a side
 lungs       a mask: 1 lung, 0 all else
 opacities   a mask: 1 where a lung is clouded, 0 all else
@@ -58,14 +58,14 @@ def make(folder: Path | str, rows: int = 240, seed: int = 0, *, holes: float = 0
     for i in range(rows):
         rng = np.random.default_rng([seed, i])
         # Every third picture is the second one of a patient, never across the border between the files.
-        whose = i - 1 if i % 3 == 2 and i != held else i
-        diagnosis = DIAGNOSES[int(np.random.default_rng([seed, whose, 1]).integers(3))]
+        patient = i - 1 if i % 3 == 2 and i != held else i
+        diagnosis = DIAGNOSES[int(np.random.default_rng([seed, patient, 1]).integers(3))]
         cells = scan(diagnosis, rng)
         for name in ("photo", "lungs", "opacities"):
             Image.fromarray(cells[name]).save(folder / name / f"{i:04d}.png")
         written.append(
             {
-                "patient": f"p{whose}",
+                "patient": f"p{patient}",
                 **{name: f"{name}/{i:04d}.png" for name in ("photo", "lungs", "opacities")},
                 "note": cells["note"],
                 "temperature": f"{cells['temperature']:.1f}",
@@ -77,7 +77,7 @@ def make(folder: Path | str, rows: int = 240, seed: int = 0, *, holes: float = 0
 
 
 def scan(diagnosis: str, rng: np.random.Generator) -> dict[str, Any]:
-    """Draw the picture, the masks, the note and the laboratory values of somebody with ``diagnosis``, with ``rng``."""
+    """Draw the picture, the masks, the note and the laboratory values of a patient with ``diagnosis``, with ``rng``."""
     y, x = (np.mgrid[0:SIDE, 0:SIDE] + 0.5) / SIDE
     dx, dy, size = rng.normal(0, 0.03), rng.normal(0, 0.03), rng.uniform(0.9, 1.1)
     lungs = np.zeros((SIDE, SIDE), bool)

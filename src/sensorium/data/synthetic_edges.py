@@ -36,7 +36,7 @@ def make(
         folder: Where to write; created if missing.
         rows: The number of rows.
         seed: Random seed.
-        annotators: Most annotators of a picture; each has at least two, or all if there is one.
+        annotators: Maximum number of annotators of a picture; each has at least two, or all if there is one.
         holes: The share of pictures and of edge maps that are missing.
         test: The share of rows in ``test.csv``.
 
@@ -66,13 +66,13 @@ def make(
         cells.append({name: "" if rng.random() < holes else cell for name, cell in row.items()})
     held = round(rows * test)
     paths = {}
-    for part, some in (("train", cells[: rows - held]), ("test", cells[rows - held :])):
-        if some:
+    for part, subset in (("train", cells[: rows - held]), ("test", cells[rows - held :])):
+        if subset:
             paths[part] = folder / f"{part}.csv"
             with paths[part].open("w", encoding="utf-8", newline="") as file:
                 writer = csv.DictWriter(file, ("photo", "edges"), lineterminator="\n")
                 writer.writeheader()
-                writer.writerows(some)
+                writer.writerows(subset)
     return paths
 
 

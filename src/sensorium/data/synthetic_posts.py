@@ -1,4 +1,4 @@
-"""Simulated posts: a picture with a few words, and whether they are meant well.
+"""Simulated posts: a picture with a few words, and their joint sentiment.
 
     photo      a picture of 24 pixels a side: a glad face, or one that is not
     words      praise, complaint, or words that fit any

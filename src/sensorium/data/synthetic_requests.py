@@ -1,4 +1,4 @@
-"""Simulated requests, in English or Chinese, with what they ask for marked.
+"""Simulated requests, in English or Chinese, with their slots annotated.
 
 request   "Book a table for Ann Lee in Oslo on friday", "周一送花给王明到北京"
 slots     spans in characters with their labels: person, city, day

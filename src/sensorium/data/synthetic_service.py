@@ -3,7 +3,7 @@
 message   what the customer writes: "my kettle is leaking", without a hint at the colour of the lamp
 picture   the thing with its lamp, red or blue, which decides what is wrong with it
 voice     the sound of the customer, 8 kHz: calm is low and even, angry is loud and high
-question  what the assistant is asked, with the section of the manual that a search finds
+question  the question to the assistant, with the section of the manual that a search finds
 intent    repair, return or question
 feeling   calm or angry
 answer    the advice of the manual, after an apology where the customer is angry: "sorry . replace the seal"
@@ -37,7 +37,7 @@ ADVICE = {
     ("lamp", "repair", "blue"): "check the plug",
 }
 GENERAL = {"return": "use the printed label", "question": "wipe with water"}
-"""The advice for every thing, whatever its lamp shows."""
+"""Advice that does not depend on the lamp."""
 WORDS = tuple(
     sorted(
         {
@@ -47,7 +47,7 @@ WORDS = tuple(
         }
     )
 )
-"""The words of a language model of this world."""
+"""Vocabulary of a language model for this data."""
 
 
 def manual() -> list[dict[str, str]]:
@@ -74,7 +74,7 @@ def answer(advice: str, light: str, feeling: str) -> str:
 
 
 def text(draw: random.Random) -> tuple[str, str]:
-    """Return a text for a language model to read, with words in the place of media, and its answer, from ``draw``."""
+    """Return a text to train a language model on, with words in place of media, and its answer, drawn with ``draw``."""
     advice, light, feeling = draw.choice(manual())["advice"], draw.choice(sorted(LIGHTS)), draw.choice(("calm", "angry"))
     shown = [light] * draw.randint(2, 6) + [feeling] * draw.randint(2, 6)
     draw.shuffle(shown)

@@ -17,7 +17,8 @@ MOUTHS = {
     **dict.fromkeys("iyj", (0.75, 0.15)),
     **dict.fromkeys("dnstzlcxghkr", (0.5, 0.22)),
 }
-"""Half the width and height of the mouth, as shares of the picture, by letter: lips alone do not tell all letters apart."""
+"""Half the width and height of the mouth, as shares of the picture, by letter: lips alone do not distinguish all
+letters."""
 REST = (0.45, 0.0)
 
 

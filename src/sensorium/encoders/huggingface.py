@@ -39,7 +39,7 @@ class Huggingface(Encoder):
     The settings of its processor (size and colours of images, tokeniser, sampling rate) are applied to the column
     automatically. Only safetensors are read, never code; a saved model does not need the checkpoint. Use it where rows
     are few and a network trained on similar data exists. A segmenter (SegFormer) or a detector (YOLOS) is adopted with its
-    head: tasks on places of the image read what it answers in its own classes, and its features.
+    head: tasks on places of the image read its predictions in its own classes, and its features.
     Source: one paper for each family, listed in docs/transfer.md. Library: https://arxiv.org/abs/1910.03771.
 
     Args:
@@ -161,7 +161,7 @@ class Huggingface(Encoder):
         return tuple(Level(width, (stride, stride)) for width, stride in zip(widths, strides, strict=True))
 
     def _see_adopted(self, pixels: Tensor) -> Encoded:
-        """A network with its head: the pyramid holds what it answers, in its own classes, beside its features."""
+        """A network with its head: the pyramid holds its predictions, in its own classes, and its features."""
         out = self.network(pixel_values=pixels, output_hidden_states=True)
         if self.family.adopted == "mask":
             first, *coarse = out.hidden_states

@@ -18,9 +18,9 @@ from sensorium.core.registry import build, component, find, split
 from sensorium.nn.conv import clear
 
 AT_ONCE = 8
-"""Tiles that are encoded at a time in prediction."""
+"""Number of tiles encoded at a time in prediction."""
 FAINT = 1e-6
-"""Weight of a tile at its very border: it counts only where no other tile lies."""
+"""Weight of a tile at its border: it counts only where no other tile overlaps."""
 
 
 @component
@@ -102,12 +102,12 @@ class Tiles(Encoder):
         vectors: list[Tensor] = []
         step = len(places) if torch.is_grad_enabled() or self.training else max(1, AT_ONCE // rows)
         for first in range(0, len(places), step):
-            some = places[first : first + step]
-            tiles = torch.cat([padded[:, :, top : top + self.side[0], left : left + self.side[1]] for top, left in some])
-            part = self.inner(tiles, torch.cat([known[:, top : top + self.side[0]] for top, _ in some]))
-            vectors += self.token(part.pooled).chunk(len(some))
+            group = places[first : first + step]
+            tiles = torch.cat([padded[:, :, top : top + self.side[0], left : left + self.side[1]] for top, left in group])
+            part = self.inner(tiles, torch.cat([known[:, top : top + self.side[0]] for top, _ in group]))
+            vectors += self.token(part.pooled).chunk(len(group))
             for canvas, total, level, maps in zip(canvases, totals, levels, part.pyramid, strict=True):
-                _blend(canvas, total, level, maps.chunk(len(some)), some, self.overlap)
+                _blend(canvas, total, level, maps.chunk(len(group)), group, self.overlap)
         tokens = torch.stack(vectors, dim=1)
         present = torch.stack([known[:, top : top + self.side[0]].any(dim=1) for top, _ in places], dim=1)
         tokens = zeroed(tokens, present)

@@ -96,9 +96,9 @@ class Map(Rendered):
 
 
 def subjects_of(tasks: NamedModules[Task[Any]], run: Forward) -> dict[str, list[str]]:
-    """Return what of the answers of ``tasks`` to the row of ``run`` an explanation may be about, in words by task."""
-    every = {name: task.plain.subjects(run.outputs[name]) for name, task in tasks.items()}
-    return {name: words for name, words in every.items() if words}
+    """Return the parts of the answers of ``tasks`` to the row of ``run`` that can be explained, in words by task."""
+    subjects = {name: task.plain.subjects(run.outputs[name]) for name, task in tasks.items()}
+    return {name: words for name, words in subjects.items() if words}
 
 
 def narrowed(name: str, task: Task[Any], run: Forward, about: int | str | None) -> Any:
@@ -119,20 +119,20 @@ def narrowed(name: str, task: Task[Any], run: Forward, about: int | str | None) 
     if run.batch.rows != 1:
         raise ConfigError("a box, region or point is chosen of a single row", fix="name the row: --row N")
     target, _, number = str(about).rpartition(":")
-    every = subjects_of(run.model.tasks, run)
-    if not every:
+    subjects = subjects_of(run.model.tasks, run)
+    if not subjects:
         raise ConfigError(
             "the answers to this row have no boxes, regions or points to choose from", fix="leave out --about"
         )
-    if target and target not in every:
-        raise ConfigError(f"no boxes, regions or points of {target!r}{nearest(target, every)}")
-    if not target and len(every) > 1:
-        fix = " or ".join(f"--about {one}:{number}" for one in every)
+    if target and target not in subjects:
+        raise ConfigError(f"no boxes, regions or points of {target!r}{nearest(target, subjects)}")
+    if not target and len(subjects) > 1:
+        fix = " or ".join(f"--about {task_name}:{number}" for task_name in subjects)
         raise ConfigError("several targets have boxes, regions or points", fix=fix)
-    if name != (target or next(iter(every))):
+    if name != (target or next(iter(subjects))):
         return output
-    if not number.isdigit() or not 1 <= int(number) <= len(every[name]):
-        listed = "; ".join(f"{i} {words}" for i, words in enumerate(every[name], 1))
+    if not number.isdigit() or not 1 <= int(number) <= len(subjects[name]):
+        listed = "; ".join(f"{i} {words}" for i, words in enumerate(subjects[name], 1))
         raise ConfigError(f"there is no {number!r} of {name} to explain", fix=f"choose one of: {listed}")
     return task.plain.about(output, int(number))
 
@@ -276,20 +276,24 @@ def chosen(probe: Probe, explainer: Spec | None) -> tuple[str, Explainer | None,
     return registry.split(wanted[-1])[0], None, reason
 
 
-def _explained(one: Map, probe: Probe, schema: Schema, explainer: Spec | None) -> None:
-    one.explainer, made, reason = chosen(probe, explainer)
-    one.data = probe.data[0].detach().cpu().numpy()
+def _explained(attribution_map: Map, probe: Probe, schema: Schema, explainer: Spec | None) -> None:
+    attribution_map.explainer, made, reason = chosen(probe, explainer)
+    attribution_map.data = probe.data[0].detach().cpu().numpy()
     if made is None:
-        one.note = f"no map of {one.stream}: {one.explainer} {reason}"
+        attribution_map.note = f"no map of {attribution_map.stream}: {attribution_map.explainer} {reason}"
         return
     heat = made.explain(probe)
-    one.measured = made.measures
-    one.value, one.blank, one.values = probe.value, heat.blank, heat.values.double().cpu().numpy()
-    if one.layout in ("ids", "row"):
-        one.names = _names(schema, one.stream, probe.data[0])
-    if one.kind in ("image", "images", "video"):
-        state = schema.streams[one.stream][0].reader.state
-        one.scale = (state["mean"], state["deviation"])
+    attribution_map.measured = made.measures
+    attribution_map.value, attribution_map.blank, attribution_map.values = (
+        probe.value,
+        heat.blank,
+        heat.values.double().cpu().numpy(),
+    )
+    if attribution_map.layout in ("ids", "row"):
+        attribution_map.names = _names(schema, attribution_map.stream, probe.data[0])
+    if attribution_map.kind in ("image", "images", "video"):
+        state = schema.streams[attribution_map.stream][0].reader.state
+        attribution_map.scale = (state["mean"], state["deviation"])
 
 
 def _kind(schema: Schema, stream: str) -> str:

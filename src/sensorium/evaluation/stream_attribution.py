@@ -65,7 +65,7 @@ class Explanation(Rendered):
         maps: Attribution maps of the rows for which they were computed.
         nearest: By row, the nearest training rows, if those were given.
         features: For a single row, by stream, the strongest channels of the last convolutions ``[C, *cells]``.
-        subjects: For a single row, by target, what of its answer an explanation may be about, in words.
+        subjects: For a single row, by target, the parts of its answer that can be explained, in words.
     """
 
     renderer: ClassVar[str] = "explanation"

@@ -1,4 +1,4 @@
-"""How cells of each kind of column are made: their numbers for a network, its error, and the cell of made numbers."""
+"""Generation of cells by kind of column: conversion to network values, the likelihood, and conversion back."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from sensorium.signal.stft import Framing, frames
 LARGEST = 65_536
 """Maximum number of values of a made cell."""
 FARTHEST = 6.0
-"""Standardised values are made within this many deviations of the mean."""
+"""Bound of generated standardised values, in deviations from the mean."""
 FLOOR = 1e-5
 """Energy of silence in a mel band."""
 LIKELY = (-4.0, 2.0)
-"""Bounds of the learnt log standard deviation of what a network leaves unexplained."""
+"""Bounds of the learnt log standard deviation of the residual."""
 
 
 class CellForm(nn.Module):
-    """The cells of one column as ``size`` numbers of about unit variance, in the ``shape`` that a network gives.
+    """The cells of one column as ``size`` numbers of about unit variance, in the ``shape`` of a network output.
 
-    Base of the forms below; this one serves numbers and vectors: a standardised value each, made with Gaussian noise of the
-    learnt deviation, so that made columns vary as much as real ones.
+    Base of the forms below; this one serves numbers and vectors: a standardised value each, sampled with Gaussian noise of
+    the learnt deviation, so that generated columns vary as much as real ones.
 
     Args:
         modality: The fitted modality of the column.
@@ -46,7 +46,7 @@ class CellForm(nn.Module):
     mean: Tensor
     scale: Tensor
     noisy = True
-    """Whether the unexplained deviation is added to what is made; without it media would be grainy."""
+    """Whether residual noise is added to generated values; False for media, which it would make grainy."""
 
     def __init__(self, modality: Modality, size: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class CellForm(nn.Module):
 
     @property
     def size(self) -> int:
-        """How many numbers a network gives for a cell."""
+        """Number of network outputs for a cell."""
         return math.prod(self.shape)
 
     def values(self, field: Field) -> Tensor:
@@ -76,22 +76,21 @@ class CellForm(nn.Module):
         self.scale = torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation))
 
     def bounded(self, raw: Tensor) -> Tensor:
-        """What a network gave, ``raw`` ``[B, *shape]``, within the bounds of the values."""
+        """The network output ``raw`` ``[B, *shape]`` limited to the range of the values."""
         return FARTHEST * torch.tanh(raw / FARTHEST)
 
     def error(self, raw: Tensor, values: Tensor) -> Tensor:
-        """The negative log-likelihood ``[B]`` in nats, but for a constant, of ``values`` given what a network made of them,
-        ``raw``, both ``[B, *shape]``: Gaussian, with one learnt deviation (Rybkin et al. 2021,
-        https://arxiv.org/abs/2006.13202)."""
+        """The negative log-likelihood ``[B]`` in nats, up to a constant, of ``values`` given the network output ``raw``,
+        both ``[B, *shape]``: Gaussian, with one learnt deviation (Rybkin et al. 2021, https://arxiv.org/abs/2006.13202)."""
         return self._gaussian(self.bounded(raw) - values, torch.ones_like(values))
 
-    def _gaussian(self, wrong: Tensor, real: Tensor) -> Tensor:
+    def _gaussian(self, residual: Tensor, real: Tensor) -> Tensor:
         log_scale = self.log_scale.clamp(*LIKELY)
-        each = wrong.square() * (-2 * log_scale).exp() / 2 + log_scale
-        return (each * real).flatten(1).sum(dim=1)
+        losses = residual.square() * (-2 * log_scale).exp() / 2 + log_scale
+        return (losses * real).flatten(1).sum(dim=1)
 
     def drawn(self, raw: Tensor, noise: Tensor) -> Tensor:
-        """Values ``[B, *shape]`` drawn from what a network gave, ``raw``; ``noise`` ``[B, size]`` is standard normal."""
+        """Values ``[B, *shape]`` sampled given the network output ``raw``; ``noise`` ``[B, size]`` is standard normal."""
         made = self.bounded(raw)
         return made + noise.reshape(made.shape) * self.log_scale.clamp(*LIKELY).exp() if self.noisy else made
 
@@ -101,7 +100,7 @@ class CellForm(nn.Module):
         return self.modality.decode(numbers) if len(numbers) == 1 else [float(f"{x:.6g}") for x in numbers.tolist()]
 
     def truth(self, values: Tensor) -> Any:
-        """The cell of a real row's ``values`` ``[*shape]``; None where it would take long to make."""
+        """The cell of a real row's ``values`` ``[*shape]``; None where it would take long to produce."""
         return self.cell(values)
 
 
@@ -129,7 +128,7 @@ class ClassForm(CellForm):
         return -(raw.log_softmax(dim=1) * values).sum(dim=1)
 
     def drawn(self, raw: Tensor, noise: Tensor) -> Tensor:
-        # The Gumbel trick, with the uniform numbers that standard normal ones give.
+        # Gumbel-max trick; the uniform numbers are computed from standard normal ones.
         uniform = torch.special.ndtr(noise.double()).clamp(1e-12, 1 - 1e-12)
         gumbel = -(-uniform.log()).log()
         return F.one_hot((raw.log_softmax(dim=1) + gumbel).argmax(dim=1), self.size).float()
@@ -168,12 +167,12 @@ class PictureForm(CellForm):
 
 
 class StepsForm(CellForm):
-    """Steps along time: standardised channels, and one more that is 1 where the cell has a step and -1 past its end.
+    """Steps along time: standardised channels, and a channel that is 1 where the cell has a step and -1 past its end.
 
     Args:
         modality: The fitted modality of the column.
         channels: Channels of a step.
-        steps: The most steps of a cell.
+        steps: Maximum number of steps of a cell.
     """
 
     noisy = False
@@ -231,7 +230,7 @@ class StepsForm(CellForm):
 
 
 class SoundForm(StepsForm):
-    """A recording: its log-mel spectrogram, made audible again by the algorithm of Griffin and Lim.
+    """A recording: its log-mel spectrogram, inverted by the Griffin-Lim algorithm.
 
     Args:
         modality: The fitted modality of the column.

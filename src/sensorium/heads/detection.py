@@ -49,10 +49,10 @@ def peaks_of(heat: Tensor, sides: Tensor, of: tuple[int, int], overlap: float) -
     """Return the boxes of ``peak_boxes`` of each row, and the cell ``[n]`` of the map that each has its centre in.
 
     Args:
-        heat: As there.
-        sides: As there.
-        of: As there.
-        overlap: As there.
+        heat: As in ``peak_boxes``.
+        sides: As in ``peak_boxes``.
+        of: As in ``peak_boxes``.
+        overlap: As in ``peak_boxes``.
     """
     chance = heat.detach().float().sigmoid()
     peaks = torch.where(F.max_pool2d(chance, 3, 1, 1) == chance, chance, 0.0).flatten(1)
@@ -62,9 +62,9 @@ def peaks_of(heat: Tensor, sides: Tensor, of: tuple[int, int], overlap: float) -
     corners = corners_of(sides.detach().float(), of).flatten(2)  # [B, 4, h·w]
     boxes = corners.gather(2, place[:, None].expand(-1, 4, -1)).transpose(1, 2)
     result: list[tuple[BoxSet, Tensor]] = []
-    for *one, cell in zip(boxes.cpu(), code.cpu(), scores.cpu(), place.cpu(), strict=True):
-        strong = one[2] >= FAINT
-        seen = BoxSet(*(part[strong] for part in one))
+    for *fields, cell in zip(boxes.cpu(), code.cpu(), scores.cpu(), place.cpu(), strict=True):
+        strong = fields[2] >= FAINT
+        seen = BoxSet(*(part[strong] for part in fields))
         keep = kept_boxes(seen.boxes, seen.scores, seen.classes, overlap)
         result.append((BoxSet(*(part[keep] for part in seen)), cell[strong][keep]))
     return result

@@ -1,4 +1,4 @@
-"""What a report shows of edges: precision and recall, and the best, worst and least certain images with both maps."""
+"""Report views of edges: precision and recall, and the best, worst and least certain images with both maps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Example(NamedTuple):
     """A scored image, small.
 
     Args:
-        order: What it is sorted by, the first to be shown lowest.
+        order: Sort key; the lowest is shown first.
         caption: Its scores in words.
         pixels: The image twice, with the true edges and with the answer ``[h, w, 3]``.
     """
@@ -39,7 +39,7 @@ class Example(NamedTuple):
 
 
 class ShownEdgeScorer(EdgeScorer):
-    """An ``EdgeScorer`` on prepared images that also keeps a few to show, never more than ``SHOWN`` of each sort.
+    """An ``EdgeScorer`` on prepared images that also keeps up to ``SHOWN`` examples of each category.
 
     Args:
         target: Gives the true maps ``[B, A, h, w]`` of a batch.
@@ -63,7 +63,7 @@ class ShownEdgeScorer(EdgeScorer):
         strength = suppressed(sized(output["edges"][rows].detach().float().sigmoid(), size)).cpu().numpy()
         strength = np.where((true <= 1).any(axis=1), strength, 0)  # nothing is known outside the original
         reach = self.distance * float(np.hypot(*size))
-        counts = [edge_counts(one, maps == 1, self.levels, reach) for one, maps in zip(strength, true, strict=True)]
+        counts = [edge_counts(row, maps == 1, self.levels, reach) for row, maps in zip(strength, true, strict=True)]
         return rows, torch.from_numpy(np.stack(counts))
 
     def keep(self, output: Maps, batch: Batch) -> Kept:
@@ -71,8 +71,8 @@ class ShownEdgeScorer(EdgeScorer):
         target, image = self._target(batch), batch.inputs.get(self.on)
         if target is None or image is None or image.data.dim() != 4:
             return {"counts": counts}
-        each = f_score(counts.double())
-        for row, scores in zip(rows, each, strict=True):
+        f_scores = f_score(counts.double())
+        for row, scores in zip(rows, f_scores, strict=True):
             if not bool(image.present[row]):
                 continue
             best = int(scores.argmax())
@@ -90,7 +90,8 @@ class ShownEdgeScorer(EdgeScorer):
 
 
 def certainty(logits: Tensor) -> float:
-    """Return how far the probabilities of ``logits`` ``[h, w]`` are from even on the crests of its edges: 0 to 1."""
+    """Return how far the probabilities of ``logits`` ``[h, w]`` are from 0.5 on the crests of its edges, scaled to 0 to
+    1."""
     chances = logits.detach().float().sigmoid()
     crests = suppressed(chances[None])[0]
     likely = crests[crests > 0.1]
@@ -102,7 +103,7 @@ def beside(image: Tensor, true: Tensor, logits: Tensor, level: float) -> Pixels:
 
     Args:
         image: ``[C, h, w]``.
-        true: Maps of the annotators ``[A, h, w]``; the more drew a pixel, the stronger it is.
+        true: Maps of the annotators ``[A, h, w]``; the more annotators drew a pixel, the stronger it is shown.
         logits: The answer.
         level: Least strength of answered edges.
     """

@@ -1,4 +1,4 @@
-"""Edges of images: what annotators agree on, the loss, the mean edge map, and answers in the user's own pixels."""
+"""Edges of images: the consensus of annotators, the loss, the mean edge map, and answers in the user's own pixels."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ Agreement = Literal["majority", "soft"]
 SIDE = 32
 """Side in cells of the mean edge map."""
 RARE = 0.02
-"""Share of edge pixels that the mean edge map starts from, as if one such image were seen."""
+"""Prior share of edge pixels in the mean edge map, with the weight of one image."""
 MOST = 1 << 22
-"""Most pixels of an image that are thinned at once."""
+"""Maximum number of pixels thinned at a time."""
 MARGIN = 8
-"""Rows beside those of a band that its thinning looks at."""
+"""Rows read above and below a band when it is thinned."""
 
 
 def consensus(maps: Tensor, agreement: Agreement) -> tuple[Tensor, Tensor]:
     """Return the wanted probability of an edge at each pixel ``[B, h, w]``, and which pixels are known.
 
-    An annotator counts for a pixel if their edge runs through it or beside it, since no two draw it in the same place.
+    An annotator agrees with a pixel if their edge passes through it or a neighbour of it, since annotations of the same
+    edge differ slightly in position.
 
     Args:
         maps: ``[B, A, h, w]``: 1 edge, 0 none, else unknown.
-        agreement: ``majority``: an edge is a pixel that someone drew and at least half agree on; what fewer drew is
-            unknown.
-            ``soft``: the share of the annotators who agree.
+        agreement: ``majority``: a drawn pixel is an edge if at least half of the annotators agree with it, otherwise
+            unknown. ``soft``: the share of annotators who agree.
     """
     drawn, known = maps == 1, maps <= 1
     close = F.max_pool2d(drawn.float(), 3, stride=1, padding=1)
     votes = (close * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
-    some, readable = drawn.any(dim=1), known.any(dim=1)
+    drawn_by_any, readable = drawn.any(dim=1), known.any(dim=1)
     if agreement == "soft":
-        return votes * some, readable
-    return (some & (votes >= 0.5)).float(), readable & ~(some & (votes < 0.5))
+        return votes * drawn_by_any, readable
+    return (drawn_by_any & (votes >= 0.5)).float(), readable & ~(drawn_by_any & (votes < 0.5))
 
 
 def edge_loss(logits: Tensor, wanted: Tensor, known: Tensor, balance: float) -> Tensor:
@@ -57,14 +57,14 @@ def edge_loss(logits: Tensor, wanted: Tensor, known: Tensor, balance: float) -> 
         wanted: Wanted probabilities ``[B, h, w]``.
         known: Which pixels count ``[B, h, w]``.
         balance: Exponent of the ratio of other pixels to edges by which edges weigh more: 0 counts all pixels alike, 1
-            edges as much as all the rest.
+            edges as much as all others.
     """
     count = known.sum(dim=(1, 2)).float()
     edges = (wanted * known).sum(dim=(1, 2))
     heavier = ((count - edges).clamp(min=1) / edges.clamp(min=1)).pow(balance)[:, None, None]
     weight = (wanted * heavier + (1 - wanted)) * known
-    each = F.binary_cross_entropy_with_logits(logits.float(), wanted, reduction="none")
-    return (each * weight).sum(dim=(1, 2)) / weight.sum(dim=(1, 2)).clamp(min=1e-6)
+    losses = F.binary_cross_entropy_with_logits(logits.float(), wanted, reduction="none")
+    return (losses * weight).sum(dim=(1, 2)) / weight.sum(dim=(1, 2)).clamp(min=1e-6)
 
 
 def mean_edges(targets: Iterable[Field], agreement: Agreement) -> Tensor:
@@ -95,7 +95,7 @@ def in_user_pixels(logits: Tensor, size: tuple[int, int], field: Field, row: int
         size: Height and width of the prepared image.
         field: The prepared images, with frame and extent.
         row: The row among them.
-        threshold: Least strength.
+        threshold: Minimum strength.
     """
     assert field.frame is not None
     assert field.extent is not None

@@ -1,4 +1,4 @@
-"""The judge of made rows: a network trained on real rows that reads labels and compares rows with their conditions."""
+"""The judge of made rows: a network trained on real rows that predicts labels and matches rows to their conditions."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SPACE = 32
 SCALE = 10.0
 """Scale of cosines in the contrast of rows and conditions: the inverse of its temperature."""
 MOST = 20_000
-"""Training rows that are remembered, at most."""
+"""Maximum number of training rows whose features are kept."""
 
 
 class GenerationJudge(nn.Module):
-    """Features ``[B, 32]`` of rows, the labels that they show, and their place in a common space with conditions.
+    """Features ``[B, 32]`` of rows, their predicted labels, and an embedding in a common space with conditions.
 
     Args:
         shapes: Of the values of each column of a row.
@@ -49,7 +49,8 @@ class GenerationJudge(nn.Module):
         return out
 
     def loss(self, parts: Sequence[Tensor], condition: Tensor, codes: Tensor, present: Tensor) -> Tensor:
-        """The loss ``[B]`` on real rows: of telling their labels, and of finding their conditions among those of the batch.
+        """The loss ``[B]`` on real rows: classification of their labels, and matching with their conditions among those of
+        the batch (contrast).
 
         Args:
             parts: Rows by column ``[B, *shape]``.
@@ -61,8 +62,8 @@ class GenerationJudge(nn.Module):
         total = torch.zeros(len(codes), device=features.device)
         for k, head in enumerate(self.heads):
             known = codes[:, k] > 0
-            each = F.cross_entropy(head(F.gelu(features)), (codes[:, k] - 1).clamp(min=0), reduction="none")
-            total = total + each * known
+            losses = F.cross_entropy(head(F.gelu(features)), (codes[:, k] - 1).clamp(min=0), reduction="none")
+            total = total + losses * known
         logits = SCALE * _unit(self.own(features)) @ _unit(self.other(condition)).T
         own = torch.eye(len(codes), dtype=torch.bool, device=features.device)
         counted = present.expand(len(codes), -1)
@@ -73,7 +74,7 @@ class GenerationJudge(nn.Module):
         return (_unit(self.own(self(parts))) * _unit(self.other(condition))).sum(dim=1)
 
     def remember(self, parts: Sequence[Tensor]) -> None:
-        """Keep the features of the training rows ``parts``, by column, of which made rows may be copies."""
+        """Keep the features of the training rows ``parts``, by column, to detect made rows that copy them."""
         with torch.no_grad():
             rows = [self([part[i : i + 256] for part in parts]) for i in range(0, min(MOST, len(parts[0])), 256)]
         self.memory.keep("rows", torch.cat(rows) if rows else torch.zeros(0, FEATURES))
@@ -82,7 +83,7 @@ class GenerationJudge(nn.Module):
     def compare(
         self, real: Sequence[Tensor], made: Sequence[Tensor], condition: Tensor, codes: Tensor, present: Tensor
     ) -> Judged:
-        """Real and made rows as this judge sees them, one made row for each real one under the same conditions.
+        """Judge real and made rows, one made row for each real one under the same conditions.
 
         Args:
             real: Real rows by column ``[n, *shape]``.
@@ -105,7 +106,7 @@ class GenerationJudge(nn.Module):
         )
 
     def _agrees(self, features: Tensor, codes: Tensor) -> Tensor:
-        """Whether all known labels of a row are told right ``[n]``: 1, 0, or NaN where none is known."""
+        """Whether all known labels of a row are predicted correctly ``[n]``: 1, 0, or NaN where none is known."""
         right = torch.ones(len(codes), device=features.device)
         for k, head in enumerate(self.heads):
             answer = head(F.gelu(features)).argmax(dim=1) + 1

@@ -1,4 +1,4 @@
-"""Scores of made rows, all of them together, and what a report shows of them."""
+"""Scores of a set of made rows, and their report views."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from sensorium.metrics.weighting import mean
 COPIES = 0.5
 """Made rows nearer to training rows than this share of what real rows are raise a warning of memorisation."""
 SHOWN, COLUMNS = 60, 6
-"""Made cells on a page, and those of each condition."""
+"""Maximum number of made cells on a page, and of each condition."""
 
 
 class Judged(NamedTuple):
-    """Made and real rows as a trained judge sees them, one made row for each real one under the same conditions.
+    """Judged rows: one made row for each real one under the same conditions.
 
     Args:
         real: Features of real rows ``[n, F]``.
         made: Features of made rows ``[n, F]``.
-        agrees: Whether the judge reads the conditions in a made row ``[n]``: 1, 0, or NaN where there are none.
+        agrees: Whether the judge recognises the labels of a made row ``[n]``: 1, 0, or NaN without labels.
         real_agrees: The same of the real row.
         similarity: Cosine of a made row and its conditions in the judge's common space ``[n]``; NaN without conditions.
         real_similarity: The same of the real row.
@@ -54,8 +54,8 @@ Judge = Callable[[Any, Batch], Judged]
 
 
 class GenerationScorer(Scorer[Any]):
-    """Coverage with and without labels, label agreement, precision, recall, density, Fréchet distance, similarity, and how
-    near made rows lie to training rows.
+    """Coverage with and without labels, label agreement, precision, recall, density, Fréchet distance, similarity, and the
+    distance of made rows to training rows.
 
     Args:
         judge: Makes a row for each row of a batch that counts, and judges both.
@@ -91,30 +91,34 @@ class GenerationScorer(Scorer[Any]):
         }
 
     def views(self) -> list[View]:
-        """The scores of real rows beside those of made ones, and a warning where made rows repeat training rows."""
+        """A table of scores of made and real rows, and a warning if made rows repeat training rows."""
         if self.rows < 2:
             return []
         kept, ones = self.kept, self.ones()
         half = torch.randperm(self.rows, generator=torch.Generator().manual_seed(0))
         a, b = kept["real"][half[::2]], kept["real"][half[1::2]]
-        some = torch.ones(1, len(b), dtype=torch.float64)
-        floor = metrics.frechet(a, b, torch.ones(1, len(a), dtype=torch.float64), some)
+        ones_b = torch.ones(1, len(b), dtype=torch.float64)
+        floor = metrics.frechet(a, b, torch.ones(1, len(a), dtype=torch.float64), ones_b)
         rows: list[dict[str, str | int | float]] = [
-            {"measure": "Fréchet distance", "made": _one(self.compute(names=["frechet"])["frechet"]), "real": _one(floor)}
+            {
+                "measure": "Fréchet distance",
+                "made": _first(self.compute(names=["frechet"])["frechet"]),
+                "real": _first(floor),
+            }
         ]
         for words, name in (("agrees with its label", "agrees"), ("similarity to its conditions", "similarity")):
             if bool(kept[name].isfinite().any()):
-                both = (_one(_mean(kept[name], ones)), _one(_mean(kept[f"real_{name}"], ones)))
+                both = (_first(_mean(kept[name], ones)), _first(_mean(kept[f"real_{name}"], ones)))
                 rows.append({"measure": words, "made": both[0], "real": both[1]})
         if bool(kept["near"].isfinite().all()):
-            both = (_one(metrics.median(kept["near"], ones)), _one(metrics.median(kept["real_near"], ones)))
+            both = (_first(metrics.median(kept["near"], ones)), _first(metrics.median(kept["real_near"], ones)))
             rows.append({"measure": "distance to the nearest training row (median)", "made": both[0], "real": both[1]})
         note = (
             "Made rows beside the real rows of this table, in the space of a judge that was trained on real rows. "
             "Real: the same measure of the real rows; the Fréchet distance is that of one half of them from the other."
         )
         shown: list[View] = [Table("made_and_real", "Made rows beside real ones", note, rows=rows)]
-        nearness = _one(metrics.memorised(kept["near"], kept["real_near"], ones))
+        nearness = _first(metrics.memorised(kept["near"], kept["real_near"], ones))
         if nearness < COPIES:
             text = (
                 f"Made rows lie {nearness:.2f} times as far from the nearest training row as real rows do: some may repeat "
@@ -125,8 +129,8 @@ class GenerationScorer(Scorer[Any]):
 
 
 def _labels(kept: Kept) -> tuple[Tensor, Tensor] | None:
-    """The labels ``[n]`` of real and of made rows as one number each, that of a made row -1 if it does not show its label;
-    None without labels."""
+    """The labels ``[n]`` of real and of made rows as one number each, -1 for a made row whose label the judge does not
+    recognise; None without labels."""
     codes: Tensor = kept["codes"].long()
     if not codes.shape[1]:
         return None
@@ -134,7 +138,7 @@ def _labels(kept: Kept) -> tuple[Tensor, Tensor] | None:
     return label, label.masked_fill(kept["agrees"] == 0, -1)
 
 
-def _one(values: Tensor) -> float:
+def _first(values: Tensor) -> float:
     return float(values[0].float())
 
 

@@ -80,15 +80,15 @@ class LabelScorer(Scorer[Tensor]):
         kept, head = self.kept, self._task.headline
         if self.rows == 0:
             nothing = weights.new_full((weights.shape[0],), torch.nan)
-            every = dict.fromkeys(METRICS, nothing)
+            scores = dict.fromkeys(METRICS, nothing)
         else:
             segments = kept["segments"]
-            every = {f"segment_f1_{round(100 * o)}": pooled_f1(segments[:, i], weights) for i, o in enumerate(OVERLAPS)}
-            every["span_f1"] = pooled_f1(segments[:, len(OVERLAPS)], weights)
+            scores = {f"segment_f1_{round(100 * o)}": pooled_f1(segments[:, i], weights) for i, o in enumerate(OVERLAPS)}
+            scores["span_f1"] = pooled_f1(segments[:, len(OVERLAPS)], weights)
             right, all_steps = (weights @ kept["steps"].double()).unbind(dim=1)
-            every |= {"step_accuracy": ratio(right, all_steps), "edit_score": mean(kept["edit"], weights)}
+            scores |= {"step_accuracy": ratio(right, all_steps), "edit_score": mean(kept["edit"], weights)}
         order = (head, *(name for name in METRICS if name != head))
-        return {name: every[name] for name in order if names is None or name in names}
+        return {name: scores[name] for name in order if names is None or name in names}
 
 
 def input_mask(field: Field | None, output: Tensor) -> Tensor:
@@ -97,8 +97,8 @@ def input_mask(field: Field | None, output: Tensor) -> Tensor:
     if field is None or field.data.dim() < 2:
         return output.new_ones(output.shape[:2], dtype=torch.bool)
     axis = 1 if field.data.dim() == 2 else 2
-    whole = field.present[:, None].expand(-1, field.data.shape[axis]) if field.mask is None else field.mask
-    return whole & field.present[:, None]
+    full = field.present[:, None].expand(-1, field.data.shape[axis]) if field.mask is None else field.mask
+    return full & field.present[:, None]
 
 
 def _ids(field: Field | None, target: Field, known: Tensor) -> list[list[int]]:

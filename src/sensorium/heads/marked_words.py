@@ -1,4 +1,4 @@
-"""What a report shows of labels of words: texts with the spans in brackets, as they are and as they were answered."""
+"""Report view of word labels: texts with their true and predicted spans in brackets."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from sensorium.core.report_views import Cell, Table, View
 from sensorium.metrics.segments import segments_of
 
 WORST, BEST, LONGEST = 8, 4, 120
-"""Texts that are shown, and the most tokens of each."""
+"""Number of texts shown, and maximum number of tokens of each."""
 
 
 def marked(pieces: Sequence[str], codes: Sequence[int], classes: Sequence[str], background: int | None) -> str:
     """Return the text of ``pieces`` with its spans in brackets: ``[Ann Bell](person) sings``.
 
     Args:
-        pieces: What each token spells, with the blank before a word.
+        pieces: The spelling of each token, with the blank before a word.
         codes: The code of each token, as ``metrics.segments`` reads them.
         classes: The labels.
         background: The label that makes no spans.
@@ -49,7 +49,7 @@ def marked_views(
         classes: The labels.
         rows: The true and the answered codes of each text.
         ids: Its tokens.
-        pieces: What these spell.
+        pieces: The spelling of each token.
         background: The label that makes no spans.
         accuracy: The share of each text's words that are right.
     """

@@ -1,4 +1,4 @@
-"""Answers by the words of the question alone: the most frequent training answer to it, or to questions that begin alike."""
+"""Question-only answers: the most frequent training answer to the question, or to questions with the same first words."""
 
 from __future__ import annotations
 

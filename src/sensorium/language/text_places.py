@@ -1,4 +1,4 @@
-"""Where the characters of a processed text stand in the text as it was written, and where its words are."""
+"""Alignment of a processed text with the text as it was written, and the bounds of its words."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sensorium.language.tokeniser import UNSPACED
 
 _WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 _AHEAD = 80
-"""Characters in which the origin of a character is looked for."""
+"""Number of characters searched for the origin of a character."""
 
 
 def word_bounds(text: str) -> list[tuple[int, int]]:
     """Return the first character of each word of ``text`` and the one after its last: words are separated by blanks, and
-    each character of a script without blanks (Chinese) is one."""
+    each character of a script without blanks (Chinese) is a word."""
     return [match.span() for match in _WORD.finditer(text)]
 
 
@@ -33,15 +33,15 @@ def origins(written: str, processed: str, form: Form, lowercase: bool) -> list[i
         lowercase: Whether it is lower-cased.
     """
     places: list[int] = []
-    at, rest = -1, ""  # the last place used, and what else it was normalised to
+    at, rest = -1, ""  # the last place used, and the rest of its normalised form
     for character in processed:
         if rest[:1] == character:
             rest = rest[1:]
         elif character != " " or written[at + 1 : at + 2].isspace():
             for place in range(at + 1, min(at + 1 + _AHEAD, len(written))):
-                own = " " if written[place].isspace() else normalise(written[place], lowercase=lowercase, form=form)
-                if own[:1] == character or (own and _base(own[0]) == _base(character)):
-                    at, rest = place, own[1:]
+                normalised = " " if written[place].isspace() else normalise(written[place], lowercase=lowercase, form=form)
+                if normalised[:1] == character or (normalised and _base(normalised[0]) == _base(character)):
+                    at, rest = place, normalised[1:]
                     break
         places.append(max(at, 0))
     return places
@@ -61,7 +61,7 @@ def token_places(
 ) -> NDArray[np.float32]:
     """Return the first character of each token, the one after its last, and its word, ``[N, 3]``.
 
-    Tokens without a visible character (the blank before a word) stand at the beginning of the next that has one.
+    Tokens without a visible character (the blank before a word) are placed at the beginning of the next token that has one.
 
     Args:
         offsets: The first character of each token in ``processed`` and the one after its last.

@@ -24,7 +24,7 @@ METRICS = ("ods", "ois", "average_precision", "precision", "recall")
 
 
 def matched_pixels(answered: Maps, true: Maps, reach: float) -> tuple[Maps, Maps]:
-    """Match the edge pixels of answers with those of annotators, one to one, as many as possible.
+    """Match edge pixels of answers one to one with those of annotators (maximum matching).
 
     Args:
         answered: Answers ``[T, h, w]``, one for each threshold.
@@ -32,8 +32,8 @@ def matched_pixels(answered: Maps, true: Maps, reach: float) -> tuple[Maps, Maps
         reach: Largest distance of a pair, in pixels.
 
     Returns:
-        Which answered pixels ``[A, T, h, w]`` and which true pixels ``[T, A, h, w]`` have a partner, for each pair of
-        answer and annotator by itself.
+        Which answered pixels ``[A, T, h, w]`` and which true pixels ``[T, A, h, w]`` are matched, separately for each pair
+        of answer and annotator.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import maximum_bipartite_matching
@@ -78,7 +78,7 @@ def edge_counts(strength: NDArray[np.float32], true: Maps, levels: Sequence[floa
         reach: Largest distance of a pair, in pixels.
 
     Returns:
-        ``[T, 4]``: answered pixels that match some annotator, answered pixels, true pixels that are matched (the sum over
+        ``[T, 4]``: answered pixels that match any annotator, answered pixels, true pixels that are matched (the sum over
         annotators), true pixels (likewise).
     """
     answered = skeleton(strength[None] >= np.asarray(levels, np.float32)[:, None, None])
@@ -151,16 +151,16 @@ class EdgeScorer(Scorer[dict[str, Tensor]]):
         scores = f_score(totals)
         best = scores.argmax(dim=1, keepdim=True)
         precision, recall = precision_recall(totals)
-        own = self.kept["counts"].double()
-        chosen = own[torch.arange(len(own)), f_score(own).argmax(dim=1)]
-        every: dict[str, Callable[[], Tensor]] = {
+        counts = self.kept["counts"].double()
+        chosen = counts[torch.arange(len(counts)), f_score(counts).argmax(dim=1)]
+        measures: dict[str, Callable[[], Tensor]] = {
             "ods": lambda: scores.gather(1, best)[:, 0],
             "ois": lambda: f_score(weights @ chosen),
             "average_precision": lambda: average_precision(precision, recall),
             "precision": lambda: precision.gather(1, best)[:, 0],
             "recall": lambda: recall.gather(1, best)[:, 0],
         }
-        return {name: every[name]() for name in wanted}
+        return {name: measures[name]() for name in wanted}
 
     @property
     def varied(self) -> bool:

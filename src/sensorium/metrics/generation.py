@@ -65,8 +65,8 @@ def radii(rows: Tensor, k: int = NEIGHBOURS) -> Tensor:
 
 
 def within(queries: Tensor, centres: Tensor, radius: Tensor) -> Tensor:
-    """Return in how many balls of ``radius`` ``[n]`` around ``centres`` ``[n, F]`` each of ``queries`` ``[m, F]`` lies
-    ``[m]``."""
+    """Return the number ``[m]`` of balls of ``radius`` ``[n]`` around ``centres`` ``[n, F]`` that contain each of
+    ``queries`` ``[m, F]``."""
     return torch.cat([(torch.cdist(part, centres) <= radius).sum(dim=1) for part in torch.split(queries, BLOCK)])
 
 
@@ -86,7 +86,7 @@ def precision(real: Tensor, made: Tensor, weight: Tensor, k: int = NEIGHBOURS) -
 
 
 def recall(real: Tensor, made: Tensor, weight: Tensor, k: int = NEIGHBOURS) -> Tensor:
-    """Return the share of real rows within the manifold of made ones; ``precision`` the other way round.
+    """Return the share of real rows within the manifold of made ones; ``precision`` with the roles exchanged.
 
     Args:
         real: Features of real rows.
@@ -98,7 +98,7 @@ def recall(real: Tensor, made: Tensor, weight: Tensor, k: int = NEIGHBOURS) -> T
 
 
 def density(real: Tensor, made: Tensor, weight: Tensor, k: int = NEIGHBOURS) -> Tensor:
-    """Return in how many balls of real rows a made row lies on average, relative to ``k``; outliers count less than in
+    """Return the mean number of balls of real rows that contain a made row, relative to ``k``; outliers count less than in
     ``precision``. It may exceed 1.
 
     Source: Naeem et al. 2020, https://arxiv.org/abs/2002.09797, equation 4.
@@ -159,7 +159,7 @@ def median(value: Tensor, weight: Tensor) -> Tensor:
 
 
 def memorised(made: Tensor, held_out: Tensor, weight: Tensor) -> Tensor:
-    """Return how near made rows lie to training rows, relative to real rows that were not trained on: the ratio ``[R]`` of
+    """Return the distance of made rows to training rows, relative to that of held-out real rows: the ratio ``[R]`` of
     the median distances. About 1 for new rows, near 0 for copies.
 
     Args:

@@ -26,9 +26,9 @@ def skeleton(maps: NDArray[np.bool_]) -> NDArray[np.bool_]:
             code = np.zeros(len(at), np.uint8)
             for bit, step in enumerate(around):
                 code |= flat[at + step].view(np.uint8) << bit
-            gone = table[code]
-            flat[at[gone]] = False
-            at = at[~gone]
+            removed = table[code]
+            flat[at[removed]] = False
+            at = at[~removed]
         if len(at) == before:
             return framed[:, 1:-1, 1:-1]
 
@@ -38,13 +38,13 @@ _AROUND = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
 
 @lru_cache(maxsize=1)
 def _removable() -> tuple[NDArray[Any], NDArray[Any]]:
-    """Which of the 256 neighbourhoods let their pixel go, in the two turns of the algorithm."""
+    """Return which of the 256 neighbourhoods allow their pixel to be removed, in each of the two sub-iterations."""
     bits = (np.arange(256)[:, None] >> np.arange(8)) & 1
     count = bits.sum(axis=1)
     rises = ((bits == 0) & (np.roll(bits, -1, axis=1) == 1)).sum(axis=1)
     up, right, down, left = (bits[:, i] for i in (0, 2, 4, 6))
-    both = (count >= 2) & (count <= 6) & (rises == 1)
+    common = (count >= 2) & (count <= 6) & (rises == 1)
     return (
-        both & (up * right * down == 0) & (right * down * left == 0),
-        both & (up * right * left == 0) & (up * down * left == 0),
+        common & (up * right * down == 0) & (right * down * left == 0),
+        common & (up * right * left == 0) & (up * down * left == 0),
     )

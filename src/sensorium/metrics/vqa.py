@@ -9,14 +9,14 @@ _ARTICLES = {"a", "an", "the"}
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _NUMBERS = {**{word: str(i) for i, word in enumerate(_WORDS)}, "none": "0"}
 ANNOTATORS = 3
-"""Number of other annotators whose agreement makes an answer wholly right."""
+"""Number of other annotators whose agreement gives an answer the full score."""
 
 
 def normalised(answer: str) -> str:
     """Return ``answer`` in lower case, without punctuation and articles, and with number words up to ten as digits.
 
     Source: Antol et al. 2015, https://arxiv.org/abs/1505.00468, § 3.3. Marks between digits (``2,000``, ``3.5``) and
-    apostrophes within words are treated as there: the comma is dropped, the point and the apostrophe are kept.
+    apostrophes within words are treated as in that paper: the comma is dropped, the point and the apostrophe are kept.
     """
     text = re.sub(r"(?<=\d),(?=\d)", "", answer.lower())
     text = re.sub(r"(?<!\d)\.|\.(?!\d)", " ", text)

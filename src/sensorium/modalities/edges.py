@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from sensorium.core.batch import Field
 
 VOID = 255
-"""Stored and prepared where nothing is known: outside the image, and for annotators that a cell does not have."""
+"""Value of unknown pixels: outside the image, and for annotators that a cell does not have."""
 LARGEST = 256
 """Longer side in pixels at which edge maps are stored, unless they are smaller or ``size`` says otherwise."""
 SHAPE = 0.02
 """Largest relative difference of the aspect ratios of an edge map and its image."""
 MANY = 0.4
-"""Share of edge pixels from which a map is probably inverted, or no edge map."""
+"""Share of edge pixels above which a map is probably inverted, or not an edge map."""
 
 
 @component
@@ -44,9 +44,9 @@ class Edges(Modality):
     resizing, cropping and augmentation.
 
     Args:
-        boundaries: Whether cells hold masks, of which the boundaries between classes are the edges.
+        boundaries: Whether cells hold masks, whose class boundaries are the edges.
         dark: Whether edges are dark on light.
-        annotators: Most annotators that are read of a cell; further ones are dropped.
+        annotators: Maximum number of annotators read from a cell; further ones are dropped.
         size: Longer side of the stored map in pixels; None: that of the usual training map, at most 256.
     """
 
@@ -146,14 +146,14 @@ class Edges(Modality):
 
     def decode(self, value: Array) -> list[Attachment]:
         """Return the map of each annotator as a picture, edges white on black."""
-        known = [one for one in np.asarray(value) if (one != VOID).any()]
-        return [Attachment((255 * (one == 1)).astype(np.uint8), "image", note="true edges") for one in known]
+        known = [edge_map for edge_map in np.asarray(value) if (edge_map != VOID).any()]
+        return [Attachment((255 * (edge_map == 1)).astype(np.uint8), "image", note="true edges") for edge_map in known]
 
     def blank(self) -> Array:
         return np.full((self.state["annotators"], self.state["height"], self.state["width"]), VOID, np.uint8)
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
-        """Return edge maps that are an input: 1 on edges, else 0, ``[B, A, H, W]`` float32."""
+        """Return edge maps as an input: 1 on edges, else 0, ``[B, A, H, W]`` float32."""
         return replace(field, data=((field.data == 1) & field.present[:, None, None, None]).float())
 
     def prepare_target(self, field: Field, on: Field | None = None) -> Field:

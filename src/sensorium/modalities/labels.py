@@ -136,29 +136,29 @@ class Labels(Modality):
     def extent(self, cell: Any) -> Array | None:
         """Return where the last stretch begins and ends, and whether the cell is a list of labels, not of spans."""
         try:
-            form, every = _parsed(cell, self.step)
+            form, stretches = _parsed(cell, self.step)
         except CellError:  # reported by encode
             return None
-        last = max(every, default=(0.0, 0.0, None), key=lambda stretch: stretch[0])
-        return np.array([last[0], max((end for _, end, _ in every), default=0.0), form != SPANS], np.float32)
+        last = max(stretches, default=(0.0, 0.0, None), key=lambda stretch: stretch[0])
+        return np.array([last[0], max((end for _, end, _ in stretches), default=0.0), form != SPANS], np.float32)
 
     def framing(self, extent: Array) -> Array:
         """Map the user's units to themselves: the input's own frame maps them to steps."""
         return np.tile(np.array([[[1.0, 0.0]]], np.float32), (len(extent), 1, 1))
 
     def misfit(self, extent: Array, on: Array) -> str:
-        """Labels of words are as many as the words, and in the form of the training cells."""
+        """Check that labels of words are as many as the words, and in the form of the training cells."""
         start, end, listed = (float(value) for value in extent)
         if len(on) <= _TEXT or (start, end) == (0.0, 0.0):
             return ""
         if bool(listed) != self.state["listed"]:
-            one, other = ("a list of labels", "spans") if listed else ("a list of spans", "a label for each word")
-            return f"this is {one}, and the training cells are {other}"
+            form, trained = ("a list of labels", "spans") if listed else ("a list of spans", "a label for each word")
+            return f"this is {form}, and the training cells are {trained}"
         count = round(end / self.step)
         return f"there are {count:,} labels for {on[1]:,.0f} words" if listed and count != round(float(on[1])) else ""
 
     def adjusted(self, extent: Array, on: Array) -> str:
-        """Names spans that lie wholly beyond the end of their input."""
+        """Return a note on spans that lie wholly beyond the end of their input."""
         start, _, listed = (float(value) for value in extent)
         text = len(on) > _TEXT
         length = on[0] if text else on[2] if len(on) == _TEXT else on.sum()
@@ -222,7 +222,7 @@ SPANS, LABELS, TAGS = "spans", "labels", "tags"
 OUTSIDE = "O"
 _TAG = re.compile(r"[BIESLUM][-_](.+)")
 _TEXT = 4
-"""Most numbers in the extent of an input along time; that of a text has more."""
+"""Maximum length of the extent of an input along time; that of a text is longer."""
 Stretch = tuple[float, float, str | None]
 
 

@@ -167,10 +167,10 @@ class Text(Modality):
             places = origins(written, text, self.form, self.lowercase)
         out = token_places(offsets, text, places, words_at, written)
         out[:, :2] -= shift * out[:, 2:].clip(0, max(len(words_at) - 1, 0))
-        whole = np.zeros(2 + 3 * length, np.float32)
-        whole[:2] = len(written) - shift * max(len(words_at) - 1, 0), len(words_at)
-        whole[2 : 2 + out.size] = out.reshape(-1)
-        return whole
+        padded = np.zeros(2 + 3 * length, np.float32)
+        padded[:2] = len(written) - shift * max(len(words_at) - 1, 0), len(words_at)
+        padded[2 : 2 + out.size] = out.reshape(-1)
+        return padded
 
     def framing(self, extent: Array) -> Array:
         """Map characters to themselves: where tokens lie is part of the extent."""

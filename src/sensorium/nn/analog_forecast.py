@@ -1,4 +1,4 @@
-"""A forecast by analogy: what followed the stretches of its own past that resemble the last one."""
+"""Analogue forecasting: the continuation of earlier stretches of a series that resemble the most recent one."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 LENGTHS = (4, 8, 16)
 """Steps of a stretch that are compared."""
 WIDTHS = (0.1, 0.2, 0.4)
-"""Squared differences, in variances of the window, at which a resemblance counts for a third."""
+"""Kernel widths: the squared difference, in variances of the window, at which a weight falls to 1/e."""
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-"""Shares that it may have beside a network."""
+"""Candidate weights in the mix with a network."""
 _ROWS = 256
 
 
 class AnalogForecast(nn.Module):
-    """The mean of what followed earlier stretches of the window, each weighted by how much it resembles the last steps.
+    """The mean continuation of earlier stretches of the window, weighted by their similarity to the last steps.
 
     Nothing is learnt but the length of a stretch, the width of the kernel and the share beside the network. Where nothing
     in the past resembles its end, the forecast is the level of the window.
@@ -68,7 +68,7 @@ class AnalogForecast(nn.Module):
         ]
         return torch.stack(ahead, dim=1), usable.any(dim=1)
 
-    def every(self, own: Tensor, real: Tensor) -> dict[tuple[int, float], tuple[Tensor, Tensor]]:
+    def candidates(self, own: Tensor, real: Tensor) -> dict[tuple[int, float], tuple[Tensor, Tensor]]:
         """Return the forecasts of ``own`` and ``real``, as in ``forward``, of all lengths and widths, a few hundred rows
         at once."""
         chosen = [(length, width) for length in self.lengths for width in WIDTHS]

@@ -1,4 +1,4 @@
-"""Boxes of a detector that answers with a set, drawn on a map, so that what it answers can be read place by place."""
+"""Boxes of a set-prediction detector rasterised on a map, so that they can be read as features by place."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 INNER = 0.5
-"""Deviation of what is drawn of a box, as a share of half of each side."""
+"""Standard deviation of the Gaussian of a box, as a share of half of each side."""
 
 
 def drawn_boxes(logits: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:

@@ -31,7 +31,7 @@ def encode_in_chunks(encode: Callable[[Field], Encoded], field: Field, size: int
         encode: Encodes a field; it must treat rows independently.
         field: The prepared rows.
         size: Rows in each chunk.
-        module: What ``encode`` runs: its running statistics are updated once, not again by the recomputation.
+        module: The module that ``encode`` runs: its running statistics are updated once, not again by the recomputation.
     """
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
@@ -44,8 +44,8 @@ def encode_in_chunks(encode: Callable[[Field], Encoded], field: Field, size: int
         # The random state is saved before each chunk and restored for its second pass (preserve_rng_state, the default).
         parts.append(checkpoint(encode, chunk, use_reentrant=False, context_fn=contexts))
     # A chunk without any row that has the stream has a single blank token and no grid.
-    whole: Encoded = joined(parts)
-    return replace(whole, grid=next((part.grid for part in parts if bool(part.present.any())), parts[0].grid))
+    encoded: Encoded = joined(parts)
+    return replace(encoded, grid=next((part.grid for part in parts if bool(part.present.any())), parts[0].grid))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Search for the sequences that several streams give together, each by connectionist temporal classification."""
+"""Joint prefix beam search over several streams of connectionist temporal classification (CTC)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Prefixes:
     """The forward variables of prefixes in one stream, in double precision.
 
     Args:
-        blank: Log probability of the prefix in the first t steps, the last of them a blank ``[B, W, T + 1]``.
-        other: The same, the last of them the last unit of the prefix ``[B, W, T + 1]``.
+        blank: Log probability of the prefix in the first t steps, ending in a blank ``[B, W, T + 1]``.
+        other: The same, ending in the last unit of the prefix ``[B, W, T + 1]``.
     """
 
     blank: Tensor
@@ -39,8 +39,8 @@ def joint_prefix_search(
 ) -> Sequences:
     """Return the ``width`` sequences of each row with the highest log probability, summed over its streams.
 
-    Prefixes of equal length are compared, and extended by one unit at a time: steps of different streams need not agree. In
-    a stream a prefix counts with the probability of all sequences that begin with it.
+    Prefixes of equal length are compared, and extended by one unit at a time: steps of different streams need not agree.
+    Within a stream the score of a prefix is the probability of all sequences that begin with it.
     Source: Watanabe et al. 2017, https://doi.org/10.1109/JSTSP.2017.2763455, algorithm 2, for several streams.
 
     Args:
@@ -112,10 +112,10 @@ def _extended(part: Prefixes, stream: Tensor, last: Tensor) -> Tensor:
         highest = before.amax(dim=2, keepdim=True) if before.shape[2] else before.sum(dim=2, keepdim=True)
         return ((before - highest).exp() @ chance).clamp(min=TINY).log() + highest
 
-    every, separated = summed(torch.logaddexp(part.blank, part.other)), summed(part.blank)
+    extended, separated = summed(torch.logaddexp(part.blank, part.other)), summed(part.blank)
     # The same unit again needs a blank before it.
-    units = torch.arange(every.shape[2], device=every.device)
-    return torch.where(units == last[..., None], separated, every)
+    units = torch.arange(extended.shape[2], device=extended.device)
+    return torch.where(units == last[..., None], separated, extended)
 
 
 def _grown(part: Prefixes, stream: Tensor, source: Tensor, unit: Tensor, repeated: Tensor) -> Prefixes:
@@ -142,8 +142,8 @@ def _recurred(enters: Tensor, factor: Tensor) -> Tensor:
 def _with(kept: Sequences, ids: Tensor, length: int, score: Tensor) -> Sequences:
     """The best of ``kept`` and of ``ids`` as complete sequences of ``length`` with ``score`` ``[B, W]``."""
     width = kept.score.shape[1]
-    every, order = torch.cat([kept.score, score], dim=1).sort(dim=1, descending=True, stable=True)
+    ranked, order = torch.cat([kept.score, score], dim=1).sort(dim=1, descending=True, stable=True)
     order = order[:, :width]
     sequences = torch.cat([kept.ids, ids], dim=1).gather(1, order[..., None].expand(-1, -1, ids.shape[2]))
     lengths = torch.cat([kept.length, torch.full_like(kept.length, length)], dim=1).gather(1, order)
-    return Sequences(sequences, lengths, every[:, :width])
+    return Sequences(sequences, lengths, ranked[:, :width])

@@ -8,19 +8,19 @@ from torch import Tensor, nn
 from sensorium.nn.viterbi import viterbi
 
 NEVER = -1e4
-"""Score of what cannot be; also of every state at steps that are not real, which are known by it."""
+"""Score of impossible states and transitions; it also marks steps that are not real."""
 
 
 class LinearChain(nn.Module):
     """A linear-chain conditional random field over ``2 K`` states: inside a span of a label (or background, which is one
-    state), and, from K on, at its beginning. A span goes on only as what it began as.
+    state), and, from K on, at its beginning. A span keeps its label.
 
     Source: Lafferty et al. 2001, https://repository.upenn.edu/cis_papers/159; for names Lample et al. 2016,
     https://arxiv.org/abs/1603.01360.
 
     Args:
         labels: K.
-        background: The label that makes no spans; None: every label does.
+        background: The label without spans; None: every label does.
     """
 
     def __init__(self, labels: int, background: int | None) -> None:
@@ -40,7 +40,7 @@ class LinearChain(nn.Module):
         self.register_buffer("unfit", inside | never, persistent=False)  # states that cannot come first
 
     def hidden(self, scores: Tensor, real: Tensor) -> Tensor:
-        """Return ``scores`` ``[B, T, 2 K]`` at ``NEVER`` at the steps that are not ``real`` ``[B, T]``."""
+        """Return ``scores`` ``[B, T, 2 K]``, ``NEVER`` at the steps that are not ``real`` ``[B, T]``."""
         return scores.masked_fill(~real[..., None], NEVER)
 
     def allowed(self, weight: float = 1.0) -> Tensor:
@@ -76,11 +76,11 @@ class LinearChain(nn.Module):
         known = codes >= 0
         state = torch.arange(scores.shape[2], device=codes.device)
         pinned = scores.float().masked_fill(known[..., None] & (codes[..., None] != state), NEVER)
-        some = known & real_steps(scores)
-        every, true = (
-            self(part)[:, -1].logsumexp(dim=1) for part in (scores, torch.where(some[..., None], pinned, scores))
+        pinned_steps = known & real_steps(scores)
+        total, true = (
+            self(part)[:, -1].logsumexp(dim=1) for part in (scores, torch.where(pinned_steps[..., None], pinned, scores))
         )
-        loss: Tensor = torch.where(some.any(dim=1), every - true, 0.0) / some.sum(dim=1).clamp(min=1)
+        loss: Tensor = torch.where(pinned_steps.any(dim=1), total - true, 0.0) / pinned_steps.sum(dim=1).clamp(min=1)
         return loss
 
     def chances(self, scores: Tensor) -> Tensor:

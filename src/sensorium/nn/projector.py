@@ -16,7 +16,7 @@ from sensorium.nn.positional_encoding import grid_sinusoids
 
 Kind = Literal["linear", "mlp", "resampler", "shuffle"]
 SIDE = 2
-"""Pixel shuffle merges squares of so many tokens a side; along a single axis, as many tokens as a square has."""
+"""Pixel shuffle merges squares of this many tokens per side; along a single axis, as many tokens as a square has."""
 
 
 class Projector(nn.Module):
@@ -74,7 +74,7 @@ def shuffled(tokens: Tensor, mask: Tensor, grid: Sequence[int]) -> tuple[Tensor,
         tokens: ``[B, N, D]``, zero where ``mask`` is False.
         mask: Which are real ``[B, N]``.
         grid: Their shape. On the last two axes of a grid squares are merged; tokens without a grid, or on a single axis,
-            are merged in their order. Sides that are no multiple are padded with zeros.
+            are merged in their order. Sides that are not multiples are padded with zeros.
     """
     rows, count, dim = tokens.shape
     if len(grid) < 2 or math.prod(grid) != count:

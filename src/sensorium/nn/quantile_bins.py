@@ -55,7 +55,7 @@ def unbinned(trees: Trees, cuts: Sequence[NDArray[np.float32]]) -> Trees:
     inner = feature >= 0
     threshold = trees.threshold.numpy().copy()
     bins, columns = threshold[inner].astype(np.float64), feature[inner]
-    # A threshold above the last bin parts missing values from all others, and stays.
+    # A threshold above the last bin separates missing values from all others, and stays.
     finite = bins < sizes[columns]
     start = (np.cumsum(sizes) - sizes)[columns]
     places = np.where(finite, start + np.floor(np.where(finite, bins, 0.0)).astype(np.int64), len(flat) - 1)

@@ -1,4 +1,4 @@
-"""Standard normal noise that depends on a row alone, so that what is made of it does not depend on its batch."""
+"""Standard normal noise seeded by row, so that results do not depend on the batch."""
 
 from __future__ import annotations
 

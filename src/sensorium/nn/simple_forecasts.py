@@ -1,4 +1,4 @@
-"""Simple forecasts beside a network's: a linear one and one by analogy, each with the share that helps."""
+"""Simple forecasts mixed with a network's, linear and analogue, each with a weight chosen on held-out rows."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sensorium.nn.analog_forecast import WIDTHS, AnalogForecast
 from sensorium.nn.linear_forecast import STRENGTHS, LinearForecast, scaled_error
 
 MOST = 0.8
-"""Most of the answer that they take together."""
+"""Maximum of their total weight."""
 
 
 class PastWindow(NamedTuple):
-    """Normalised windows and what is known of the steps after them.
+    """Normalised windows and what is known in advance of the steps that follow.
 
     Args:
         own: The series that are forecast ``[B, C, past]``, zero where there is no step.
@@ -41,8 +41,8 @@ class SimpleForecasts(nn.Module):
         horizon: Steps ahead.
         series: Series that are forecast.
         known: Channels that are known in advance.
-        linear: Whether there is a linear one.
-        analog: Whether there is one by analogy.
+        linear: Whether to include the linear forecast.
+        analog: Whether to include the analogue forecast.
     """
 
     def __init__(self, past: int, horizon: int, series: int, known: int, *, linear: bool, analog: bool) -> None:
@@ -51,12 +51,12 @@ class SimpleForecasts(nn.Module):
         self.analog = AnalogForecast(past, horizon) if analog else None
 
     def each(self, window: PastWindow) -> tuple[Tensor | None, Tensor | None]:
-        """Return the linear forecast and the one by analogy ``[B, H, C]`` of ``window``; None: there is none."""
+        """Return the linear and the analogue forecast ``[B, H, C]`` of ``window``; None where it is not used."""
         linear = None if self.linear is None else self.linear(window.own, window.known)
         return linear, None if self.analog is None else self.analog(window.own, window.real)[0]
 
     def forward(self, median: Tensor, window: PastWindow) -> Tensor:
-        """Return what is added to the network's ``median`` ``[B, H, C]`` for ``window``, in the window's units."""
+        """Return the correction of the network's ``median`` ``[B, H, C]`` for ``window``, in the window's units."""
         move = torch.zeros_like(median)
         if self.linear is not None:
             move = move + self.linear.share * (self.linear(window.own, window.known) - median)
@@ -66,7 +66,7 @@ class SimpleForecasts(nn.Module):
         return move
 
     def clear(self) -> None:
-        """Give them no share."""
+        """Set their weights to zero."""
         for part in (self.linear, self.analog):
             if part is not None:
                 part.share.zero_()
@@ -77,7 +77,7 @@ class SimpleForecasts(nn.Module):
 
         Args:
             training: Windows to learn from.
-            future: What followed them, in their units; NaN where unknown.
+            future: The steps that followed, in their units; NaN where unknown.
             held_out: Held-out windows.
             truth: What followed these.
             scale: What errors are divided by ``[B, 1, C]``.
@@ -91,7 +91,7 @@ class SimpleForecasts(nn.Module):
         self.linear.fit(training.own, training.known, future, min(errors, key=lambda strength: errors[strength]))
 
     def share_out(self, network: Tensor, held_out: PastWindow, truth: Tensor, scale: Tensor) -> None:
-        """Give each the share with which the forecast of held-out windows is best, together at most ``MOST``.
+        """Choose the weights that are best on held-out windows, in total at most ``MOST``.
 
         Args:
             network: The network's median ``[B, H, C]`` for the held-out windows, in their units.
@@ -102,7 +102,7 @@ class SimpleForecasts(nn.Module):
         linear = None if self.linear is None else self.linear(held_out.own, held_out.known)
         analogs = {(0, WIDTHS[0]): (network, truth.new_zeros(len(truth), dtype=torch.bool))}
         if self.analog is not None and self.analog.lengths:
-            analogs = self.analog.every(held_out.own, held_out.real)
+            analogs = self.analog.candidates(held_out.own, held_out.real)
         best = (float("inf"), 0.0, 0.0, next(iter(analogs)))
         for setting, (forecast, usable) in analogs.items():
             move = (forecast - network) * usable[:, None, None]

@@ -1,4 +1,4 @@
-"""Gradient checkpointing of networks of transformers: activations are computed again in the backward pass."""
+"""Gradient checkpointing of networks of transformers: activations are recomputed in the backward pass."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def enable_checkpointing(network: nn.Module) -> bool:
     """
     blocks = _blocks(network) if getattr(network, "supports_gradient_checkpointing", False) else []
     for block in blocks:
-        # As transformers' own switch sets them, which would also let embeddings that are frozen require gradients.
+        # Set as by transformers' own switch, which would also make frozen embeddings require gradients.
         block.gradient_checkpointing = True  # type: ignore[assignment]
         block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)  # type: ignore[assignment]
     return bool(blocks)
@@ -29,7 +29,7 @@ def set_training(network: nn.Module, training: bool) -> None:
         training: False in generation: a block that recomputes does not fill the cache of keys and values.
     """
     for block in _blocks(network):
-        # Of the block alone: what lies in it stays in evaluation mode.
+        # Of the block alone: its submodules stay in evaluation mode.
         block.training = training and bool(block.gradient_checkpointing)
 
 

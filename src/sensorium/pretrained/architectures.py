@@ -32,7 +32,7 @@ class Family:
         pooler: Whether the class takes ``add_pooling_layer``, used to skip a head that checkpoints lack.
         attention: Whether torch's fused attention is supported.
         stretches: Whether it accepts images of a size other than its own.
-        adopted: What a network that is adopted with its head answers: ``mask`` for each pixel, or ``boxes``.
+        adopted: Predictions of a network that is adopted with its head: ``mask`` for each pixel, or ``boxes``.
     """
 
     sense: Sense

@@ -56,13 +56,13 @@ def updated(model: LanguageModel, rank: int, targets: list[str] | None) -> list[
 
 
 def trained_dtype(dtype: Dtype) -> Dtype:
-    """Return the type of weights that are trained themselves: single precision, since small steps are lost in less.
+    """Return the type of weights that are trained in full: single precision, since small steps are lost in less.
 
     ``dtype``: the type that the user asks for; another one than that is refused.
     """
     if dtype not in ("auto", "float32"):
         raise ConfigError(
-            f"tuning full: weights of {dtype} cannot be trained themselves",
+            f"tuning full: weights of {dtype} cannot be trained in full",
             fix="leave out --dtype; training.precision=bf16-mixed computes with bfloat16, or --tuning lora",
         )
     return "float32"

@@ -1,4 +1,4 @@
-"""From one stage of training a language model with media to the next: which options follow, and what is taken over."""
+"""From one training stage of a multimodal language model to the next: the options and weights that are taken over."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def continued_options(
                 f"{key} is {options[key]!r}, and the base was trained with {base[key]!r}",
                 fix=f"leave out --{key}, or start without --init",
             )
-    known, fresh = [own for own in streams if own in pairs], [own for own in streams if own not in pairs]
+    known, fresh = [stream for stream in streams if stream in pairs], [stream for stream in streams if stream not in pairs]
     taken = ["projector of the fused tokens" if base["lay"] == FUSED else f"projectors of {listed(known)}"]
     new = [f"projectors of {listed(fresh)}"] if fresh and base["lay"] != FUSED else []
     if updated_before:

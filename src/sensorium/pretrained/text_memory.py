@@ -1,4 +1,4 @@
-"""What a language model has forgotten: the surprise of plain texts after and before its training."""
+"""Forgetting of a language model: the likelihood of plain texts before and after its training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TextMemory:
     Args:
         speech: Scores texts with the trained model.
         updates: Its low-rank updates, which are switched off for the comparison.
-        weights: Its weights that were trained themselves; if there are any, the untouched model is read again.
+        weights: Its weights that were trained in full; if there are any, the original model is read again.
     """
 
     def __init__(self, speech: Speech, updates: nn.ModuleList, weights: nn.ParameterList) -> None:

@@ -52,12 +52,12 @@ def text(explanation: Explanation) -> str:
     return "\n".join(lines)
 
 
-def _row(name: str, one: Attribution) -> list[str]:
+def _row(name: str, attribution: Attribution) -> list[str]:
     return [
-        f"row {one.row}: {name} is {_answer_text(one.answer)}: "
-        f"{one.what} {number(one.value)}, {number(one.nothing)} without any input",
-        *_bars(one.shares, one.errors, one.missing),
-        f"    sum {sum(one.shares.values()):+.4f} = {one.value:.4f} - {one.nothing:.4f}",
+        f"row {attribution.row}: {name} is {_answer_text(attribution.answer)}: "
+        f"{attribution.what} {number(attribution.value)}, {number(attribution.nothing)} without any input",
+        *_bars(attribution.shares, attribution.errors, attribution.missing),
+        f"    sum {sum(attribution.shares.values()):+.4f} = {attribution.value:.4f} - {attribution.nothing:.4f}",
     ]
 
 
@@ -161,32 +161,32 @@ def write_explanation(
     return write_page(path, title, sections, key=LEGEND)
 
 
-def _one(explanation: Explanation, name: str, one: Attribution, cells: Mapping[str, str]) -> Section:
+def _one(explanation: Explanation, name: str, attribution: Attribution, cells: Mapping[str, str]) -> Section:
     bars = [
-        Bar(s, v, v - 2 * one.errors[s], v + 2 * one.errors[s], missing=s in one.missing)
-        if one.errors
-        else Bar(s, v, missing=s in one.missing)
-        for s, v in sorted(one.shares.items(), key=lambda item: -abs(item[1]))
+        Bar(s, v, v - 2 * attribution.errors[s], v + 2 * attribution.errors[s], missing=s in attribution.missing)
+        if attribution.errors
+        else Bar(s, v, missing=s in attribution.missing)
+        for s, v in sorted(attribution.shares.items(), key=lambda item: -abs(item[1]))
     ]
-    values = f"{one.what} {number(one.value)}; without any input {number(one.nothing)}"
-    text = f"{name} is {_answer_text(one.answer)}: {values}. {FOR_IT}"
-    rest = {column: html for column, html in cells.items() if column not in one.missing}
+    values = f"{attribution.what} {number(attribution.value)}; without any input {number(attribution.nothing)}"
+    text = f"{name} is {_answer_text(attribution.answer)}: {values}. {FOR_IT}"
+    rest = {column: html for column, html in cells.items() if column not in attribution.missing}
     looked = "".join(
         f"<div><h3>{escape(m.stream)}</h3>{rest.pop(m.stream, '')}{drawn(m)}</div>"
-        for m in explanation.maps_of(one.row, name)
-        if m.stream not in one.missing
+        for m in explanation.maps_of(attribution.row, name)
+        if m.stream not in attribution.missing
     )
     looked = f'<div class="maps">{looked}</div>' if looked else ""
-    gone = f'<p class="none">The row has no {escape(", ".join(one.missing))}.</p>' if one.missing else ""
-    chart = bar_chart(bars, title=f"row {one.row}: contribution of each stream", signed=True)
-    heading = f"Row {one.row}: {name}" if len(explanation.targets) > 1 else f"Row {one.row}"
-    along = strip(spans_of(one.answer), f"row {one.row}: {name}")
+    gone = f'<p class="none">The row has no {escape(", ".join(attribution.missing))}.</p>' if attribution.missing else ""
+    chart = bar_chart(bars, title=f"row {attribution.row}: contribution of each stream", signed=True)
+    heading = f"Row {attribution.row}: {name}" if len(explanation.targets) > 1 else f"Row {attribution.row}"
+    along = strip(spans_of(attribution.answer), f"row {attribution.row}: {name}")
     return Section(heading, text, along + chart + gone + looked + _list(rest))
 
 
-def _neighbour(one: Neighbour, cells: Mapping[str, str]) -> str:
-    known = ", ".join(f"{name}: {value}" for name, value in one.targets.items())
-    head = f"<h3>Training row {one.row} <small>{one.likeness:.3f}</small></h3><p>{escape(known)}</p>"
+def _neighbour(neighbour: Neighbour, cells: Mapping[str, str]) -> str:
+    known = ", ".join(f"{name}: {value}" for name, value in neighbour.targets.items())
+    head = f"<h3>Training row {neighbour.row} <small>{neighbour.likeness:.3f}</small></h3><p>{escape(known)}</p>"
     return f"<article>{head}{_list(cells)}</article>"
 
 

@@ -1,4 +1,4 @@
-"""Made rows as a folder: a table that ``fit`` reads, and the media beside it, marked as made."""
+"""Made rows written to a folder: a table that ``fit`` reads, with its media, marked as made."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def claim(folder: Path, *, overwrite: bool) -> None:
     """Check that made rows can be written to ``folder``, and empty it of earlier ones.
 
     Raises:
-        ConfigError: It holds something else than made rows, or made rows and ``overwrite`` is not set.
+        ConfigError: It holds anything but made rows, or made rows and ``overwrite`` is not set.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError("is a file, not a folder", file=folder, fix="name a folder: --out made/")

@@ -144,8 +144,8 @@ class PlaceFiles:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if kind is None and "coco" in self._files:
-            rest = {"images": self._images, "categories": self._categories()}
-            self._files["coco"].write(f"\n], {json.dumps(rest, ensure_ascii=False)[1:]}\n")
+            trailer = {"images": self._images, "categories": self._categories()}
+            self._files["coco"].write(f"\n], {json.dumps(trailer, ensure_ascii=False)[1:]}\n")
         self._open.close()
         for path in self._paths.values():
             if path is not None:
@@ -160,16 +160,16 @@ class PlaceFiles:
             answers: Its answers by task.
             row: Its cells.
         """
-        every = placed_answers(self.model, self.schema, answers, row, self.media)
-        for column in dict.fromkeys(one.column for one in every):
-            on_it = [one for one in every if one.column == column]
+        placements = placed_answers(self.model, self.schema, answers, row, self.media)
+        for column in dict.fromkeys(placed.column for placed in placements):
+            on_it = [placed for placed in placements if placed.column == column]
             name = _name(row[column], number)
             image = len(self._images) + 1
             if "coco" in self._files:
                 wide, high = on_it[0].size
                 self._images.append({"id": image, "file_name": name, "width": wide, "height": high, "row": number})
-            for one in on_it:
-                for place in one.places:
+            for placed in on_it:
+                for place in placed.places:
                     if "coco" in self._files:
                         self._annotate(place, image)
                     if "points" in self._files:
@@ -181,29 +181,29 @@ class PlaceFiles:
 
     def _annotate(self, place: Place, image: int) -> None:
         self._annotations += 1
-        one: dict[str, Any] = {
+        annotation: dict[str, Any] = {
             "id": self._annotations,
             "image_id": image,
             "category_id": self.labels.index(place.label) + 1,
             "iscrowd": 0,
         }
         if place.score is not None:
-            one["score"] = round(place.score, 5)
+            annotation["score"] = round(place.score, 5)
         if place.box is not None:
             left, top, right, bottom = place.box
-            one["bbox"] = [round(number, 3) for number in (left, top, right - left, bottom - top)]
-            one["area"] = round((right - left) * (bottom - top), 3)
+            annotation["bbox"] = [round(number, 3) for number in (left, top, right - left, bottom - top)]
+            annotation["area"] = round((right - left) * (bottom - top), 3)
         if place.region is not None:
             rows, columns = (np.flatnonzero(place.region.any(axis=axis)) for axis in (1, 0))
-            one["segmentation"] = {"size": list(place.region.shape), "counts": packed_run_lengths(place.region)}
-            one["area"] = int(place.region.sum())
+            annotation["segmentation"] = {"size": list(place.region.shape), "counts": packed_run_lengths(place.region)}
+            annotation["area"] = int(place.region.sum())
             ends = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1) if len(rows) else (0, 0, 0, 0)
-            one["bbox"] = [ends[0], ends[1], ends[2] - ends[0], ends[3] - ends[1]]
+            annotation["bbox"] = [ends[0], ends[1], ends[2] - ends[0], ends[3] - ends[1]]
         if place.points:
-            one["keypoints"] = [n for point in place.points for n in (round(point.x, 3), round(point.y, 3), 2)]
-            one["num_keypoints"] = len(place.points)
+            annotation["keypoints"] = [n for point in place.points for n in (round(point.x, 3), round(point.y, 3), 2)]
+            annotation["num_keypoints"] = len(place.points)
         separator = ",\n" if self._annotations > 1 else "\n"
-        self._files["coco"].write(separator + json.dumps(one))
+        self._files["coco"].write(separator + json.dumps(annotation))
 
     def _categories(self) -> list[dict[str, Any]]:
         return [
@@ -211,12 +211,12 @@ class PlaceFiles:
             for i, label in enumerate(self.labels, 1)
         ]
 
-    def _draw(self, number: int, column: str, every: list[Placed]) -> None:
+    def _draw(self, number: int, column: str, placements: list[Placed]) -> None:
         from PIL import Image
 
         assert self.overlay is not None
-        picture, _ = open_picture(every[0].cell, LONGEST)
-        drawn = draw_places(picture, [place for one in every for place in one.places], self.labels)
+        picture, _ = open_picture(placements[0].cell, LONGEST)
+        drawn = draw_places(picture, [place for placed in placements for place in placed.places], self.labels)
         safe = "".join(c if c.isalnum() else "_" for c in column)
         Image.fromarray(np.ascontiguousarray(drawn)).save(self.overlay / f"{number}-{safe}.png")
 

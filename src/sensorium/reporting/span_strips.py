@@ -13,7 +13,7 @@ HIGH = 18
 
 
 def spans_of(value: Any) -> list[tuple[float, float, str]]:
-    """Return the spans ``[start, end, label]`` of the answer ``value``; empty if it is none, or has none."""
+    """Return the spans ``[start, end, label]`` of the answer ``value``; empty if it has none."""
     if not isinstance(value, list):
         return []
     spans = []

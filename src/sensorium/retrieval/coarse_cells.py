@@ -1,6 +1,6 @@
-"""An approximate index: vectors grouped into cells by k-means, of which a query visits the nearest (faiss, IVF).
+"""An approximate index (faiss, IVF): vectors are grouped into cells by k-means, and a query searches the nearest cells.
 
-What is stored are plain numbers, the centres of the cells and the cell of each row; the search structure is built from them
+Only plain numbers are stored, the centres of the cells and the cell of each row; the search structure is built from them
 when it is first used. So an index holds nothing that a library would have to parse. Source: Jégou et al. 2011, "Product
 quantization for nearest neighbor search", § IV (inverted file), https://doi.org/10.1109/TPAMI.2010.57.
 """
@@ -20,9 +20,9 @@ from sensorium.core.errors import MissingExtraError
 LEAST = 20_000
 """Rows from which approximate search pays: below it, exact search takes a few milliseconds (docs/results.md)."""
 PROBED = 48
-"""Cells that a query visits in each side."""
+"""Number of cells that a query searches in each side."""
 SAMPLED = 64
-"""Vectors for each cell from which the centres are learnt."""
+"""Number of vectors per cell from which the centres are learnt."""
 CANDIDATES = 4
 """Candidates for each row that is returned; they are then compared exactly."""
 
@@ -57,15 +57,15 @@ class CoarseCells:
         centres = np.zeros((sides, count, width), dtype=np.float32)
         cell_of = np.full((sides, rows), -1, dtype=np.int32)
         for side in range(sides):
-            own = np.flatnonzero(present[side])
-            if not len(own):
+            members = np.flatnonzero(present[side])
+            if not len(members):
                 continue
-            part = np.ascontiguousarray(vectors[side][own])
+            part = np.ascontiguousarray(vectors[side][members])
             options = {"niter": 10, "seed": 0, "spherical": True, "min_points_per_centroid": 1}
             means = _faiss().Kmeans(width, count, max_points_per_centroid=SAMPLED, **options)
             means.train(part)
             centres[side] = means.centroids
-            cell_of[side, own] = means.index.search(part, 1)[1][:, 0]
+            cell_of[side, members] = means.index.search(part, 1)[1][:, 0]
         return cls(centres, cell_of, vectors)
 
     @cached_property
@@ -105,10 +105,10 @@ class CoarseCells:
         if allowed is not None:
             options["sel"] = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
         wanted = min(CANDIDATES * top, self.vectors.shape[1])
-        found = searcher.search(
+        nearest = searcher.search(
             np.ascontiguousarray(vectors, dtype=np.float32), wanted, params=faiss.SearchParametersIVF(**options)
         )[1]
-        rows: NDArray[np.int64] = np.unique(found[found >= 0])
+        rows: NDArray[np.int64] = np.unique(nearest[nearest >= 0])
         return rows
 
 

@@ -61,7 +61,7 @@ def with_rows(
         id: The column that identifies rows; None: they are numbered on.
         batch_size: Rows in each pass through the model.
         replacing: Whether rows replace those of the same identifier, which is an error otherwise.
-        folder: What media of the rows are relative to, relative to the index; None: not known.
+        folder: The folder that media of the rows are relative to, relative to the index; None: not known.
         step: Reports progress.
 
     Raises:
@@ -105,7 +105,7 @@ def with_rows(
     if folder is not None and (folders or not contents.ids):
         folders = folders if folder in folders else (*folders, folder)
         folder_of = [*folder_of, *[folders.index(folder)] * len(ids)]
-    elif folders:  # rows without a folder cannot be told from others: none is shown
+    elif folders:  # rows without a folder cannot be distinguished from others: no media are shown
         folders, folder_of = (), []
     extended = replace(
         contents,
@@ -148,7 +148,7 @@ def common_space(predictor: Predictor, task: str | None) -> tuple[str, list[str]
     Raises:
         ConfigError: There is none, or several and ``task`` is None.
     """
-    spaces = {name: list(one.sides) for name, one in predictor.model.tasks.items() if one.sides}
+    spaces = {name: list(task.sides) for name, task in predictor.model.tasks.items() if task.sides}
     if not spaces:
         fix = "train one: sensorium fit TABLE --task retrieval --between photo,caption"
         raise ConfigError("the model has no common space to search in", fix=fix)

@@ -134,10 +134,10 @@ def read_index(folder: Path) -> Contents:
         if len(ids) != rows or len(set(ids)) != rows or not plain:
             raise ValueError("rows and cells are not of the stated number")
         folders, folder_of = tuple(document.get("folders", ())), document.get("folder_of", [])
-        if not all(isinstance(one, str) for one in folders) or (folders and len(folder_of) != rows):
+        if not all(isinstance(folder, str) for folder in folders) or (folders and len(folder_of) != rows):
             raise ValueError("folders are not names, or not of the stated number")
-        if not all(type(one) is int and 0 <= one < len(folders) for one in folder_of):
-            raise ValueError("a row names a folder that there is not")
+        if not all(type(number) is int and 0 <= number < len(folders) for number in folder_of):
+            raise ValueError("a row names a folder that does not exist")
         present = np.frombuffer(read_regular(folder / SIDES, sizes[SIDES]), np.uint8).reshape(len(sides), rows) > 0
         shape = (len(sides), rows, width)
         empty = np.zeros(shape, np.float32)
@@ -173,7 +173,7 @@ def _coarse(folder: Path, manifest: dict[str, Any], vectors: NDArray[np.float32]
         if not np.isfinite(centres).all() or not 0 < centres.shape[1] <= max(1, rows):
             raise ValueError("centres of cells are not numbers, or not of their number")
         if cell_of.size and not -1 <= int(cell_of.min()) <= int(cell_of.max()) < centres.shape[1]:
-            raise ValueError("a row is in a cell that there is not")
+            raise ValueError("a row is in a cell that does not exist")
     except (OSError, ValueError) as error:
         problem = f"does not hold together: {' '.join(str(error).split())[:200]}"
         raise ArtifactError(problem, file=folder, fix=REPAIR) from None

@@ -143,17 +143,18 @@ class _RequestRoute(APIRoute):
 
 
 def _places(service: ModelService, answers: Sequence[Prediction], rows: Sequence[Record]) -> list[dict[str, Any]]:
-    """What ``answers`` of ``service`` to ``rows`` name on pictures, by task: boxes, regions and points in pixels."""
+    """The places that ``answers`` of ``service`` to ``rows`` name on pictures, by task: boxes, regions and points in
+    pixels."""
     model = service.predictor.model
     placed = [
         placed_answers(model, service.schema, answer.targets, row, service.media)
         for answer, row in zip(answers, rows, strict=True)
     ]
-    return [with_data_urls({one.task: one.to_json() for one in every}) for every in placed]
+    return [with_data_urls({places.task: places.to_json() for places in of_row}) for of_row in placed]
 
 
 def _yes(request: Request, name: str) -> bool:
-    """The value of a query parameter that is ``yes`` or ``no``, which it is where left out."""
+    """The value of a query parameter that is ``yes`` or ``no``; ``no`` by default."""
     value = request.query_params.get(name, "no")
     if value not in ("yes", "no"):
         raise RequestError(422, f"{name} must be yes or no")

@@ -160,7 +160,7 @@ def _wish(document: Mapping[str, Any]) -> Wish:
 
 
 def _answers(document: Mapping[str, Any]) -> list[str]:
-    """The possible answers among which the client wants one, with probabilities; none: the answer is free."""
+    """The possible answers of the request, to be returned with probabilities; empty: free text."""
     answers = document.get("answers")
     if answers is None:
         return []
@@ -176,7 +176,7 @@ def _answers(document: Mapping[str, Any]) -> list[str]:
 
 
 def _synthesiser(document: Mapping[str, Any], service: ModelService) -> SpeechSynthesiser | None:
-    """What speaks the answer, where the client wants it spoken: ``"modalities": ["text", "audio"]``."""
+    """The speech synthesiser, if the request includes audio: ``"modalities": ["text", "audio"]``."""
     modalities, audio = document.get("modalities"), document.get("audio")
     if modalities not in (None, ["text"], ["text", "audio"], ["audio", "text"]):
         raise RequestError(422, "modalities must be text, or text and audio", fix='"modalities": ["text", "audio"]')
@@ -201,7 +201,7 @@ def _synthesiser(document: Mapping[str, Any], service: ModelService) -> SpeechSy
 
 
 async def _spoken(text: str, synthesiser: SpeechSynthesiser | None, speakers: asyncio.Semaphore) -> dict[str, Any]:
-    """The entry ``audio`` of a message: its ``text`` spoken, as base64; nothing where it is not wanted or empty."""
+    """The entry ``audio`` of a message: its ``text`` spoken, as base64; nothing if it is not requested or empty."""
     if synthesiser is None or not text.strip():
         return {}
     async with speakers:

@@ -1,4 +1,4 @@
-"""Long tables in requests: the rows of some moments, of which a forecast reads the last window of each series."""
+"""Long tables in requests: a row per time step, from which the last window of each series is forecast."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class CutTable:
     Args:
         rows: The windows as rows of the model.
         times: The moments of each forecast, where the table has a clock.
-        series: Which series each is of, where it has several.
-        notes: What was filled or is lacking.
+        series: The series of each window, where there are several.
+        notes: Notes on filled and missing values.
     """
 
     rows: list[dict[str, Any]]
@@ -35,7 +35,7 @@ class CutTable:
     notes: list[str]
 
     def answered(self, predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
-        """Return ``predictions`` as JSON with the moments of each and the series that it is of."""
+        """Return ``predictions`` as JSON with the times and the series of each."""
         answers = []
         for i, prediction in enumerate(predictions):
             document = prediction.to_json()
@@ -91,7 +91,7 @@ def cut_table(rows: Any, windows: Windows | None, limits: Limits) -> CutTable:
 
 
 def _plain(cell: Any) -> Any:
-    """``cell`` as JSON would have it: an array as lists, a missing number as null."""
+    """``cell`` in JSON form: an array as lists, a missing number as null."""
     if hasattr(cell, "tolist"):
         cell = cell.tolist()
     if isinstance(cell, list):

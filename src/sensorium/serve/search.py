@@ -1,4 +1,4 @@
-"""Search in an index over HTTP: queries, and the media of the rows that are found."""
+"""Search in an index over HTTP: queries, and the media of the rows in the results."""
 
 from __future__ import annotations
 
@@ -91,10 +91,10 @@ class SearchService:
             return [self._hits(vectors[i].numpy(), present[i].numpy(), i + 1, options) for i in range(len(samples))]
 
         try:
-            found = await self.service.compute(queries, lenient, answer)
+            results = await self.service.compute(queries, lenient, answer)
         except (ConfigError, DataError) as error:
             raise RequestError(422, error.problem, column=getattr(error, "column", None), fix=error.fix) from None
-        answers = [{"hits": [self._shown(hit) for hit in hits]} for hits in found]
+        answers = [{"hits": [self._shown(hit) for hit in hits]} for hits in results]
         return answers[0] if parsed.single else {"answers": answers}
 
     def _hits(self, vectors: Any, present: Any, number: int, options: dict[str, Any]) -> list[Hit]:

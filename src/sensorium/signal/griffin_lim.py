@@ -1,4 +1,4 @@
-"""From magnitudes of a spectrogram back to a signal."""
+"""Reconstruction of a signal from spectrogram magnitudes (Griffin-Lim)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def griffin_lim(magnitude: Tensor, framing: Framing, length: int, *, rounds: int
         framing: How the frames lie.
         length: Samples to return.
         rounds: Number of iterations.
-        seed: Of the first phases; the same seed gives the same signal.
+        seed: Seed of the initial phases; the same seed gives the same signal.
     """
     draw = torch.Generator().manual_seed(seed)
     angle = torch.rand(magnitude.shape, generator=draw).to(magnitude) * 2 * math.pi
@@ -52,7 +52,7 @@ def from_mel(energy: Tensor, rate: int, framing: Framing, length: int, *, seed: 
         rate: Sampling rate in Hz.
         framing: How the frames lie.
         length: Samples to return.
-        seed: Of the first phases.
+        seed: Seed of the initial phases.
     """
     bank = torch.from_numpy(filterbank(rate, framing.size, energy.shape[2])).to(energy)
     spread = (energy @ torch.linalg.pinv(bank).T).clamp_min(0)

@@ -27,7 +27,7 @@ class WordPlaces(NamedTuple):
 
 
 def word_places(field: Field) -> WordPlaces | None:
-    """Return where the tokens of the texts ``field`` ``[B, N]`` lie, as their extents say; None for other inputs."""
+    """Return where the tokens of the texts ``field`` ``[B, N]`` lie, from their extents; None for other inputs."""
     if field.data.dim() != 2 or field.extent is None or field.extent.shape[1] <= HEAD + 1:
         return None
     parts = field.extent[:, HEAD:].reshape(len(field.extent), -1, PART)[:, : field.data.shape[1]]

@@ -13,8 +13,8 @@ def connected_regions(codes: NDArray[Any], background: int | None, most: int) ->
 
     Args:
         codes: Class indices ``[h, w]``.
-        background: The class whose regions are left out; None: none is.
-        most: Most regions.
+        background: The class whose regions are left out; None: all classes are included.
+        most: Maximum number of regions.
     """
     from scipy.ndimage import label
 

@@ -95,6 +95,12 @@ def weigh_answers(predictor: Predictor, sample: Sample, task: str, choices: Sequ
     """Return the probability of each of ``choices`` as the answer of ``task`` of the model in ``predictor`` to the row
     ``sample``, most probable first.
 
+    Args:
+        predictor: The model.
+        sample: The encoded row.
+        task: The name of the task.
+        choices: The possible answers.
+
     Raises:
         ConfigError: There are fewer than two answers, an empty one, or one twice.
     """
@@ -145,8 +151,8 @@ class Chat:
             self.cells[name] = cell
 
     def ask(self, text: str, wish: Wish = AS_TRAINED) -> Iterator[str]:
-        """Say ``text`` and yield the answer piece by piece, generated as ``wish`` says; afterwards both are turns of the
-        conversation.
+        """Say ``text`` and yield the answer piece by piece, generated with the settings ``wish``; afterwards both are turns
+        of the conversation.
 
         Raises:
             DataError: A medium cannot be used.

@@ -79,8 +79,8 @@ class ColumnStream:
     @property
     def unit(self) -> float:
         """Seconds in a unit of the spans that lie along it."""
-        own = self.kind == "audio" or getattr(self.reader, "rate", None) is not None  # spans are in seconds already
-        return 1.0 if own else 1 / self.rate
+        in_seconds = self.kind == "audio" or getattr(self.reader, "rate", None) is not None  # spans are in seconds already
+        return 1.0 if in_seconds else 1 / self.rate
 
     def push(self, message: bytes) -> list[Window]:
         """Add the chunk ``message``; return the windows it completes. Raises ``SensoriumError`` if it is invalid."""

@@ -1,4 +1,4 @@
-"""Windows of several streamed columns at the same time, with a bounded wait for a column that is behind."""
+"""Synchronised windows of several streamed columns, with a bounded wait for columns that are behind."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Moment(NamedTuple):
 
 
 class JoinedWindows:
-    """Puts windows of several columns together by their number: all have the same length and hop in seconds.
+    """Joins windows of several columns by their number: all have the same length and hop in seconds.
 
     A moment is complete once every sound and series has its window. It waits for those that are behind until another is
     ``wait`` seconds beyond its end; then they are missing in it. Images are not waited for: the last one within the moment
@@ -52,7 +52,7 @@ class JoinedWindows:
         self.columns, self.seconds, self.hop, self.wait = columns, seconds, hop, wait
         self.timed = [name for name, column in columns.items() if column.kind != "image"]
         if not self.timed:
-            raise ConfigError("of several columns one is a sound or a series: images alone make no windows")
+            raise ConfigError("at least one of several columns must be a sound or a series: images alone make no windows")
         for name in self.timed:
             if abs(hop * columns[name].rate - columns[name].hop) > 1e-6 * columns[name].hop:
                 raise ConfigError(

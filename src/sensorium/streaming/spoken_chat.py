@@ -1,4 +1,4 @@
-"""Speech in and out of a conversation: questions heard by a recogniser, and how well spoken answers are understood."""
+"""Speech in a conversation: recognition of spoken questions, and the intelligibility of spoken answers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _MARKS = re.compile(r"[^\w\s']+")
 
 
 class Intelligibility(NamedTuple):
-    """What a recogniser hears in spoken texts.
+    """The transcripts of spoken texts by a recogniser.
 
     Args:
         wer: Word error rate: errors by the number of words of the texts.
-        heard: What it heard in each text.
+        heard: The transcript of each text.
     """
 
     wer: float
@@ -60,13 +60,14 @@ class Recogniser:
 
 
 def intelligibility(texts: Sequence[str], synthesiser: SpeechSynthesiser, recogniser: Recogniser) -> Intelligibility:
-    """Return what ``recogniser`` hears in ``texts`` as ``synthesiser`` speaks them, without letter case and punctuation."""
+    """Return the transcripts by ``recogniser`` of ``texts`` spoken by ``synthesiser``, without letter case and
+    punctuation."""
     sounds = [Blob(synthesiser.speak(text).wav, f"speech of {synthesiser.program}") for text in texts]
     return heard_in(texts, sounds, recogniser)
 
 
 def heard_in(texts: Sequence[str], sounds: Sequence[Blob], recogniser: Recogniser) -> Intelligibility:
-    """Return what ``recogniser`` hears in the recordings ``sounds`` of ``texts``, and its word error rate."""
+    """Return the transcripts by ``recogniser`` of the recordings ``sounds`` of ``texts``, and its word error rate."""
     heard = [recogniser.transcribe(sound) for sound in sounds]
     errors, words = word_errors([_words(text) for text in texts], [_words(text) for text in heard])[0].sum(dim=0).tolist()
     return Intelligibility(errors / max(words, 1), heard)

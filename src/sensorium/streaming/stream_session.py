@@ -126,11 +126,11 @@ class Session:
     def opening(self) -> dict[str, Any]:
         """The message for the client before the first answer: steps of a window and of a hop, and channels, of each
         column."""
-        each = {
-            name: {"window_steps": one.length, "hop_steps": one.hop, "channels": one.channels}
-            for name, one in self.columns.items()
+        by_column = {
+            name: {"window_steps": column.length, "hop_steps": column.hop, "channels": column.channels}
+            for name, column in self.columns.items()
         }
-        return {"columns": each} if self.joined is not None else next(iter(each.values()))
+        return {"columns": by_column} if self.joined is not None else next(iter(by_column.values()))
 
     def push(self, message: bytes) -> list[Moment]:
         """Add the chunk ``message``; return the windows it completes. Raises ``SensoriumError`` if it is invalid."""
@@ -193,9 +193,9 @@ class Session:
         counts = self.counts.to_json()
         parts: dict[str, Any] = {}
         if self.joined is not None:
-            each = {name: column.windows.counts.to_json() for name, column in self.columns.items()}
-            counts = {key: value + sum(one[key] for one in each.values()) for key, value in counts.items()}
-            parts = {"columns": each, "absent": {name: n for name, n in self.joined.absent.items() if n}}
+            by_column = {name: column.windows.counts.to_json() for name, column in self.columns.items()}
+            counts = {key: value + sum(counted[key] for counted in by_column.values()) for key, value in counts.items()}
+            parts = {"columns": by_column, "absent": {name: n for name, n in self.joined.absent.items() if n}}
         covered = counts["answered"] * self.hop
         p50, p99 = np.percentile(self.latencies, (50, 99)).tolist() if self.latencies else (None, None)
         return {

@@ -72,7 +72,8 @@ class Conversation(Task[ChatInputs]):
         longest: Maximum number of tokens of an answer; by default that of the longest training answer.
         dtype: Of its weights; ``auto``: as they are saved.
         stage: What is trained: ``align`` the projectors and encoders, ``instruct`` also the language model.
-        tuning: How it is: by a low-rank update (``lora``), or in ``full``, in single precision and at a slow rate.
+        tuning: How the language model is trained: by a low-rank update (``lora``), or in ``full``, in single precision and
+            at a slow rate.
         projector: ``linear``, ``mlp``, ``shuffle``, which makes one vector of four neighbouring tokens, or ``resampler``,
             which makes as many vectors of a stream as ``tokens``.
         tokens: Number of vectors of a stream that a resampler makes.
@@ -227,15 +228,15 @@ class Conversation(Task[ChatInputs]):
             questions, answers = texts_of(filled(next(iter(prompts.values())))), self._answers(target)
             known = [k for k, real in enumerate(target.present.tolist()) if real]
             texts = texts_of(filled(target))
-            pairs += [(self._asked(questions[k]), reply(texts[k])) for k in known]
+            pairs += [(self._question_text(questions[k]), reply(texts[k])) for k in known]
             lengths += [self.speech.rows.tokens(questions[k]) + len(answers[k]) for k in known]
         self.prior.learn(pairs)
         most = self.speech.rows.longest
         cut = sum(length > most for length in lengths)
         return f"{cut:,} of {len(lengths):,} conversations have more than {most:,} tokens: texts are cut" if cut else ""
 
-    def _asked(self, question: bytes) -> str:
-        """What the users' turns of a conversation say."""
+    def _question_text(self, question: bytes) -> str:
+        """The text of the users' turns of a conversation."""
         return "\n".join(m.text for m in self.speech.rows.turns(question) if m.role == "user")
 
     def _answers(self, target: Field) -> list[list[int]]:
@@ -347,7 +348,7 @@ class Conversation(Task[ChatInputs]):
     def text_surprise(self, output: ChatInputs) -> tuple[Tensor, Tensor, Tensor]:
         """Return the summed surprise of the questions of ``output`` as plain texts, now and without the update, and the
         number of their tokens."""
-        texts = [self._asked(data) for data in texts_of(output.question)]
+        texts = [self._question_text(data) for data in texts_of(output.question)]
         return self.memory.surprise(texts)
 
     def scorer(self) -> Scorer[ChatInputs]:
@@ -378,8 +379,8 @@ class Conversation(Task[ChatInputs]):
         blind = replace(output, real=tuple(torch.zeros_like(real) for real in output.real))
         rivals = {BLIND: blind}
         if self.prior.answers:
-            said = [self.prior.answer(self._asked(data)) for data in texts_of(output.question)]
-            rivals[QUESTION_ONLY] = ChatInputs(output.question[:, :0], (), (), packed(said, output.question.device))
+            answers = [self.prior.answer(self._question_text(data)) for data in texts_of(output.question)]
+            rivals[QUESTION_ONLY] = ChatInputs(output.question[:, :0], (), (), packed(answers, output.question.device))
         return rivals
 
     def baseline(self, targets: Iterable[Field]) -> str | None:

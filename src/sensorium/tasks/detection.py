@@ -175,18 +175,18 @@ class Detection(Task[Maps]):
     def answers(self, output: Maps, batch: Batch) -> list[Answer]:
         image = batch.inputs.get(self.on)
         answers: list[Answer] = []
-        for row, every in enumerate(peak_boxes(output["heat"], output["sides"], self.size, self.overlap)):
-            sure = every.scores >= self.threshold
-            detections = BoxSet(every.boxes[sure], every.classes[sure], every.scores[sure])
+        for row, peaks in enumerate(peak_boxes(output["heat"], output["sides"], self.size, self.overlap)):
+            sure = peaks.scores >= self.threshold
+            detections = BoxSet(peaks.boxes[sure], peaks.classes[sure], peaks.scores[sure])
             own = in_user_pixels(detections, image, row, self.size)
-            one: Answer = {
+            answer: Answer = {
                 "value": self._listed(own, image_size(image, row, self.size), scores=True),
-                "confidence": certainty(own.scores, every.scores),
+                "confidence": certainty(own.scores, peaks.scores),
                 "counts": {name: int((own.classes == code).sum()) for code, name in enumerate(self.classes)},
             }
             if self.overlay and image is not None and bool(image.present[row]):
-                one["overlay"] = Attachment(with_boxes(in_grey(image.data[row]), detections), "image", note="overlay")
-            answers.append(one)
+                answer["overlay"] = Attachment(with_boxes(in_grey(image.data[row]), detections), "image", note="overlay")
+            answers.append(answer)
         return answers
 
     @property
@@ -245,8 +245,8 @@ class Detection(Task[Maps]):
     def _listed_peaks(self, of: Maps) -> list[tuple[int, int, float]]:
         """The class, the cell and the score of each answered box of the first row, the most confident first."""
         (boxes, cells), *_ = peaks_of(of["heat"][:1], of["sides"][:1], self.size, self.overlap)
-        every = zip(boxes.classes.tolist(), cells.tolist(), boxes.scores.tolist(), strict=True)
-        return [one for one in every if one[2] >= self.threshold and self.focus in (None, one[0])]
+        peaks = zip(boxes.classes.tolist(), cells.tolist(), boxes.scores.tolist(), strict=True)
+        return [peak for peak in peaks if peak[2] >= self.threshold and self.focus in (None, peak[0])]
 
     def subjects(self, of: Maps) -> list[str]:
         peaks = self._listed_peaks(of)

@@ -44,13 +44,13 @@ class EdgeDetection(Task[Maps]):
     suppression, https://doi.org/10.1109/TPAMI.1986.4767851.
 
     Args:
-        annotators: What is learnt where annotators differ: ``majority`` is the edges that at least half agree on, while
-            those of fewer are left out; ``soft`` is the share of annotators who agree.
+        annotators: What is learnt where annotators differ: ``majority``: edges that at least half agree on, others being
+            unknown; ``soft``: the share of annotators who agree.
         hidden: Channels of the decoder at the size of the image; coarser scales have twice as many.
         balance: Exponent of the ratio of other pixels to edges by which edges weigh more: 0 counts all pixels alike, 1
             edges as much as all others.
         dropout: Share of feature maps dropped at the coarsest scale in training.
-        threshold: Least probability of the edges in an answer.
+        threshold: Minimum probability of the edges in an answer.
         max_distance: Largest distance of an answered edge pixel from the true one that it is matched with, as a share of
             the diagonal of the image.
         thresholds: Number of thresholds at which answers are scored.
@@ -120,7 +120,7 @@ class EdgeDetection(Task[Maps]):
         return (self.on,)
 
     def fit(self, targets: Iterable[Field]) -> None:
-        """Take the mean edge map of ``targets`` for a start."""
+        """Initialise with the mean edge map of ``targets``."""
         self.prior.copy_(mean_edges(targets, self.agreement))
 
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Maps:
@@ -194,8 +194,8 @@ class EdgeDetection(Task[Maps]):
         return torch.where(lines.sum(dim=(1, 2), keepdim=True) > 0, lines, torch.ones_like(lines))
 
     def question(self, of: Maps) -> list[str]:
-        edges = (self._lines(of) < 1).flatten(1).any(dim=1).tolist()
-        return [f"mean probability of {'the edges' if some else 'an edge anywhere'}" for some in edges]
+        has_edges = (self._lines(of) < 1).flatten(1).any(dim=1).tolist()
+        return [f"mean probability of {'the edges' if found_edges else 'an edge anywhere'}" for found_edges in has_edges]
 
     def views(self, scorer: Scorer[Maps]) -> list[View]:
         return edge_views(scorer) if isinstance(scorer, EdgeScorer) and scorer.rows else []

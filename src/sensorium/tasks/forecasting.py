@@ -54,8 +54,8 @@ class Forecasting(Task[Tensor]):
         season: Steps of a season, for the seasonal naive forecast and the scale of MASE; 1: the last value.
         linear: Whether a linear (ridge) forecast is fitted beside the network and takes the share in the answer, up to a
             half, that is best on held-out rows.
-        analog: The same of a forecast by analogy: what followed the stretches of the window's own past that resemble its
-            last steps.
+        analog: The same for an analogue forecast: the continuation of earlier stretches of the window's past that resemble
+            its last steps.
         calibrate: Correct quantiles by ``step``, for ``all`` steps alike, not at all (``none``), or by step where there
             are enough held-out values (``auto``).
     """
@@ -270,7 +270,7 @@ class Forecasting(Task[Tensor]):
                     self.shift[step, i] = wrong[step, known[step], i].double().quantile(level).to(self.shift)
 
     def _settle_simple(self, training: Seen, held_out: Seen) -> None:
-        """Fit the simple forecasts, and share the answer between them and the network on the held-out rows."""
+        """Fit the simple forecasts, and their weights in the mix with the network on the held-out rows."""
         if self.simple is None:
             return
         self.simple.clear()

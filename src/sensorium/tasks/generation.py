@@ -26,9 +26,9 @@ from sensorium.nn.grid_generator import Generator, ProjectionCritic, Trunk, hing
 from sensorium.nn.seeded_noise import content_seeds, seeded_noise
 
 SEEN = 2_000
-"""Rows from which the units of the made numbers are learnt, at most."""
+"""Maximum number of rows to which the scales of generated numbers are fitted."""
 BETAS = (0.0, 0.9)
-"""Decay rates of AdamW's moments for two networks in turn (Miyato et al. 2018, appendix)."""
+"""Decay rates of AdamW's moments for two networks trained alternately (Miyato et al. 2018, appendix)."""
 HIDDEN = 0.1
 """Share of training rows whose conditions are hidden."""
 NOTHING = "making rows without any condition"
@@ -58,10 +58,10 @@ class Generation(Task[Conditions]):
     is one row made under its conditions, always with the same noise.
 
     ``vae`` is a conditional variational autoencoder, ``gan`` a conditional generative adversarial network with a projection
-    discriminator of spectral norm 1, whose two networks are trained in turn. A judge learns beside them, from real rows
-    only: it reads the labels of a row and compares a row with its conditions. All scores are taken in the space of its
-    features. ``label_coverage``, the headline, is the share of real rows near which a made row of the same label lies
-    that shows its label; without labels it is the coverage.
+    discriminator of spectral norm 1, whose two networks are trained alternately. A judge is trained beside them, on real
+    rows only: it predicts the labels of a row and matches rows to their conditions. All scores are taken in the space of
+    its features. ``label_coverage``, the headline, is the share of real rows with a nearby made row of the same label,
+    whose label the judge recognises; without labels it is the coverage.
 
     Sources: Kingma and Welling 2013, https://arxiv.org/abs/1312.6114; conditional, Sohn et al. 2015 (NeurIPS, Learning
     Structured Output Representation using Deep Conditional Generative Models); learnt deviation, Rybkin et al. 2021,
@@ -118,7 +118,7 @@ class Generation(Task[Conditions]):
             self.trunks = nn.ModuleList(Trunk(shape, hidden, width) for shape in shapes)
             self.posterior = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.GELU(), nn.Linear(hidden, 2 * latent))
         else:
-            # A critic does not teach an encoder to tell labels apart, as the likelihood does: they need embeddings.
+            # Unlike the likelihood, a critic does not train an encoder to distinguish labels: they need embeddings.
             self.label_vectors = nn.ModuleList(nn.Embedding(count, hidden) for count in counts)
             self.critic = ProjectionCritic(shapes, hidden, hidden, width, counts)
 
@@ -144,10 +144,10 @@ class Generation(Task[Conditions]):
     def turns(self) -> tuple[Turn, ...]:
         if self.critic is None:
             return ()
-        apart = [*self.critic.parameters(), *self.judge.parameters()]
-        own = {id(parameter) for parameter in apart}
-        rest = [parameter for parameter in self.parameters() if id(parameter) not in own]
-        return (Turn("critic", apart, BETAS), Turn("generator", rest, BETAS))
+        of_critic = [*self.critic.parameters(), *self.judge.parameters()]
+        critic_ids = {id(parameter) for parameter in of_critic}
+        of_generator = [parameter for parameter in self.parameters() if id(parameter) not in critic_ids]
+        return (Turn("critic", of_critic, BETAS), Turn("generator", of_generator, BETAS))
 
     # ── model ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -184,7 +184,7 @@ class Generation(Task[Conditions]):
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Conditions:
         present = fused.present
         if self.training:
-            # Without rows that hide their conditions it would not know how to make rows without any.
+            # Some conditions are hidden, so that rows can also be made without any.
             present = present & (torch.rand(len(present), device=present.device) >= HIDDEN)
         vector = torch.where(present[:, None], self.condition(fused.pooled), self.unconditional)
         codes = vector.new_zeros((len(vector), len(self.conditions)), dtype=torch.long)
@@ -197,7 +197,7 @@ class Generation(Task[Conditions]):
         return Conditions(vector, present, codes)
 
     def _made(self, vector: Tensor, latent: Tensor) -> list[Tensor]:
-        """What the networks make of conditions ``vector`` ``[B, C]`` and ``latent`` numbers ``[B, Z]``, by column."""
+        """Network outputs by column, for conditions ``vector`` ``[B, C]`` and ``latent`` numbers ``[B, Z]``."""
         code = torch.cat([latent, vector], dim=1)
         return [generate(code).float() for generate in self.generators]
 
@@ -234,7 +234,7 @@ class Generation(Task[Conditions]):
         return loss
 
     def _adversarial(self, critic: ProjectionCritic, output: Conditions, parts: Sequence[Tensor], known: Tensor) -> Tensor:
-        """The loss ``[B]`` of the network whose turn it is; in evaluation that of the discriminator, without noise."""
+        """The loss ``[B]`` of the network trained in this step; in evaluation that of the discriminator, without noise."""
         rows = len(output.vector)
         if self.training:
             latent = torch.randn(rows, self.latent, device=output.vector.device)
@@ -242,7 +242,7 @@ class Generation(Task[Conditions]):
             latent = output.vector.new_zeros(rows, self.latent)
         shown = [_wide(ok, part) for part, ok in zip(parts, known.unbind(1), strict=True)]
         made = [m * s for m, s in zip(self._bounded(self._made(output.vector, latent)), shown, strict=True)]
-        # Rows whose conditions are hidden show the critic no label.
+        # The critic gets no label of rows whose conditions are hidden.
         codes = output.codes * output.present[:, None]
         if self.training and self.turn > 0:
             score: Tensor = critic(made, output.vector.detach(), codes)
@@ -261,9 +261,9 @@ class Generation(Task[Conditions]):
         """The numbers of a made row for each row of ``output``, by column ``[B, *shape]``, from noise of ``seeds``."""
         noisy = [form.size if form.noisy else 0 for form in self._forms]
         noise = seeded_noise(seeds, self.latent + sum(noisy)).to(output.vector)
-        latent, *more = torch.split(noise, [self.latent, *noisy], dim=1)
+        latent, *residual_noise = torch.split(noise, [self.latent, *noisy], dim=1)
         raw = self._made(output.vector, latent)
-        return [form.drawn(r, n) for form, r, n in zip(self._forms, raw, more, strict=True)]
+        return [form.drawn(r, n) for form, r, n in zip(self._forms, raw, residual_noise, strict=True)]
 
     def make(self, output: Conditions, seeds: Sequence[int]) -> list[dict[str, Any]]:
         values = self.made_values(output, seeds)
@@ -283,12 +283,12 @@ class Generation(Task[Conditions]):
         parts, known = self._known(target)
         cells: list[Any] = []
         for i, row in enumerate(known.tolist()):
-            each = {
+            row_cells = {
                 name: form.truth(part[i])
                 for name, form, part, ok in zip(self.names, self._forms, parts, row, strict=True)
                 if ok
             }
-            cells.append(None if not each else each if len(self.names) > 1 else each[self.names[0]])
+            cells.append(None if not row_cells else row_cells if len(self.names) > 1 else row_cells[self.names[0]])
         return cells
 
     # ── scores and views ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -355,7 +355,7 @@ class Generation(Task[Conditions]):
         return ", ".join(words) or "drawn"
 
     def baseline(self, targets: Iterable[Field]) -> str:
-        """Nothing is known but what rows look like without conditions."""
+        """The baseline makes rows without any condition."""
         return NOTHING
 
     def constant(self, baseline: Any, rows: int) -> Conditions:

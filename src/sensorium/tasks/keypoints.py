@@ -196,7 +196,7 @@ class Keypoints(Task[Poses]):
             field = batch.targets[next(iter(self.goal.targets))]
             return field.data.float().nan_to_num(0.0) * field.present[:, None, None]
         read = {name: self._number(name, batch.targets[name]) for name in self.goal.targets}
-        every = []
+        stacked = []
         for point in self.paired:
             (x, has_x), (y, has_y) = read[point.x], read[point.y]
             known = has_x & has_y
@@ -205,8 +205,8 @@ class Keypoints(Task[Poses]):
             else:
                 number, has = read[point.visible]
                 seen = number * (known & has)
-            every.append(torch.stack([x, y, seen], dim=1) * (seen > 0)[:, None])
-        return torch.stack(every, dim=1)
+            stacked.append(torch.stack([x, y, seen], dim=1) * (seen > 0)[:, None])
+        return torch.stack(stacked, dim=1)
 
     def _number(self, name: str, field: Field) -> tuple[Tensor, Tensor]:
         """The numbers of a column as the user wrote them ``[B]``, and where there are any."""
@@ -309,12 +309,12 @@ class Keypoints(Task[Poses]):
                 name: {"x": float(f"{x:.6g}"), "y": float(f"{y:.6g}"), "confidence": chance}
                 for name, (x, y), chance in zip(self.names, places[i].tolist(), sure[i].tolist(), strict=True)
             }
-            one: Answer = {"value": value, "confidence": float(sure[i].mean())}
+            answer: Answer = {"value": value, "confidence": float(sure[i].mean())}
             if self.overlay and field is not None and self.size is not None and bool(output.seen[i]):
                 on = points(output.frame[i : i + 1].float().cpu(), places[i : i + 1])[0]
                 drawn = with_points(in_grey(field.data[i]), on.numpy() * np.array(self.size[::-1]))
-                one["overlay"] = Attachment(drawn, "image", note="overlay")
-            answers.append(one)
+                answer["overlay"] = Attachment(drawn, "image", note="overlay")
+            answers.append(answer)
         return answers
 
     @property
@@ -327,7 +327,7 @@ class Keypoints(Task[Poses]):
 
     def places(self, answer: Answer, size: tuple[int, int]) -> list[Place]:
         wide, high = size if self.relative else (1, 1)
-        named = [Point(name, one["x"] * wide, one["y"] * high, one["confidence"]) for name, one in answer["value"].items()]
+        named = [Point(name, at["x"] * wide, at["y"] * high, at["confidence"]) for name, at in answer["value"].items()]
         return [Place(self.goal.name, answer["confidence"], points=named)]
 
     def truths(self, batch: Batch) -> list[Any]:

@@ -153,8 +153,8 @@ class Labelling(Task[Tensor]):
         scores = _steps(output, codes.shape[1])
         if self.chain is not None:
             return self.chain.loss(scores, codes)
-        each = F.cross_entropy(scores.transpose(1, 2).float(), codes, ignore_index=IGNORED, reduction="none")
-        return each.sum(dim=1) / (codes != IGNORED).sum(dim=1).clamp(min=1)
+        losses = F.cross_entropy(scores.transpose(1, 2).float(), codes, ignore_index=IGNORED, reduction="none")
+        return losses.sum(dim=1) / (codes != IGNORED).sum(dim=1).clamp(min=1)
 
     def decoded(self, output: Tensor, mask: Tensor, field: Field | None) -> Tensor:
         """Return the most probable sequences ``[B, T]`` of ``output`` at the steps of ``mask`` ``[B, T]``.

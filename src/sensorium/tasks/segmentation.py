@@ -27,7 +27,7 @@ from sensorium.nn.dense_decoder import DenseDecoder
 from sensorium.signal.regions import connected_regions
 
 REGIONS = 20
-"""Most regions of an answer that an explanation may be about."""
+"""Maximum number of regions of an answer that can be explained one by one."""
 
 
 @component
@@ -133,15 +133,15 @@ class Segmentation(Task[Tensor]):
                 chances, which = resized(logits[None].detach().float(), self.size)[0].softmax(dim=0).max(dim=0)
                 codes, confidence = which.to(torch.uint8).cpu(), float(chances.mean())
             shares = torch.bincount(codes.flatten(), minlength=len(self.classes)) / codes.numel()
-            one: Answer = {
+            answer: Answer = {
                 "value": self.reader.picture(codes.numpy()),
                 "confidence": confidence,
                 "areas": dict(zip(self.classes, shares.tolist(), strict=True)),
             }
             if self.overlay and field is not None and bool(field.present[i]):
                 drawn = overlaid(in_grey(field.data[i]), class_codes(logits, self.size), self.reader.background)
-                one["overlay"] = Attachment(drawn, "image", note="overlay")
-            answers.append(one)
+                answer["overlay"] = Attachment(drawn, "image", note="overlay")
+            answers.append(answer)
         return answers
 
     @property
@@ -177,7 +177,7 @@ class Segmentation(Task[Tensor]):
     def _regions(self, of: Tensor) -> list[tuple[int, Any]]:
         """The class and the cells of each answered region of the first row, the largest first."""
         regions = connected_regions(of[0].argmax(dim=0).cpu().numpy(), self.reader.background, REGIONS)
-        return [one for one in regions if self.focus in (None, self.classes[one[0]])]
+        return [region for region in regions if self.focus in (None, self.classes[region[0]])]
 
     def subjects(self, of: Tensor) -> list[str]:
         words = []

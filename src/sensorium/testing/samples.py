@@ -234,11 +234,11 @@ def _edges() -> list[Any]:
     for i in range(12):
         maps = np.zeros((1 + i % 3, 24 + i // 2, 24), np.uint8)
         y, x = draw.integers(2, 8, 2)
-        for k, one in enumerate(maps):
-            one[y : y + 12, [x + k, x + 13]] = one[[y, y + 11 + k], x : x + 12] = 255
+        for k, edge_map in enumerate(maps):
+            edge_map[y : y + 12, [x + k, x + 13]] = edge_map[[y, y + 11 + k], x : x + 12] = 255
         parts = [io.BytesIO() for _ in maps]
-        for one, part in zip(maps, parts, strict=True):
-            Image.fromarray(one).save(part, "PNG")
+        for edge_map, part in zip(maps, parts, strict=True):
+            Image.fromarray(edge_map).save(part, "PNG")
         made.append([maps] if i % 4 == 3 else [Blob(part.getvalue(), f"{i}.png") for part in parts])
     return made
 

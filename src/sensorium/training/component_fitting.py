@@ -47,8 +47,8 @@ def fit_tasks(model: Model, schema: Schema, rows: encoded.Rows) -> list[str]:
     notes = []
     for name, task in model.tasks.items():
         task.fit(encoded.target_fields(schema, rows, task))
-        asked = bool(task.goal.prompts) and type(task).fit_prompts is not Task.fit_prompts
-        if asked and (note := task.fit_prompts(_prompts_and_targets(schema, rows, task))):
+        has_prompts = bool(task.goal.prompts) and type(task).fit_prompts is not Task.fit_prompts
+        if has_prompts and (note := task.fit_prompts(_prompts_and_targets(schema, rows, task))):
             notes.append(f"{name}: {note}")
     return notes
 

@@ -171,7 +171,7 @@ class TrainingModule(pl.LightningModule):
         return {"optimizer": made, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
-        """Leave out the gradients of parameters whose turn it is not; AdamW then skips them, and their moments stay."""
+        """Drop the gradients of groups that this step does not update; AdamW then skips them and keeps their moments."""
         for task in self.model.tasks.values():
             for i, turn in enumerate(task.plain.turns):
                 for parameter in turn.parameters if i != task.plain.turn else ():
@@ -224,7 +224,7 @@ class TrainingModule(pl.LightningModule):
         if self._generator is not None and len(self.model.tasks) == 1:
             (task,) = self.model.tasks.values()
             batch = task.augmented(batch, self._generator)
-        for task in self.model.tasks.values():  # by the step's number, so that a resumed run goes on with the right turn
+        for task in self.model.tasks.values():  # by the step's number, so that a resumed run continues with the right group
             task.plain.turn = self.global_step % max(1, len(task.plain.turns))
         run = Forward(self.model, batch)
         terms: dict[str, Tensor] = {}

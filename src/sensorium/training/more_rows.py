@@ -1,4 +1,4 @@
-"""Fits that learn from more rows than have labels: made rows, unlabelled rows; always scored beside a fit without them."""
+"""Training with further rows, made or unlabelled, always compared with a fit without them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sensorium.training.table_splits import from_table, read_table
 from sensorium.training.training_request import Request
 
 NOT_REQUEST = ("out", "overwrite", "resume", "quiet", "search", "quality", "tune_speed")
-"""Arguments of ``fit`` that are none of its request."""
+"""Arguments of ``fit`` that are not part of its request."""
 Fit = Callable[..., Trained]
 """``fit``, of a table and keyword arguments."""
 GENERATOR = "generation"
@@ -37,7 +37,7 @@ def fit_with_more_rows(
 ) -> Trained:
     """Train without and with further rows, score both on the same validation rows, and return the model with them.
 
-    The report's entry ``more_rows`` holds both scores. Neither made nor unlabelled rows are ever validated on.
+    The report's entry ``more_rows`` holds both scores. Made and unlabelled rows are never used for validation.
 
     Args:
         fit: Trains a model on one set of rows.
@@ -47,7 +47,7 @@ def fit_with_more_rows(
         unlabelled: A table of rows without a target, to pretrain on.
 
     Raises:
-        ConfigError: The arguments do not go together, or there is nothing to make.
+        ConfigError: The arguments cannot be combined, or no column can be made.
     """
     _check(arguments, synthetic)
     out = None if arguments["out"] is None else Path(arguments["out"])
@@ -152,7 +152,7 @@ def _makeable(schema: Schema) -> list[str]:
 
 
 def _make(fit: Fit, schema: Schema, training: Table, times: float, folder: Path, seed: int, request: Request) -> int:
-    """Train a generator on the ``training`` rows only, and write ``times`` as many made rows to ``folder``."""
+    """Train a generator on the ``training`` rows only, and write made rows to ``folder``, ``times`` their number."""
     columns = _makeable(schema)
     targets = [column.source for column in schema.targets]
     if not columns:
@@ -171,20 +171,20 @@ def _make(fit: Fit, schema: Schema, training: Table, times: float, folder: Path,
         quiet=True,
     )
     count = max(1, round(times * len(training)))
-    every = [{name: training.column(name)[i % len(training)] for name in targets} for i in range(count)]
-    return made_files.write(folder, sample_rows(generator.predictor, 1, rows=every, seed=seed))
+    conditions = [{name: training.column(name)[i % len(training)] for name in targets} for i in range(count)]
+    return made_files.write(folder, sample_rows(generator.predictor, 1, rows=conditions, seed=seed))
 
 
 def _pretrain(
-    fit: Fit, schema: Schema, labelled: Table, more: Table, same: Mapping[str, Any], kinds: Mapping[str, Any]
+    fit: Fit, schema: Schema, labelled: Table, unlabelled: Table, shared: Mapping[str, Any], kinds: Mapping[str, Any]
 ) -> None:
-    """Pretrain on the inputs of ``labelled`` rows and of ``more``, and write the base to ``same["init"]``."""
+    """Pretrain on the inputs of ``labelled`` rows and of ``unlabelled`` ones, and write the base to ``shared["init"]``."""
     names = [column.source for column in schema.inputs if column.of is None]
-    absent = [name for name in names if not more.has(name)]
+    absent = [name for name in names if not unlabelled.has(name)]
     if len(absent) == len(names):
-        raise DataError("unlabelled rows have none of the inputs", file=more.source)
-    both = joined(labelled, more)
-    table = Table({name: both.column(name) for name in names}, source=more.source, root=both.root)
+        raise DataError("unlabelled rows have none of the inputs", file=unlabelled.source)
+    combined = joined(labelled, unlabelled)
+    table = Table({name: combined.column(name) for name in names}, source=unlabelled.source, root=combined.root)
     inputs: dict[str, Any] = {
         name: {k: v for k, v in spec.items() if k != "role"} for name, spec in kinds.items() if name in names
     }
@@ -195,10 +195,10 @@ def _pretrain(
         options=options,
         recipe=plan,
         columns=inputs,
-        size=same["size"],
-        seed=same["seed"],
-        cache=same["cache"],
-        out=same["init"],
+        size=shared["size"],
+        seed=shared["seed"],
+        cache=shared["cache"],
+        out=shared["init"],
         overwrite=True,
         quiet=True,
     )
@@ -221,7 +221,7 @@ def comparison(trained: Trained, without: Mapping[str, Any], beside: Mapping[str
 
 
 def sentences(entry: Mapping[str, Any]) -> Iterable[str]:
-    """What the report's ``entry`` on further rows says, a sentence for each target."""
+    """Return the report's ``entry`` on further rows in words, a sentence for each target."""
     for name, scores in entry["scores"].items():
         before, after = scores["without"], scores["with"]
         verdict = "better" if scores["better"] else "no better" if before == after else "WORSE"

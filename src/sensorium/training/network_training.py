@@ -188,7 +188,7 @@ def _run(
             flow=flow,
             steps=steps,
         )
-        # Losses of networks trained in turn against each other rank no epochs.
+        # Losses of networks trained alternately against each other do not rank epochs.
         better = _latest if last or any(task.plain.turns for task in model.tasks.values()) else _criterion(plan, model)
         return _fit_with_lightning(
             plan, schema, model, objectives, module, out, resume, console, shard_identity(stream), better

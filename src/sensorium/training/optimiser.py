@@ -67,7 +67,8 @@ def _shrink(stepped: torch.optim.Optimizer, l1: float) -> None:
 
 
 def turn_betas(model: Model) -> dict[int, tuple[float, float]]:
-    """Return the decay rates of AdamW's moments that tasks of ``model`` ask for parameters trained in turn, by ``id``."""
+    """Return the decay rates of AdamW's moments that tasks of ``model`` set for alternately trained parameters, by
+    ``id``."""
     turns = [turn for task in model.tasks.values() for turn in task.plain.turns]
     return {id(parameter): turn.betas for turn in turns for parameter in turn.parameters}
 

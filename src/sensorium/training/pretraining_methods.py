@@ -1,4 +1,4 @@
-"""Methods of pretraining: the objectives and task options that each stands for."""
+"""Pretraining methods, with their objectives and task options."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REBUILDING: dict[str, dict[str, Any]] = {
 OBJECTIVES = {"denoise": "denoising", "masked": "masked", "matching": "matching", "vicreg": "vicreg", "simclr": "simclr"}
 """By method, the objective that it adds."""
 METHODS = ("contrastive", *REBUILDING, *(name for name in OBJECTIVES if name not in REBUILDING))
-"""What ``pretrain`` can learn by."""
+"""All pretraining methods."""
 
 
 def with_methods(plan: Recipe, methods: list[str] | None) -> tuple[Recipe, dict[str, Any]]:

@@ -154,7 +154,7 @@ def train_valid_split(table: Table, request: Request, schema: Schema, console: C
 
 
 def without_made(table: Table, console: Console) -> Table:
-    """Return the rows of ``table`` that no model made, since scores on made rows say nothing of real ones; warn on
+    """Return ``table`` without made rows, since scores on made rows say nothing about real ones; warn on
     ``console``."""
     made = made_rows(table)
     if not any(made):
