@@ -404,3 +404,23 @@ def test_duplicate_tar_members_are_refused(tmp_path: Path) -> None:
                 tar.addfile(member, io.BytesIO(b"%d" % i))
         with pytest.raises(DataError, match=r"twice|at two places"):
             Table.read(path)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_mask_with_a_file_for_each_class_is_packed(tmp_path: Path, name: str) -> None:
+    from PIL import Image
+
+    for file, value in (("lung", 255), ("heart", 1)):
+        Image.fromarray(np.full((6, 8), value, np.uint8)).save(tmp_path / f"{file}.png")
+    table = Table({"mask": ["lung.png;heart.png", ""]}, source="masks.csv")
+    kind = {"kind": "mask", "files": ["lung", "heart"]}
+    assert pack(table, tmp_path / "out", media=LocalFiles(tmp_path), format=name, columns={"mask": kind}) == []
+    first, second = Table.read(tmp_path / "out").column("mask")
+    assert is_blank(second)
+    want = [(tmp_path / f"{file}.png").read_bytes() for file in ("lung", "heart")]
+    assert [blob.data for blob in UPLOADS_ONLY.open_several(first)] == want
+    with pytest.raises(DataError, match=r"column 'mask': some cells name several files, and mask reads one\n.*files: \["):
+        pack(table, tmp_path / "other", media=LocalFiles(tmp_path), columns={"mask": "mask"})
+    with pytest.raises(ConfigError, match="column 'mask'"):
+        pack(table, tmp_path / "other", media=LocalFiles(tmp_path), columns={"mask": {"kind": "mask", "files": []}})
+    assert not (tmp_path / "other").exists()

@@ -206,6 +206,8 @@ def test_it_is_explained(run: Path, drawn: dict[str, Path]) -> None:
     (one,) = sm.load(run).explain(drawn["train"], row=2).targets["edges"]
     assert one.what.startswith("mean probability of")
     assert sum(one.shares.values()) == pytest.approx(one.value - one.nothing, abs=1e-5)
+    with pytest.raises(ConfigError, match=r"no boxes, regions or points to choose from: edges, .* explained as a whole"):
+        sm.load(run).explain(drawn["train"], row=2, where=False, about=1)
 
 
 def test_a_server_sends_edges_and_places(run: Path, drawn: dict[str, Path]) -> None:

@@ -183,8 +183,19 @@ def test_a_server_sends_points(run: Path, drawn: Tables) -> None:
     predictor = Predictor(sm.load(run).artifact, device="cpu", media=UPLOADS_ONLY)
     photo = b64encode((drawn["train"].parent / "photo" / "0001.png").read_bytes()).decode()
     with TestClient(create({"poses": predictor}), base_url="http://localhost") as client:
-        response = client.post("/predict", json={"row": {"photo": {"base64": photo}}})
+        row = {"row": {"photo": {"base64": photo}}}
+        response = client.post("/predict", json=row)
+        every, chosen = (client.post(f"/explain{query}", json=row).json() for query in ("", "?about=points:2"))
+        mapped = client.post("/explain?where=yes&about=2", json=row).json()["maps"]
+        refused = client.post("/explain?about=99", json=row)
+        two = client.post("/explain?about=1", json={"rows": [row["row"]] * 2})
     assert response.status_code == 200, response.text
+    assert len(every["subjects"]["points"]) == len(NAMES)
+    assert every["targets"]["points"][0]["what"] == "probability of the places of the points"
+    assert chosen["targets"]["points"][0]["what"] == f"probability of the place of {NAMES[1]}"
+    assert {one["what"] for one in mapped} == {f"probability of the place of {NAMES[1]}"}
+    assert refused.status_code == two.status_code == 422
+    assert "choose one of: 1 " in refused.json()["error"]["fix"]
     answer = response.json()["targets"]["points"]
     assert list(answer["value"]) == NAMES
     assert answer["overlay"].startswith("data:image/png;base64,")

@@ -122,7 +122,9 @@ def narrowed(name: str, task: Task[Any], run: Forward, about: int | str | None) 
     subjects = subjects_of(run.model.tasks, run)
     if not subjects:
         raise ConfigError(
-            "the answers to this row have no boxes, regions or points to choose from", fix="leave out --about"
+            "the answers to this row have no boxes, regions or points to choose from: edges, classes and numbers are "
+            "explained as a whole",
+            fix="leave out --about",
         )
     if target and target not in subjects:
         raise ConfigError(f"no boxes, regions or points of {target!r}{nearest(target, subjects)}")

@@ -175,7 +175,8 @@ def _add_prediction_routes(app: FastAPI, services: dict[str, ModelService], sear
         return predictions[0] if parsed.single else {"predictions": predictions, **notes}
 
     async def explain(request: Request, service: ModelService, parsed: ParsedRequest, lenient: bool) -> Any:
-        return await service.explain(parsed.rows, lenient=lenient, where=_yes(request, "where"))
+        about = request.query_params.get("about")
+        return await service.explain(parsed.rows, lenient=lenient, where=_yes(request, "where"), about=about)
 
     async def embed(request: Request, service: ModelService, parsed: ParsedRequest, lenient: bool) -> Any:
         vectors = await service.embed(parsed.rows, request.query_params.get("stream"), lenient=lenient)

@@ -112,7 +112,9 @@ class ModelService:
                 )
                 return await asyncio.wrap_future(answer)
 
-    async def explain(self, rows: Sequence[Record], *, lenient: bool = False, where: bool = False) -> dict[str, Any]:
+    async def explain(
+        self, rows: Sequence[Record], *, lenient: bool = False, where: bool = False, about: str | None = None
+    ) -> dict[str, Any]:
         """Attribute predictions to streams: ``evaluation.stream_attribution.Explanation`` as plain data.
 
         Args:
@@ -120,6 +122,8 @@ class ModelService:
             lenient: Whether unreadable cells count as missing.
             where: Whether to add ``maps``: attributions within each stream (``evaluation.attribution.Map``), for at most
                 ``MAX_MAP_ROWS`` rows.
+            about: Of a single row, the box, region or point to explain: its number among the ``subjects`` of an
+                explanation without it, or ``target:number``.
         """
         if where and len(rows) > MAX_MAP_ROWS:
             raise RequestError(
@@ -128,9 +132,13 @@ class ModelService:
 
         def explained(samples: list[Sample]) -> dict[str, Any]:
             batches = [self.predictor.batch(samples)] if samples else []
-            explanation = explain(self.predictor.model, batches).to_json()
+            try:
+                explanation = explain(self.predictor.model, batches, about=about).to_json()
+            except ConfigError as error:  # there is no such box, region or point
+                fix = None if error.fix is None else error.fix.replace("--about ", "about=")
+                raise RequestError(422, error.problem, fix=fix) from None
             if where:
-                explanation["maps"] = [item for i, sample in enumerate(samples, 1) for item in self._maps(sample, i)]
+                explanation["maps"] = [item for i, one in enumerate(samples, 1) for item in self._maps(one, i, about)]
             return explanation
 
         return await self.compute(rows, lenient, explained)
@@ -238,9 +246,10 @@ class ModelService:
         if cost.huge:
             self._huge.submit(release_memory)
 
-    def _maps(self, sample: Sample, number: int) -> list[dict[str, Any]]:
+    def _maps(self, sample: Sample, number: int, about: str | None) -> list[dict[str, Any]]:
         stored = self.schema.collate([sample]).to(self.predictor.device)
-        attributions = maps(self.predictor.model, self.schema, self.schema.prepare(stored), row=number, stored=stored)
+        prepared = self.schema.prepare(stored)
+        attributions = maps(self.predictor.model, self.schema, prepared, row=number, stored=stored, about=about)
         # The HTML has inline styles, which the content security policy of the page forbids.
         return [{key: value for key, value in item.to_json().items() if key != "html"} for item in attributions]
 

@@ -92,7 +92,13 @@ _ROUTE_PARAMETERS: dict[str, list[dict[str, Any]]] = {
             "in": "query",
             "schema": {"enum": ["no", "yes"], "default": "no"},
             "description": "Whether to add attributions within each modality; for a few rows only.",
-        }
+        },
+        {
+            "name": "about",
+            "in": "query",
+            "schema": {"type": "string"},
+            "description": "Of one row, the number of the box, region or point to explain, or target:number.",
+        },
     ],
 }
 """Parameters of single routes."""

@@ -16,7 +16,7 @@ from sensorium import __version__
 from sensorium.core import registry
 from sensorium.core.cell_content import Opener
 from sensorium.core.errors import CellError, ConfigError, DataError, MissingExtraError
-from sensorium.core.modality import Blob, is_blank
+from sensorium.core.modality import Blob, Modality, is_blank
 from sensorium.core.schema import Problem
 from sensorium.data.files.atomic_write import check_writable
 from sensorium.data.files.media_access import names_file, parts
@@ -40,7 +40,7 @@ def pack(
     out: Path,
     *,
     media: Opener,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, Any] | None = None,
     format: Format = "parquet",
     rows_per_shard: int = 10_000,
     megabytes: float = 256.0,
@@ -53,8 +53,9 @@ def pack(
         table: The table.
         out: The folder; made if need be.
         media: Opens media cells.
-        columns: The kind of a column, by name, where the inferred one is wrong; only media columns are packed, others are
-            copied as they are.
+        columns: The kind of a column, by name, where the inferred one is wrong, with its options if they say that cells
+            name several files: ``{"kind": "mask", "files": ["lung", "heart"]}``. Only media columns are packed, others
+            are copied as they are.
         format: ``parquet`` or ``tar`` (WebDataset).
         rows_per_shard: Most rows in a shard.
         megabytes: A shard is closed once its media reach this size.
@@ -159,24 +160,54 @@ def _shard_names(manifest: Path) -> set[str]:
         return set()
 
 
-def _media_columns(table: Table, choices: Mapping[str, str]) -> dict[str, bool]:
+def _media_columns(table: Table, choices: Mapping[str, Any]) -> dict[str, bool]:
     """The columns whose cells are files, and whether a cell may hold several."""
     for name in choices:
         table.column(name)
     several_of = {}
-    for name, guessed in infer_types(table, overrides=choices).items():
+    kinds = {name: choice if isinstance(choice, str) else registry.split(choice)[0] for name, choice in choices.items()}
+    for name, guessed in infer_types(table, overrides=kinds).items():
         kind = registry.find("modalities", guessed.kind) if guessed.kind else None
         if kind is None or not kind.media:
             continue
+        # Options may decide whether a cell names several files: a mask with a file for each class.
+        chosen = choices.get(name)
+        several = kind.several if chosen is None or isinstance(chosen, str) else bool(_reader(chosen, name).several)
         filled = [cell for cell in table.column(name) if not is_blank(cell)]
-        files = sum(all(map(names_file, parts(cell) if kind.several else [cell])) for cell in filled)
+        if not several and any(_several_files(cell) for cell in filled):
+            fix = f"say of which class each file is: --as '{name}={{kind: mask, files: [lung, heart]}}'"
+            raise DataError(
+                f"some cells name several files, and {guessed.kind} reads one",
+                file=table.source,
+                column=name,
+                fix=fix if guessed.kind == "mask" else "name one file in each cell, or leave out --as",
+            )
+        files = sum(all(map(names_file, parts(cell) if several else [cell])) for cell in filled)
         if files == 0:
             continue  # numbers or text in the cell itself
         if files < len(filled):
             fix = "make them one kind of cell, or pack the column as text: --as COLUMN=text"
             raise DataError("some cells name files and some do not", file=table.source, column=name, fix=fix)
-        several_of[name] = kind.several
+        several_of[name] = several
     return several_of
+
+
+def _reader(spec: Mapping[str, Any], column: str) -> Modality:
+    """The modality of a column's ``spec``; an error names the column."""
+    try:
+        reader: Modality = registry.build("modalities", spec)
+    except ConfigError as error:
+        raise ConfigError(error.problem, column=column, fix=error.fix) from None
+    return reader
+
+
+def _several_files(cell: Any) -> bool:
+    """Whether a cell names more than one file: ``a.png;b.png``, or a list."""
+    try:
+        files = parts(cell)
+    except CellError:
+        return False  # opening it says why
+    return len(files) > 1 and all(map(names_file, files))
 
 
 Cell = list[Blob] | None
