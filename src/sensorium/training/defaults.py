@@ -133,7 +133,7 @@ def resolve(
         # Steps of a small model are too short to parallelise: a second thread costs more time than it saves.
         "threads": training.threads
         or (1 if size in ("tiny", "small") else max(1, (os.cpu_count() or 1) // training.devices)),
-        "patience": training.patience or schedule.patience(epochs, schema, bool(experts)),
+        "patience": training.patience or schedule.patience(epochs, schema, bool(experts), rows // (batch * processes)),
     }
     if training.epochs is None and network:
         notes.append(f"at most {epochs} epochs of batches of {batch}, best epoch kept")

@@ -30,14 +30,21 @@ def epochs(rows: int, batch: int) -> int:
     return max(4, min(most, round(steps * batch / max(rows, 1))))
 
 
-def patience(epochs: int, schema: Schema, experts: bool) -> int:
+LONG_EPOCH = 500
+"""Steps of an epoch from which on a few epochs without a better one are enough to stop."""
+
+
+def patience(epochs: int, schema: Schema, experts: bool, steps: int) -> int:
     """Return after how many epochs without a better one training ends.
 
     Args:
         epochs: The number of epochs at most.
         schema: The columns.
         experts: Whether there are experts: a third of the epochs, at least 8; 8 to 12 for text and tables with experts,
-            where the network overfits early.
+            where the network overfits early, and 3 where an epoch is long.
+        steps: The steps of an epoch.
     """
     early = experts and all(isinstance(schema.layout(stream), Ids | Row) for stream in schema.streams)
+    if early and steps >= LONG_EPOCH:
+        return 3
     return max(8, min(12, epochs // 6) if early else epochs // 3)

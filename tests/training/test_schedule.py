@@ -1,0 +1,33 @@
+"""How long training lasts, by the rows and the steps of an epoch."""
+
+from __future__ import annotations
+
+import sensorium as sm
+from sensorium.training import schedule
+
+TABLE = sm.Schema.declare({"a": "number"})
+PICTURE = sm.Schema.declare({"photo": "image"})
+
+
+def fitted(schema: sm.Schema) -> sm.Schema:
+    for column in schema.inputs:
+        if not column.reader.media:
+            column.reader.fit([1.0, 2.0, 3.0])
+    return schema
+
+
+def test_epochs_shrink_with_the_rows_and_steps_grow() -> None:
+    sizes = [300, 1_000, 5_000, 20_000, 100_000, 1_000_000]
+    epochs = [schedule.epochs(rows, schedule.batch_size(rows)) for rows in sizes]
+    assert epochs == sorted(epochs, reverse=True)
+    assert epochs[-1] >= 4
+    steps = [n * rows / schedule.batch_size(rows) for n, rows in zip(epochs, sizes, strict=True)]
+    assert steps[2:] == sorted(steps[2:])
+
+
+def test_patience_is_short_where_an_epoch_is_long_and_experts_stand_beside() -> None:
+    table = fitted(TABLE)
+    assert schedule.patience(60, table, True, steps=30) == 10
+    assert schedule.patience(37, table, True, steps=schedule.LONG_EPOCH) == 3
+    assert schedule.patience(60, table, False, steps=schedule.LONG_EPOCH) == 20
+    assert schedule.patience(60, PICTURE, True, steps=schedule.LONG_EPOCH) == 20
