@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 import sensorium as sm
 from sensorium.training import schedule
 
-TABLE = sm.Schema.declare({"a": "number"})
-PICTURE = sm.Schema.declare({"photo": "image"})
 
-
-def fitted(schema: sm.Schema) -> sm.Schema:
-    for column in schema.inputs:
-        if not column.reader.media:
-            column.reader.fit([1.0, 2.0, 3.0])
+def fitted(kind: str, cells: list[Any]) -> sm.Schema:
+    schema = sm.Schema.declare({"a": kind})
+    schema.columns["a"].reader.fit(cells)
     return schema
 
 
@@ -26,8 +26,8 @@ def test_epochs_shrink_with_the_rows_and_steps_grow() -> None:
 
 
 def test_patience_is_short_where_an_epoch_is_long_and_experts_stand_beside() -> None:
-    table = fitted(TABLE)
+    table, picture = fitted("number", [1.0, 2.0, 3.0]), fitted("image", [np.zeros((8, 8), np.uint8)])
     assert schedule.patience(60, table, True, steps=30) == 10
     assert schedule.patience(37, table, True, steps=schedule.LONG_EPOCH) == 3
     assert schedule.patience(60, table, False, steps=schedule.LONG_EPOCH) == 20
-    assert schedule.patience(60, PICTURE, True, steps=schedule.LONG_EPOCH) == 20
+    assert schedule.patience(60, picture, True, steps=schedule.LONG_EPOCH) == 20
