@@ -22,6 +22,7 @@ from sensorium.data.synthetic_car import make as make_car
 from sensorium.data.synthetic_chests import make as make_chests
 from sensorium.data.synthetic_dialogues import make as make_dialogues
 from sensorium.data.synthetic_drives import make as make_drives
+from sensorium.data.synthetic_drugs import make as make_drugs
 from sensorium.data.synthetic_edges import make as make_edges
 from sensorium.data.synthetic_home import make as make_home
 from sensorium.data.synthetic_lips import make as make_lips
@@ -34,6 +35,7 @@ from sensorium.data.synthetic_questions import make as make_questions
 from sensorium.data.synthetic_requests import make as make_requests
 from sensorium.data.synthetic_scenes import make as make_masks
 from sensorium.data.synthetic_service import make as make_service
+from sensorium.data.synthetic_shop import make as make_shop
 from sensorium.data.synthetic_speech import make as make_speech
 from sensorium.data.tables.table import Table
 
@@ -48,6 +50,8 @@ OWN_DATA = {
     "opacities": make_chests,
     "shapes": make_masks,
     "edges": make_edges,
+    "molecule": make_drugs,
+    "rating": make_shop,
     "labels": make_activities,
     "spoken": make_questions,
     "answer": make_captions,
@@ -69,6 +73,8 @@ OWN_DATA = {
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs(path: Path, python: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    if path.stem == "drug_effect":
+        pytest.importorskip("rdkit", reason="molecules need the extra molecule")
     if path.stem == "add_fusion":  # changes what this process could import
         done = python("-W", "error::DeprecationWarning", path)
         assert done.returncode == 0, done.stderr
@@ -87,6 +93,8 @@ def test_recipe_trains(path: Path, scenes: Path, tmp_path: Path) -> None:
     windows = declared.data.windows
     long = () if windows is None else (*windows.target, *windows.known, windows.time, windows.series)
     read = {*declared.columns, *long}
+    if "molecule" in read:
+        pytest.importorskip("rdkit", reason="molecules need the extra molecule")
     own = next((make for name, make in OWN_DATA.items() if name in read), None)
     if own is not None:
         own(tmp_path, rows=24, test=0.0)
