@@ -57,6 +57,9 @@ def fit_with_more_rows(
         schema, training, held_out = splits.schema, rooted(splits.training), rooted(splits.held_out)
         kinds = {name: spec for name, spec in schema.specs().items() if "kind" in spec}
         same = {**arguments, "columns": {**kinds, **(arguments["columns"] or {})}, "valid": held_out, "media": None}
+        # Read before anything is trained: a missing file is found at once.
+        further = None if augment_with is None else made_table(augment_with, schema)
+        more = None if unlabelled is None else rooted(read_table(unlabelled, request, console))
         console.note("without the further rows")
         plain = fit(**{**same, "train": training, "out": None, "resume": False, "overwrite": False})
         used: list[str] = []
@@ -66,12 +69,10 @@ def fit_with_more_rows(
             count = _make(fit, schema, training, synthetic, folder, int(arguments["seed"] or 0), request)
             training = joined(training, made_table(folder, schema))
             used.append(counted(count, "made row"))
-        if augment_with is not None:
-            further = made_table(augment_with, schema)
+        if further is not None:
             training = joined(training, further)
             used.append(f"{counted(len(further), 'made row')} of {further.source}")
-        if unlabelled is not None:
-            more = rooted(read_table(unlabelled, request, console))
+        if more is not None:
             same["init"] = Path(scratch) / "base" if out is None else out.with_name(f"{out.name}-base")
             console.note(f"pretraining on {counted(len(training) + len(more), 'row')}, unlabelled and labelled")
             _pretrain(fit, schema, training, more, same, kinds)
