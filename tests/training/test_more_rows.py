@@ -102,3 +102,12 @@ def test_a_stream_without_labels_learns_from_the_answers_of_another() -> None:
     )
     alone = model.predict([{"heard": value} for value in (-1.0, 0.0, 4.0, 5.0)])
     assert [row.value for row in alone] == ["low", "low", "high", "high"]
+
+
+@pytest.mark.parametrize("option", ["augment_with", "unlabelled"])
+def test_a_missing_table_is_found_before_anything_is_trained(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sensorium.training.fit.train_network", lambda *_: pytest.fail("a network was trained"))
+    with pytest.raises(DataError, match="no such file"):
+        sm.fit(rows(), **{option: tmp_path / "nowhere.csv"}, **OPTIONS)
