@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--streams", default=",".join(WAYS), help="models, separated by commas")
     parser.add_argument("--held-out", action="store_true", help="score on the last fifth of the training rows")
     parser.add_argument("overrides", nargs="*", help="settings of the recipe, as for fit")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     train = sm.Table.read(options.data / "train.csv")
     cut = len(train) * 4 // 5
     known, held_out = train.take(range(cut)), train.take(range(cut, len(train)))
