@@ -25,8 +25,6 @@ SLOW = (
     "tests/tasks/test_language_model_training.py::test_stopped_training_resumes_bit_identically",
     # whole trainings
     "tests/tasks/test_generation.py::test_a_saved_model_makes_the_same_rows",
-    "tests/tasks/test_generation.py::test_answers_report_and_explanation",
-    "tests/training/test_more_rows.py::test_both_scores_are_printed_and_recorded",
     "tests/tasks/test_conversation.py::test_media_inform_the_answers",
     "tests/test_components.py::test_every_option_is_live[tasks/conversation]",
     "tests/test_components.py::test_every_option_is_live[tasks/generation]",
@@ -36,12 +34,10 @@ SLOW = (
     "tests/test_machine_left_out.py",
     "tests/training/test_expert_fitting.py::test_number_and_label_targets_are_supported",
     "tests/training/test_speed_tuning.py::test_resumed_run_keeps_tuned_settings",
-    "tests/training/test_speed_tuning.py::test_tuned_run_equals_run_of_its_recipe",
     "tests/tasks/test_survival.py::test_on_the_command_line",
     "tests/tasks/test_segmentation.py::test_a_new_process_answers_the_same",
     "tests/serve/test_long_tables.py::test_encoders_are_compared_on_later_windows",
     "tests/encoders/test_adopted.py::test_encoder_is_taken_from_an_earlier_run",
-    "tests/test_components.py::test_every_option_is_live[tasks/edges]",
     "tests/test_components.py::test_every_option_is_live[encoders/tiles]",
     "tests/serve/test_search.py",
     # compiled networks
@@ -56,6 +52,16 @@ SLOW = (
     "tests/test_benchmarks.py::test_the_command_prints_a_table_and_writes_json",
 )
 LONG = (
+    "tests/test_examples.py::test_example_runs[python_api]",
+    "tests/test_examples.py::test_example_runs[add_fusion]",
+    "tests/test_examples.py::test_example_runs[language_model]",
+    "tests/test_examples.py::test_example_runs[cross_modal_search]",
+    "tests/training/test_speed_tuning.py::test_tuned_run_equals_run_of_its_recipe",
+    "tests/training/test_more_rows.py::test_both_scores_are_printed_and_recorded",
+    "tests/tasks/test_generation.py::test_answers_report_and_explanation",
+    "tests/test_components.py::test_every_option_is_live[tasks/edges]",
+    "tests/test_components.py::test_every_option_is_live[tasks/transcription]",
+    "tests/test_components.py::test_every_option_is_live[tasks/detection]",
     "tests/test_components.py::test_every_option_is_live[tasks/captioning]",
     "tests/test_components.py::test_every_option_is_live[tasks/translation]",
     "tests/test_components.py::test_every_option_is_live[encoders/vgg]",
