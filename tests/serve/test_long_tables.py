@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("fastapi", reason="serving needs sensorium[serve]")
 
 import sensorium as sm
+from sensorium.evaluation.formatting import number
 
 SETTINGS = ["model.size=tiny", "training.epochs=2"]
 OPTIONS = {"horizon": 6, "past": 24, "time": "time", "series": "meter", "known": ["heat"]}
@@ -89,6 +90,9 @@ def test_explanations_name_similar_training_windows(model: sm.Trained) -> None:
     (neighbours,) = explanation.nearest.values()
     assert len({round(one.likeness, 6) for one in neighbours}) > 1, "windows differ; rows of a moment would not"
     assert all(len(one.targets["load"]) == OPTIONS["horizon"] for one in neighbours)
+    (printed, *_) = [line for line in explanation.text().splitlines() if "similar to training row" in line]
+    future = ", ".join(number(float(step)) for step in neighbours[0].targets["load"].ravel())
+    assert f"load {future}" in printed
 
 
 def test_an_invalid_horizon_is_refused_with_a_message(tmp_path: Path, cli: Any) -> None:

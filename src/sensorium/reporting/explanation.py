@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
@@ -67,7 +68,7 @@ def _maps(explanation: Explanation, row: int, target: str) -> list[str]:
     width = max((len(one.stream) for one in maps), default=0)
     lines = [f"    {one.stream:{width}}  {one.note or summary(one)}" for one in maps]
     for near in explanation.nearest.get(row, []):
-        known = ", ".join(f"{name} {value}" for name, value in near.targets.items())
+        known = ", ".join(f"{name} {_answer_text(value)}" for name, value in near.targets.items())
         lines.append(f"    similar to training row {near.row} ({near.likeness:.3f}{': ' if known else ''}{known})")
     return lines
 
@@ -86,12 +87,17 @@ def _bars(shares: Mapping[str, float], errors: Mapping[str, float], missing: lis
 
 def _answer_text(answer: Any) -> str:
     """An answer in a line: points as ``nose (12.5, 40)``, boxes as ``dog [3, 4, 20, 30]``."""
+    if isinstance(answer, np.ndarray):  # a cell of the table: the future of a window, step by step
+        answer = (answer[:, 0] if answer.ndim == 2 and answer.shape[1] == 1 else answer).tolist()
     if spans := spans_of(answer):
         return in_words(spans)
+    if isinstance(answer, float) and math.isnan(answer):
+        return "missing"
     if isinstance(answer, float):
         return number(answer)
     if isinstance(answer, list):
-        return ", ".join(map(_answer_text, answer)) or "nothing"
+        parts = (f"({_answer_text(part)})" if isinstance(part, list) else _answer_text(part) for part in answer)
+        return ", ".join(parts) or "nothing"
     if isinstance(answer, dict) and {"x", "y"} <= answer.keys():
         return f"({answer['x']:.4g}, {answer['y']:.4g})"
     if isinstance(answer, dict) and {"box", "label"} <= answer.keys():
@@ -185,7 +191,7 @@ def _one(explanation: Explanation, name: str, attribution: Attribution, cells: M
 
 
 def _neighbour(neighbour: Neighbour, cells: Mapping[str, str]) -> str:
-    known = ", ".join(f"{name}: {value}" for name, value in neighbour.targets.items())
+    known = ", ".join(f"{name}: {_answer_text(value)}" for name, value in neighbour.targets.items())
     head = f"<h3>Training row {neighbour.row} <small>{neighbour.likeness:.3f}</small></h3><p>{escape(known)}</p>"
     return f"<article>{head}{_list(cells)}</article>"
 
