@@ -18,6 +18,7 @@ from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Guess, Modality
 from sensorium.core.plurals import counted
 from sensorium.core.registry import component, find
+from sensorium.signal.overlaid_map import map_misfit, stretched_frames
 
 if TYPE_CHECKING:
     import torch
@@ -28,8 +29,6 @@ VOID = 255
 """Value of unknown pixels: outside the image, and for annotators that a cell does not have."""
 LARGEST = 256
 """Longer side in pixels at which edge maps are stored, unless they are smaller or ``size`` says otherwise."""
-SHAPE = 0.02
-"""Largest relative difference of the aspect ratios of an edge map and its image."""
 MANY = 0.4
 """Share of edge pixels above which a map is probably inverted, or not an edge map."""
 
@@ -125,18 +124,11 @@ class Edges(Modality):
         return None if size is None else np.array(size[::-1], np.float32)
 
     def misfit(self, extent: Array, on: Array) -> str:
-        (wide, high), (image_wide, image_high) = extent.tolist(), on.tolist()
-        if abs(high * image_wide / max(wide, 1) - image_high) <= max(1.0, SHAPE * image_high):
-            return ""
-        size = f"an edge map of {wide:.0f} × {high:.0f} pixels"
-        return f"{size} does not lie on an image of {image_wide:.0f} × {image_high:.0f}"
+        return map_misfit("an edge map", extent, on)
 
     def framing(self, extent: Array) -> Array:
         """Map pixels of the edge map to pixels of the stored one, which is stretched."""
-        frames = np.zeros((len(extent), 2, 3), np.float32)
-        frames[:, 0, 0] = self.state["width"] / np.maximum(extent[:, 0], 1)
-        frames[:, 1, 1] = self.state["height"] / np.maximum(extent[:, 1], 1)
-        return frames
+        return stretched_frames(extent, self.state["width"], self.state["height"])
 
     def encode(self, cell: Any) -> Array:
         result = self.blank()

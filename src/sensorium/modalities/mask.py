@@ -17,6 +17,7 @@ from sensorium.core.errors import CellError, ConfigError, listed
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Guess, Modality
 from sensorium.core.registry import component, find
+from sensorium.signal.overlaid_map import map_misfit, stretched_frames
 
 if TYPE_CHECKING:
     import torch
@@ -35,8 +36,6 @@ RARE = 0.002
 """Where there are more than ``CLASSES`` values, those of a smaller share of the pixels are taken for smoothed edges."""
 DENSE = 4
 """Numbers of classes are below this multiple of their count, where 255 may be void."""
-SHAPE = 0.02
-"""Largest relative difference of the aspect ratios of a mask and its image."""
 FINEST = 4
 """Most pixels of a prepared mask along the side of one of its image."""
 
@@ -197,18 +196,11 @@ class Mask(Modality):
         return None if size is None else np.array(size[::-1], np.float32)
 
     def misfit(self, extent: Array, on: Array) -> str:
-        (wide, high), (image_wide, image_high) = extent.tolist(), on.tolist()
-        # Another size is a matter of scale, another shape is not.
-        if abs(high * image_wide / max(wide, 1) - image_high) <= max(1.0, SHAPE * image_high):
-            return ""
-        return f"a mask of {wide:.0f} × {high:.0f} pixels does not lie on an image of {image_wide:.0f} × {image_high:.0f}"
+        return map_misfit("a mask", extent, on)
 
     def framing(self, extent: Array) -> Array:
         """Map pixels of the mask to pixels of the stored one, which is stretched."""
-        frames = np.zeros((len(extent), 2, 3), np.float32)
-        frames[:, 0, 0] = self.state["width"] / np.maximum(extent[:, 0], 1)
-        frames[:, 1, 1] = self.state["height"] / np.maximum(extent[:, 1], 1)
-        return frames
+        return stretched_frames(extent, self.state["width"], self.state["height"])
 
     def encode(self, cell: Any) -> Array:
         values = self._read(cell)

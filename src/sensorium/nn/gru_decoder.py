@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sensorium.nn.attention import Attention
-from sensorium.nn.word_decoder import DecoderInputs
+from sensorium.nn.word_decoder import DecoderInputs, sequences
 
 
 @dataclass(frozen=True)
@@ -85,15 +85,10 @@ class GruDecoder(nn.Module):
         rows, steps = tokens.shape
         if not tokens.numel():
             return self.bias.new_zeros(rows, steps, len(self.bias))
-        ends = (tokens == self.end).long()
-        number = ends.cumsum(dim=1) - ends  # of the sequence that a token belongs to
-        at = torch.arange(steps, device=tokens.device).expand_as(tokens)
-        first = F.pad(number, (1, 0), value=-1)[:, :-1] != number
-        place = at - torch.where(first, at, 0).cummax(dim=1).values
+        number, place, before = sequences(tokens, self.end)
         # Each sequence becomes a row of its own, which starts from the state of its row.
         slots = int(number.max()) + 1, int(place.max()) + 1
         row = torch.arange(rows, device=tokens.device)[:, None]
-        before = F.pad(tokens, (1, 0))[:, :-1].masked_fill(first, 0)
         apart = tokens.new_zeros(rows, *slots).index_put((row, number, place), before)
         cache = self.start(context).widened(slots[0])
         states, _ = self.gru(self._embedded(apart.flatten(0, 1)), cache.states)

@@ -109,6 +109,24 @@ class DecoderLayer(nn.Module):
         return self.cross.project(memory)
 
 
+def sequences(tokens: Tensor, end: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return, of each of ``tokens`` ``[B, N]``, the number of its sequence in the row, its place in the sequence, and the
+    token before it there, 0 for the first; each ``[B, N]``.
+
+    Args:
+        tokens: One sequence a row, or several one after the other, padded with 0.
+        end: The token that ends a sequence.
+    """
+    ends = (tokens == end).long()
+    number = ends.cumsum(dim=1) - ends
+    if not tokens.shape[1]:
+        return number, number, tokens
+    steps = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+    first = F.pad(number, (1, 0), value=-1)[:, :-1] != number
+    places = steps - torch.where(first, steps, 0).cummax(dim=1).values
+    return number, places, F.pad(tokens, (1, 0))[:, :-1].masked_fill(first, 0)
+
+
 class WordDecoder(nn.Module):
     """Autoregressive transformer decoder. Token 0 also stands before the first token of a sequence.
 
@@ -153,14 +171,10 @@ class WordDecoder(nn.Module):
                 of one row do not see each other.
         """
         real = tokens != 0
-        ends = (tokens == self.end).long()
-        number = ends.cumsum(dim=1) - ends  # of the sequence that a token belongs to
+        number, places, before = sequences(tokens, self.end)
         steps = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        first = (F.pad(number, (1, 0), value=-1)[:, :-1] != number) if tokens.shape[1] else real
-        start = torch.where(first, steps, 0).cummax(dim=1).values if tokens.shape[1] else steps
-        before = F.pad(tokens, (1, 0))[:, :-1].masked_fill(first, 0)
         prefix = context.prefix.shape[1]
-        x = torch.cat([context.prefix, self._embedded(before, steps - start)], dim=1)
+        x = torch.cat([context.prefix, self._embedded(before, places)], dim=1)
         same = (number[:, :, None] == number[:, None, :]) & (steps[:, :, None] >= steps[:, None, :]) & real[:, None, :]
         total = prefix + tokens.shape[1]
         seen = torch.zeros((tokens.shape[0], total, total), dtype=torch.bool, device=tokens.device)

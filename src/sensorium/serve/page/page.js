@@ -159,13 +159,18 @@ async function call(path, options = {}) {
   return result;
 }
 
-async function find(row = null) {
+// A new request in place of the one that is running; what is shown is stale until it is answered.
+function begin() {
   running?.abort();
-  const mine = new AbortController();
-  running = mine;
+  running = new AbortController();
   const result = at("result");
   result.setAttribute("aria-busy", "true");
   result.classList.add("stale");
+  return [running, result];
+}
+
+async function find(row = null) {
+  const [mine, result] = begin();
   const body = new FormData();
   if (row === null) for (const [column, value] of cells) for (const one of [value].flat()) body.append(column, one);
   if (row !== null) body.append("@rows", "[]"); // a multipart form needs at least one part
@@ -188,12 +193,7 @@ async function find(row = null) {
 
 async function ask() {
   if (form.search) return find();
-  running?.abort();
-  const mine = new AbortController();
-  running = mine;
-  const result = at("result");
-  result.setAttribute("aria-busy", "true");
-  result.classList.add("stale");
+  const [mine, result] = begin();
   const body = new FormData();
   for (const [column, value] of cells) for (const one of [value].flat()) body.append(column, one);
   if (!cells.size) body.append("@rows", "[{}]"); // a multipart form needs at least one part
