@@ -90,9 +90,7 @@ def cost(name: str, rows: int, quality: str, overrides: Sequence[str], seed: int
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"{', '.join(ROWS)}, or a setting: training.epochs=4"
-    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(ROWS)}, or a setting: training.epochs=4")
     parser.add_argument("--quality", choices=("fast", "good", "best"), default="good")
     parser.add_argument("--rows", type=int, help="number of rows [default: as described above]")
     parser.add_argument("--seed", type=int, default=0)

@@ -140,12 +140,12 @@ def tables(which: Set, root: Path, seed: int) -> Iterator[tuple[int, Table, Tabl
         yield number, train.take(learn), train.take(check)
 
 
-def one(which: Set, streams: tuple[str, ...], train: Table, test: Table, seed: int) -> dict[str, Any]:
-    """One fit with default settings on some streams, and its scores with every subset of them at test time."""
+def one(which: Set, streams: tuple[str, ...], train: Table, test: Table, seed: int, quality: str | None) -> dict[str, Any]:
+    """One fit without settings on some streams, and its scores with every subset of them at test time."""
     left_out = [column for stream, columns in which.streams.items() if stream not in streams for column in columns]
     began, cpu = time.monotonic(), time.process_time()
     ignore = [name for name in (*which.ignore, *left_out) if train.has(name)]
-    model = sm.fit(train, target="label", ignore=ignore, group=which.group, seed=seed, quiet=True)
+    model = sm.fit(train, target="label", ignore=ignore, group=which.group, seed=seed, quality=quality, quiet=True)
     seconds, spent = time.monotonic() - began, time.process_time() - cpu
     evaluation = model.evaluate(test).targets["label"]
     scores = {subset: scores[which.metric] for subset, scores in evaluation.subsets.items()}
@@ -158,10 +158,11 @@ def one(which: Set, streams: tuple[str, ...], train: Table, test: Table, seed: i
         "cpu": round(spent, 1),
         "parameters": sum(p.numel() for p in model.model.parameters()),
         "epochs": len(model.history),
+        "calibration": evaluation.floor.calibration if evaluation.floor is not None else {},
     }
 
 
-def run(root: Path, out: Path, seeds: list[int], names: list[str], depth: str) -> None:
+def run(root: Path, out: Path, seeds: list[int], names: list[str], depth: str, quality: str | None = None) -> None:
     """Every fit that ``out`` does not hold yet."""
     done = {tuple(line["key"]) for line in read(out)}
     for seed in seeds:
@@ -172,7 +173,7 @@ def run(root: Path, out: Path, seeds: list[int], names: list[str], depth: str) -
                     key = (name, seed, fold, "+".join(streams))
                     if key in done:
                         continue
-                    line = {"key": key, **one(which, streams, train, test, seed)}
+                    line = {"key": key, **one(which, streams, train, test, seed, quality)}
                     with open(out, "a", encoding="utf-8") as file:
                         file.write(json.dumps(line) + "\n")
                     print(f"{key}: {line['score']:.3f} in {line['seconds']:.0f} s", file=sys.stderr, flush=True)
@@ -240,6 +241,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--sets", default="|".join(SETS), help="names, separated by |")
     parser.add_argument("--depth", choices=tuple(SIZES), default="every", help="subsets to train on")
+    parser.add_argument("--quality", choices=("fast", "good", "best"), help="instead of the default settings")
     parser.add_argument("--table", type=Path)
     arguments = parser.parse_args()
     if arguments.table is not None:
@@ -254,6 +256,7 @@ def main() -> None:
         [int(s) for s in arguments.seeds.split(",")],
         arguments.sets.split("|"),
         arguments.depth,
+        arguments.quality,
     )
 
 
