@@ -135,7 +135,7 @@ class Outline(Task[Tensor]):
 
     predicts: ClassVar[tuple[str, ...]] = ("outline",)
     headline: ClassVar[str] = "mean_iou"
-    nothing: ClassVar[str] = "always answering the commonest class of the training rows"
+    baseline_name: ClassVar[str] = "always answering the commonest class of the training rows"
     mergeable: ClassVar[bool] = False
 
     def __init__(self, goal: Goal, dim: int, *, hidden: int = 16) -> None:

@@ -55,7 +55,7 @@ class Sentence(Task[Memory]):
 
     predicts: ClassVar[tuple[str, ...]] = ("text",)
     headline: ClassVar[str] = "token_f1"
-    nothing: ClassVar[str] = "always saying the commonest sentence of the training rows"
+    baseline_name: ClassVar[str] = "always saying the commonest sentence of the training rows"
     mergeable: ClassVar[bool] = False
     differentiable: ClassVar[bool] = True
 

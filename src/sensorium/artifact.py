@@ -101,7 +101,7 @@ class Artifact:
         merge(model)
         kept = [spec for spec in self.recipe.model.surgery if split(spec)[0] != "lora"]
         spec = self.recipe.model.model_copy(update={"surgery": kept})
-        folded = {name: task.plain.fold(lm) for name, task in model.tasks.items()} if lm is not None else {}
+        folded = {name: task.plain.save_merged(lm) for name, task in model.tasks.items()} if lm is not None else {}
         if lm is not None and any(folded.values()):
             tasks: dict[str, Any] = {
                 name: {**(one if isinstance(one, dict) else {"kind": one}), **folded[name]}

@@ -88,7 +88,7 @@ def sample_rows(
         ConfigError: The model makes no rows, or a condition is not one of its inputs.
     """
     model = predictor.model
-    makers = [name for name, task in model.tasks.items() if task.makes]
+    makers = [name for name, task in model.tasks.items() if task.generated_columns]
     if not makers:
         raise ConfigError(
             f"the model makes no rows: it is trained for {', '.join(model.tasks)}",
@@ -124,7 +124,10 @@ def _made(
         seeds = [(seed * 0x9E3779B1 + place) % (1 << 63) for place in range(done, done + len(chunk))]
         with torch.inference_mode():
             outputs = Forward(predictor.model, batch, least=CHUNK).outputs
-            cells = [predictor.model.tasks[name].make(outputs[name], seeds + [0] * (CHUNK - len(chunk))) for name in makers]
+            cells = [
+                predictor.model.tasks[name].generate_rows(outputs[name], seeds + [0] * (CHUNK - len(chunk)))
+                for name in makers
+            ]
         for place, row in enumerate(chunk):
             made = {name: cell for task_cells in cells for name, cell in task_cells[place].items()}
             yield marked({**row, **made}, f"{'+'.join(makers)}, seed {seed}, row {done + place + 1}")

@@ -26,7 +26,7 @@ HF = find("encoders", "huggingface")
 
 def column(folder: Path, cells: list[Any]) -> Any:
     """The modality that the checkpoint asks for, fitted."""
-    wanted = HF.wants({"checkpoint": str(folder)})
+    wanted = HF.required_column({"checkpoint": str(folder)})
     modality: Any = build("modalities", wanted | ({"seconds": 1.0} if wanted["kind"] == "audio" else {}))
     modality.fit(iter(cells))
     return modality
@@ -303,7 +303,7 @@ def test_what_cannot_be_had_is_told() -> None:
 def test_types_outside_the_list_and_other_streams_are_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "auto_map": {"AutoModel": "evil.Model"}}))
     with pytest.raises(ConfigError, match="'gpt2' is not supported"):
-        HF.wants({"checkpoint": str(tmp_path)})
+        HF.required_column({"checkpoint": str(tmp_path)})
     with pytest.raises(ConfigError, match="reads words"):
         encoder(checkpoints.tiny("bert"), Grid(3, (16, 16)))
     with pytest.raises(ConfigError, match="knows 60 tokens"):

@@ -14,7 +14,7 @@ from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.contracts import Fusion
 from sensorium.core.errors import ConfigError
 from sensorium.core.registry import build
-from sensorium.core.task import Seen, Task
+from sensorium.core.task import EncodedRows, Task
 from sensorium.heads.decision_fusion import TIE, merged_classes, merged_labels, merged_numbers
 from sensorium.heads.late_heads import LateHeads, LateOutputs
 from sensorium.heads.stacking import Stacker, learn_stacker, stacked
@@ -269,16 +269,16 @@ def test_a_sum_of_parts_is_learnt_by_stacking() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_settling_learns_from_held_out_rows(kind: str) -> None:
     fusion, task, target = panel(kind, "stacking")
-    assert task.settles
+    assert task.fits_after_training
     # A support vector machine is itself learnt after training, however the decisions are then merged.
-    assert panel(kind, "mean")[1].settles == (kind == "svm")
+    assert panel(kind, "mean")[1].fits_after_training == (kind == "svm")
     task.eval()
     parts, _ = parts_of(target.present.shape[0])
     with torch.no_grad():
         fused = fusion(parts)
         before = task(fused, parts, {})
-        seen = Seen(fused, parts, target, torch.ones(len(target.present)))
-        task.settle(seen, seen)
+        seen = EncodedRows(fused, parts, target, torch.ones(len(target.present)))
+        task.fit_after_training(seen, seen)
         after = task(fused, parts, {})
     assert not same(before, after)
     assert list(task.coefficients()) == STREAMS

@@ -39,7 +39,7 @@ def again(modality: Modality) -> Any:
 def test_a_saved_number_reads_as_the_training_column_did() -> None:
     number = fitted(Number(), ["1,344", "2,55", "12,375"])
     assert "decimal commas" in number.reading
-    assert number.settled == {"decimal": "comma"}
+    assert number.resolved_options == {"decimal": "comma"}
     assert again(number).value("12,375") == 12.375
     assert again(number).encode("12,375") == number.encode(12.375)
     with pytest.raises(CellError, match=r"12\.375 or 12375"):
@@ -73,13 +73,13 @@ def test_units_are_told_and_kept() -> None:
 def test_the_order_of_days_is_told_kept_and_held_to() -> None:
     dates = fitted(Datetime(), ["3/4/2020", "12/25/2020"])
     assert dates.reading == "months first, as 12/25/2020 says"
-    assert dates.settled == {"order": "mdy"}
+    assert dates.resolved_options == {"order": "mdy"}
     assert not dates.doubts
     assert np.array_equal(again(dates).encode("3/4/2020"), dates.encode("2020-03-04"))
     open_ = fitted(Datetime(), ["3/4/2020", "1/2/2020"])
     assert "no cell decides" in open_.reading
     assert "order: mdy" in open_.doubts[0]
-    assert open_.settled == {}
+    assert open_.resolved_options == {}
     with pytest.raises(CellError, match=r"months first.*days first.*order: mdy"):
         again(open_).encode("12/25/2020")
     result = fitted(Datetime(order="mdy"), ["3/4/2020"])

@@ -15,7 +15,7 @@ from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.goal import Goal
 from sensorium.core.registry import build
 from sensorium.core.scorer import plain_scores
-from sensorium.core.task import Seen
+from sensorium.core.task import EncodedRows
 from sensorium.modalities.number import Number, log_gain
 from sensorium.tasks.regression import Regression
 
@@ -56,7 +56,7 @@ def test_likelihood_gain_matches_scipy_densities() -> None:
 )
 def test_logarithmic_scale_is_chosen_for_skewed_targets(values: Any, wanted: bool) -> None:
     result = column(values)
-    options, notes = result.settled_target
+    options, notes = result.resolved_target_options
     assert result.logarithmic is wanted
     assert options == {"scale": "log" if wanted else "standard"}
     assert ("logarithm" in notes) is wanted
@@ -72,7 +72,7 @@ def test_targets_come_back_and_inputs_stay_as_they_were() -> None:
     assert not plain.logarithmic
     outcome = column(scale="log")
     assert outcome.encode(SKEWED[0])[0] == pytest.approx(outcome.encode_target(SKEWED[0])[0])
-    assert outcome.settled_target == ({}, "")
+    assert outcome.resolved_target_options == ({}, "")
 
 
 def test_no_overflow_and_invalid_values_are_reported() -> None:
@@ -100,10 +100,10 @@ def fused(rows: int) -> Encoded:
     return Encoded(pooled[:, None], present[:, None], pooled, present)
 
 
-def seen(modality: Number) -> Seen:
+def seen(modality: Number) -> EncodedRows:
     data = torch.tensor(np.array([modality.encode_target(value) for value in SKEWED]))
     part = fused(len(data))
-    return Seen(part, {}, Field(data, part.present), torch.ones(len(data)))
+    return EncodedRows(part, {}, Field(data, part.present), torch.ones(len(data)))
 
 
 def test_smearing_matches_the_means_of_predictions_and_truths() -> None:
@@ -118,9 +118,9 @@ def test_smearing_matches_the_means_of_predictions_and_truths() -> None:
     def answered() -> list[Any]:
         return [answer["value"] for answer in made.answers(made(held.fused, {}, {}), batch)]
 
-    assert made.settles
+    assert made.fits_after_training
     assert np.mean(answered()) == pytest.approx(stats.gmean(SKEWED), rel=1e-4)  # before: the median, nearly
-    made.settle(held, held)
+    made.fit_after_training(held, held)
     assert np.mean(answered()) == pytest.approx(SKEWED.mean(), rel=1e-4)
     twin = task(modality)
     twin.load_state_dict(made.state_dict())
@@ -135,9 +135,9 @@ def test_smearing_matches_the_means_of_predictions_and_truths() -> None:
 
 @pytest.mark.parametrize("made", [task(column(), loss="mae"), task(column(), loss="huber"), task(column(scale="standard"))])
 def test_losses_other_than_mse_are_not_smeared(made: Regression) -> None:
-    assert not made.settles
+    assert not made.fits_after_training
     before = made.state_dict()
-    made.settle(seen(column()), seen(column()))
+    made.fit_after_training(seen(column()), seen(column()))
     assert list(before) == list(made.state_dict())
     assert "smear" not in before
 
@@ -146,18 +146,18 @@ def test_few_rows_or_an_outlier_hardly_change_predictions() -> None:
     modality = column()
     made, held = task(modality), seen(modality)
     some = torch.arange(len(SKEWED)) < 10
-    made.settle(held, Seen(held.fused, {}, Field(held.target.data, some), held.weight))
+    made.fit_after_training(held, EncodedRows(held.fused, {}, Field(held.target.data, some), held.weight))
     assert float(made.smear) == 1
     wild = held.target.data.clone()
     wild[0] = 50.0
-    made.settle(held, Seen(held.fused, {}, Field(wild, held.target.present), held.weight))
+    made.fit_after_training(held, EncodedRows(held.fused, {}, Field(wild, held.target.present), held.weight))
     assert 1 < float(made.smear) <= 5.01
 
 
 def test_explained_value_is_the_differentiable_prediction() -> None:
     modality = column()
     made = task(modality)
-    made.settle(seen(modality), seen(modality))
+    made.fit_after_training(seen(modality), seen(modality))
     output = torch.tensor([[0.3], [-1.2], [1e6]], requires_grad=True)
     result = made.explained(output, output)
     predicted = [answer["value"] for answer in made.answers(output, Batch({}, {}, torch.ones(3)))]
@@ -176,8 +176,8 @@ def test_late_fusion_is_corrected_jointly() -> None:
     streams = {"one": fused(400), "two": fused(400)}
     one = fused(400)
     both = Encoded(one.tokens.repeat(1, 2, 1), one.mask.repeat(1, 2), one.pooled, one.present)
-    whole = Seen(both, streams, held.target, held.weight)
-    panel.settle(whole, whole)
+    whole = EncodedRows(both, streams, held.target, held.weight)
+    panel.fit_after_training(whole, whole)
     answers = panel.answers(panel(both, streams, {}), Batch({}, {}, held.weight))
     residuals = np.log(SKEWED) - np.log([answer["value"] for answer in answers]) + np.log(float(panel.plain.smear))
     assert float(panel.plain.smear) == pytest.approx(np.exp(residuals).mean(), rel=1e-3)

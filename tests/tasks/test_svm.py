@@ -17,7 +17,7 @@ from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
 from sensorium.core.registry import build
-from sensorium.core.task import Seen
+from sensorium.core.task import EncodedRows
 from sensorium.tasks.svm import Svm
 
 D = 6
@@ -38,9 +38,11 @@ def rings(rows: int, classes: int, seed: int = 0) -> tuple[torch.Tensor, torch.T
     return x * torch.tensor([1.0, 1, 1, 40, 0.01, 1]) + 3, y
 
 
-def seen(x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None = None, known: torch.Tensor | None = None) -> Seen:
+def seen(
+    x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None = None, known: torch.Tensor | None = None
+) -> EncodedRows:
     present = torch.ones(len(y), dtype=torch.bool) if known is None else known
-    return Seen(encoded(x), {}, Field(y[:, None].float(), present), torch.ones(len(y)) if weight is None else weight)
+    return EncodedRows(encoded(x), {}, Field(y[:, None].float(), present), torch.ones(len(y)) if weight is None else weight)
 
 
 def svm(classes: int, **options: Any) -> Svm:
@@ -68,7 +70,7 @@ def test_decision_values_match_scikit_learn(kernel: str, classes: int, C: float)
     x, y = rings(160, classes)
     new, truth = rings(90, classes, seed=1)
     task = svm(classes, kernel=kernel, C=C)
-    task.settle(seen(x, y), seen(new, truth))
+    task.fit_after_training(seen(x, y), seen(new, truth))
     scaler, machine = reference(x, y, kernel, C)
     expected = machine.decision_function(scaler.transform(new.double().numpy()))
     expected = np.stack([-expected, expected], axis=1) if classes == 2 else expected
@@ -87,7 +89,7 @@ def test_weights_and_rows_without_target_are_as_given_to_scikit_learn() -> None:
     weight = torch.rand(120, generator=torch.Generator().manual_seed(2)) * 3
     known = torch.arange(120) % 7 != 0
     task = svm(3)
-    task.settle(seen(x, y, weight, known), seen(x, y))
+    task.fit_after_training(seen(x, y, weight, known), seen(x, y))
     scaler, machine = reference(x[known], y[known], "rbf", 1.0, weight[known].double().numpy())
     expected = machine.decision_function(scaler.transform(x.double().numpy()))
     np.testing.assert_allclose(task(encoded(x), {}, {}).detach().numpy(), expected, atol=1e-4)
@@ -98,12 +100,12 @@ def test_classes_without_training_rows_are_never_predicted(kernel: str) -> None:
     x, y = rings(90, 3)
     shifted = y + (y > 0)  # classes 0, 2, 3 of four
     task = svm(4, kernel=kernel)
-    task.settle(seen(x, shifted), seen(x, shifted))
+    task.fit_after_training(seen(x, shifted), seen(x, shifted))
     with torch.no_grad():
         output = task(encoded(x), {}, {})
     assert not bool((output.argmax(dim=1) == 1).any())
     alike = svm(3, kernel=kernel)
-    alike.settle(seen(x, y), seen(x, y))
+    alike.fit_after_training(seen(x, y), seen(x, y))
     np.testing.assert_allclose(output[:, [0, 2, 3]].detach(), alike(encoded(x), {}, {}).detach(), atol=1e-4)
 
 
@@ -115,7 +117,7 @@ def test_large_training_sets_are_subsampled_by_class() -> None:
     assert torch.bincount(y[drawn]).tolist() == [30, 9, 1]
     assert torch.equal(drawn, task._drawn(y))
     x, _ = rings(200, 3)
-    task.settle(seen(x, y), seen(x, y))
+    task.fit_after_training(seen(x, y), seen(x, y))
     assert task.machine is not None
     assert task.machine.vectors.shape == (40, D)
     assert len(answers(task, task(encoded(x), {}, {}))) == 200
@@ -125,7 +127,7 @@ def test_the_slope_maximises_the_held_out_likelihood() -> None:
     x, y = rings(200, 3)
     new, truth = rings(200, 3, seed=5)
     task = svm(3)
-    task.settle(seen(x, y), seen(new, truth))
+    task.fit_after_training(seen(x, y), seen(new, truth))
     output = task(encoded(new), {}, {}).detach().double()
 
     def loss(slope: float) -> float:
@@ -141,7 +143,7 @@ def test_rows_without_streams_get_the_class_shares() -> None:
     y = y.clamp(max=1)
     task = svm(3)
     task.fit([Field(y[:, None].float(), y >= 0)])
-    task.settle(seen(x, y), seen(x, y))
+    task.fit_after_training(seen(x, y), seen(x, y))
     nothing = encoded(x[:2]).hide(torch.tensor([False, True]))
     chances = answers(task, task(nothing, {}, {}))[0]["probabilities"]
     count = torch.bincount(y, minlength=3) + 1
@@ -159,7 +161,7 @@ def test_before_fitting_a_linear_layer_with_hinge_loss_predicts() -> None:
     x, _ = rings(8, 4)
     torch.testing.assert_close(task(encoded(x), {}, {}), task.last(x))
     one = torch.zeros(8, dtype=torch.long)
-    task.settle(seen(x, one), seen(x, one))  # one class: nothing to part
+    task.fit_after_training(seen(x, one), seen(x, one))  # one class: nothing to part
     torch.testing.assert_close(task(encoded(x), {}, {}), task.last(x))
 
 

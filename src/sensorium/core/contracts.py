@@ -48,7 +48,7 @@ class Encoder(nn.Module, ABC):
         return ()
 
     @classmethod
-    def wants(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+    def required_column(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         """The column options (``kind`` among them) that a pretrained encoder with ``options`` requires, asked before
         fitting.
 

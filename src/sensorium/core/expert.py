@@ -86,7 +86,7 @@ class Features(LearnedBuffers, ABC):
     Like an encoder it receives only rows that have the stream, prepared and not augmented.
     """
 
-    usual: ClassVar[bool] = True
+    used_by_default: ClassVar[bool] = True
     """Whether it is a default for every stream that it reads."""
     sparse: ClassVar[bool] = False
     """Whether most values of ``forward`` are zero."""
@@ -146,7 +146,7 @@ class Expert(LearnedBuffers, ABC):
     def fit(self, rows: Observed, seed: int) -> None:
         """Fit to ``rows``, deterministically for a ``seed``. Results are stored in declared buffers."""
 
-    def crossed(self, rows: Observed, fold: NDArray[np.int64], seed: int) -> dict[tuple[str, ...], Tensor]:
+    def cross_fitted(self, rows: Observed, fold: NDArray[np.int64], seed: int) -> dict[tuple[str, ...], Tensor]:
         """Out-of-fold scores ``[rows, size]`` for each subset of streams: each row is scored by an expert fitted on the
         other folds, with only these streams present; with none, from the targets alone.
 

@@ -98,8 +98,8 @@ class Forward:
 
     @property
     def prompts(self) -> dict[str, Field]:
-        """Inputs of tasks beside encodings: prompts and the streams of ``Task.looks_at``, hidden where the stream is."""
-        seen = dict.fromkeys(stream for task in self.model.tasks.values() for stream in task.looks_at)
+        """Inputs of tasks beside encodings: prompts and their ``prepared_streams``, hidden where the stream is."""
+        seen = dict.fromkeys(stream for task in self.model.tasks.values() for stream in task.prepared_streams)
         return {**self.batch.prompts, **{s: self.inputs[s].hide(self.kept[s].present) for s in seen}}
 
     @cached_property

@@ -136,7 +136,7 @@ class Modality(ABC):
         """The confidence that the raw, non-missing ``cells`` of the column ``name`` are of this modality."""
 
     @classmethod
-    def beside(cls, cells: Sequence[Any], name: str) -> dict[str, dict[str, Any]]:
+    def derived_columns(cls, cells: Sequence[Any], name: str) -> dict[str, dict[str, Any]]:
         """Further columns derived from such cells (the sound of a video), by name, as a recipe declares them.
 
         ``cells``: some cells of the column ``name``, media opened.
@@ -180,13 +180,13 @@ class Modality(ABC):
         return ""
 
     @property
-    def settled(self) -> dict[str, Any]:
+    def resolved_options(self) -> dict[str, Any]:
         """The values chosen for automatic options (``decimal: auto``); the recipe records them for later tables."""
         return {}
 
     @property
-    def settled_target(self) -> tuple[dict[str, Any], str]:
-        """Like ``settled``, for options of targets only, and the reason in words."""
+    def resolved_target_options(self) -> tuple[dict[str, Any], str]:
+        """Like ``resolved_options``, for options of targets only, and the reason in words."""
         return {}, ""
 
     @property

@@ -25,7 +25,7 @@ Out = TypeVar("Out")
 
 
 @dataclass(frozen=True)
-class Seen:
+class EncodedRows:
     """Rows as a trained model sees them, in evaluation mode: training data of parts fitted after the network.
 
     Only vectors are kept: ``tokens`` of every ``Encoded`` here are ``[rows, 1, D]``, the vector itself.
@@ -100,7 +100,7 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
         """Its trained parameters that come from elsewhere, which learn at the rate of pretrained parts. By default none."""
         return ()
 
-    def settle(self, training: Seen, held_out: Seen) -> None:
+    def fit_after_training(self, training: EncodedRows, held_out: EncodedRows) -> None:
         """Fit what is fitted after the network, with its weights fixed: a support vector machine, a stacking of
         decisions.
 
@@ -110,7 +110,7 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
 
     def correct(self, output: Out, target: Field, weight: Tensor) -> None:
         """Fit a calibration of outputs to the held-out rows' ``output`` ``[B, ...]``, ``target`` and ``weight``, whether
-        from one network, several streams or experts. Called by ``settle``, if at all."""
+        from one network, several streams or experts. Called by ``fit_after_training``, if at all."""
 
     @property
     def heritable(self) -> Mapping[str, nn.Module]:
@@ -119,9 +119,9 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
         return {}
 
     @property
-    def settles(self) -> bool:
-        """Whether ``settle`` learns anything."""
-        return type(self).settle is not Task.settle
+    def fits_after_training(self) -> bool:
+        """Whether ``fit_after_training`` learns anything."""
+        return type(self).fit_after_training is not Task.fit_after_training
 
     @property
     def plain(self) -> Task[Any]:
@@ -148,12 +148,12 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
         raise TypeError(f"{type(self).__name__} has no common space")
 
     @property
-    def looks_at(self) -> tuple[str, ...]:
+    def prepared_streams(self) -> tuple[str, ...]:
         """The streams whose prepared data it reads (a forecast: the last value); ``forward`` gets it among ``prompts``."""
         return ()
 
     @property
-    def converses(self) -> bool:
+    def conversational(self) -> bool:
         """Whether it generates its answers piece by piece (``stream_answer``), to a question in its prompt column."""
         return False
 
@@ -177,21 +177,21 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
         return ()
 
     @property
-    def makes(self) -> tuple[str, ...]:
+    def generated_columns(self) -> tuple[str, ...]:
         """The columns whose cells it generates; empty: none."""
         return ()
 
-    def make(self, output: Out, seeds: Sequence[int]) -> list[dict[str, Any]]:
-        """A new row for each row of ``output``: by column of ``makes`` its cell, plain data or an ``Attachment``, drawn at
-        random with ``seeds``, one for each row."""
+    def generate_rows(self, output: Out, seeds: Sequence[int]) -> list[dict[str, Any]]:
+        """A new row for each row of ``output``: by column of ``generated_columns`` its cell, plain data or an
+        ``Attachment``, drawn at random with ``seeds``, one for each row."""
         raise TypeError(f"{type(self).__name__} makes no rows")
 
-    def weigh_answers(self, output: Out, choices: Sequence[str]) -> list[list[tuple[str, float]]]:
+    def rank_choices(self, output: Out, choices: Sequence[str]) -> list[list[tuple[str, float]]]:
         """``choices`` for each row of ``output``, the most probable first, with logarithms of probabilities that sum to 1;
         only of tasks that converse."""
         raise TypeError(f"{type(self).__name__} does not weigh answers")
 
-    def fold(self, folder: Path) -> dict[str, Any]:
+    def save_merged(self, folder: Path) -> dict[str, Any]:
         """Write weights from elsewhere, with what was learnt beside them added, to ``folder``; return the options that
         change with them. Empty where there is nothing to add."""
         return {}
@@ -203,7 +203,7 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
         """The raw output for every row.
 
         ``streams`` are the parts before fusion, for heads that look at one; ``prompts`` the columns it is asked with, as
-        their modalities prepare them, and the streams that it ``looks_at``.
+        their modalities prepare them, and its ``prepared_streams``.
         """
 
     def augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
@@ -304,7 +304,7 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
         """The output equivalent to an expert's ``scores`` ``[B, size]``; by default the scores themselves."""
         return scores  # type: ignore[return-value]
 
-    def sharpen(self, output: Out, factor: Tensor) -> Out:
+    def scale_confidence(self, output: Out, factor: Tensor) -> Out:
         """``output`` with its log-odds scaled by ``factor`` ``[B, 1]``; unchanged for answers without log-odds."""
         return output
 
@@ -327,7 +327,7 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
         """The output, for ``rows`` rows, of knowing ``baseline`` alone."""
         raise TypeError(f"{type(self).__name__} has a baseline and makes no answer of it")
 
-    def rivals(self, output: Out) -> dict[str, Out]:
+    def reference_outputs(self, output: Out) -> dict[str, Out]:
         """The outputs of simple methods for the rows of ``output``, by name, which a report scores beside its own: the
         answer of the most similar training row."""
         return {}

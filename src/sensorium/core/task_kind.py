@@ -26,17 +26,17 @@ class TaskKind:
     """Whether its ``given`` columns are inferred as targets are: whole numbers that repeat are classes."""
     lies_on: ClassVar[tuple[str, ...]] = ()
     """The kinds of input that its targets lie on, for target kinds that do not declare it (numbers)."""
-    asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # default options of its target columns, by kind
+    target_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # default options of its target columns, by kind
     reads_as: ClassVar[str | None] = None
     """Default kind of its target columns; None: inferred from the cells."""
     reads_inputs: ClassVar[Mapping[str, str]] = {}
     """Default kinds in which it reads inputs of other kinds: ``{"image": "line"}``."""
-    asks_inputs: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # default options of its inputs, by kind
-    asks_base: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # likewise, of the input that its target lies on
+    input_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # default options of its inputs, by kind
+    base_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # likewise, of the input that its target lies on
     headline: ClassVar[str]
     """The metric quoted first."""
     higher_is_better: ClassVar[bool] = True
-    nothing: ClassVar[str] = "knowing the training targets alone"
+    baseline_name: ClassVar[str] = "knowing the training targets alone"
     """Description of ``baseline`` in reports: "always answering the mean"."""
     per_row: ClassVar[bool] = True
     """False: a row's loss depends on the other rows of its batch (a contrast)."""

@@ -29,7 +29,7 @@ def offered_columns(
     columns: dict[str, dict[str, Any]] = {}
     for name, kind in kinds.items():
         modality: type[Modality] = find("modalities", kind)
-        if name in taken or modality.beside.__func__ is Modality.beside.__func__:  # type: ignore[attr-defined]
+        if name in taken or modality.derived_columns.__func__ is Modality.derived_columns.__func__:  # type: ignore[attr-defined]
             continue
         cells = []
         for i, cell in enumerate(table.column(name)):
@@ -41,7 +41,7 @@ def offered_columns(
                 continue  # reported when the cell is encoded
             if len(cells) == SAMPLED:
                 break
-        for proposed, spec in modality.beside(cells, name).items():
+        for proposed, spec in modality.derived_columns(cells, name).items():
             unused = proposed
             while table.has(unused) or unused in columns:
                 unused += "_"

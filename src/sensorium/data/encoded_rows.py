@@ -51,7 +51,7 @@ def target_fields(schema: Schema, rows: Rows, task: TargetReader) -> Fields:
         rows: The encoded rows.
         task: The task that reads them. Without target columns it reads the streams that it looks at.
     """
-    return Fields(schema, rows, list(task.goal.targets), task.target, () if task.goal.targets else task.looks_at)
+    return Fields(schema, rows, list(task.goal.targets), task.target, () if task.goal.targets else task.prepared_streams)
 
 
 class TargetReader(Protocol):
@@ -65,7 +65,7 @@ class TargetReader(Protocol):
         """Return the targets of ``batch`` as one field, or None."""
 
     @property
-    def looks_at(self) -> Sequence[str]:
+    def prepared_streams(self) -> Sequence[str]:
         """The streams whose prepared data it reads."""
 
 

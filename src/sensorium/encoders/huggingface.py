@@ -79,7 +79,7 @@ class Huggingface(Encoder):
             self.adopt()
 
     @classmethod
-    def wants(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+    def required_column(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         if options.get("checkpoint") is None:
             return {}
         checkpoint = Checkpoint(str(options["checkpoint"]))

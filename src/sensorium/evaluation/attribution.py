@@ -214,7 +214,7 @@ def probe(model: Model, run: Forward, schema: Schema, stream: str, target: str, 
         # A row whose parts are all masked counts as lacking the stream.
         query = Field(data, presence, mask)
         prompts = {name: repeated(part, rows) for name, part in run.prompts.items()}
-        if stream in task.looks_at:
+        if stream in task.prepared_streams:
             prompts[stream] = query
         networks = zip((model, *model.others), (run, *run.others), strict=True)
         each = [_parts(one, its.streams, stream, query) for one, its in networks]

@@ -162,7 +162,7 @@ def _target(name: str, gathered: _Gathered, whole: Subset, resamples: int, seed:
         losses=losses,
         predictions=gathered.answered[name].answers,
         truths=gathered.answered[name].truths,
-        nothing=task.nothing,
+        baseline_name=task.baseline_name,
         macro=one.scorer.macro,
     )
     plain = None

@@ -62,7 +62,7 @@ def _how_good(target: TargetScores) -> str:
     text = f"{target.name}: {name} {number(value)} (95 % interval {number(low)} to {number(high)}) on {target.rows:,} rows"
     if target.baseline is None or target.verdict == "unknown":
         return f"{text}."
-    return f"{text}: {PHRASES[target.verdict]} {target.nothing} ({number(target.baseline[target.headline])})."
+    return f"{text}: {PHRASES[target.verdict]} {target.baseline_name} ({number(target.baseline[target.headline])})."
 
 
 def _controls(target: TargetScores) -> list[str]:

@@ -44,7 +44,7 @@ class TargetScores:
         subset_intervals: The interval of the headline metric with each subset.
         shapley: Contribution of each stream to the headline metric (Shapley value), in its unit; positive is better.
         views: Further tables, charts and sentences that the task adds to a report.
-        nothing: Description of the baseline.
+        baseline_name: Description of the baseline.
         varied: Whether the targets of the scored rows differ; otherwise no score shows discrimination.
         macro: The metrics that are averaged over classes.
         floor: Scores of the network and each expert by themselves, for models with experts.
@@ -69,7 +69,7 @@ class TargetScores:
     subset_intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     shapley: dict[str, float] = field(default_factory=dict)
     views: list[View] = field(default_factory=list)
-    nothing: str = "knowing the training targets alone"
+    baseline_name: str = "knowing the training targets alone"
     varied: bool = True
     macro: Collection[str] = ()
     floor: ComponentScores | None = None

@@ -102,7 +102,7 @@ class Linear(Expert):
             self.keep(f"weight_{place}", torch.from_numpy(seen.weights(head.weight)))
             self.keep(f"bias_{place}", torch.from_numpy(head.bias))
 
-    def crossed(self, rows: Observed, fold: NDArray[np.int64], seed: int) -> dict[tuple[str, ...], Tensor]:
+    def cross_fitted(self, rows: Observed, fold: NDArray[np.int64], seed: int) -> dict[tuple[str, ...], Tensor]:
         """Return cross-validated predictions by set of streams; features are projected once for all folds.
 
         Args:

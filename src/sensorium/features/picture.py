@@ -41,7 +41,7 @@ class Picture(StandardisedFeatures):
 
     directions: Tensor
 
-    usual: ClassVar[bool] = False
+    used_by_default: ClassVar[bool] = False
     """If recordings recur with new noise, as in `av_hard`, a linear model memorises them and cross-validation does not show
     it: accuracy 0.777 with image and sound features, 0.877 without."""
 

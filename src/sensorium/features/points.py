@@ -33,7 +33,7 @@ class Points(StandardisedFeatures):
         pairs: Number of points whose pairwise distances are used.
     """
 
-    usual: ClassVar[bool] = False
+    used_by_default: ClassVar[bool] = False
     """Not yet evaluated on public point clouds."""
 
     def __init__(self, layout: layouts.Points, *, bins: int = 16, pairs: int = 128) -> None:

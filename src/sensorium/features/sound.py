@@ -35,7 +35,7 @@ class Sound(StandardisedFeatures):
         steps: Number of stretches of the coarse spectrogram.
     """
 
-    usual: ClassVar[bool] = False
+    used_by_default: ClassVar[bool] = False
     """For the same reason as in `picture`."""
 
     def __init__(self, layout: Grid, *, steps: int = 16) -> None:

@@ -27,7 +27,7 @@ class Vectors(StandardisedFeatures):
     Used by default for streams with frozen encoders.
     """
 
-    usual: ClassVar[bool] = False
+    used_by_default: ClassVar[bool] = False
     encoded: ClassVar[bool] = True
     directions: Tensor
 

@@ -118,7 +118,7 @@ class Compose(Fusion):
         task = self.outer.answering(make)
         if self.members and isinstance(task, LateHeads):
             task.corrects = False  # groups are not heard by themselves once training is over
-        if self.members and task.plain is not task and task.settles:
+        if self.members and task.plain is not task and task.fits_after_training:
             raise ConfigError(
                 "a late fusion over groups learns nothing after training: no stacking, no support vector machine",
                 fix="decide: mean, vote or learned",

@@ -15,7 +15,7 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.module_dict import NamedModules
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
-from sensorium.core.task import Seen, Task
+from sensorium.core.task import EncodedRows, Task
 from sensorium.heads.stacking import Stacker, learn_stacker
 
 Decide = Literal["mean", "vote", "learned", "stacking"]
@@ -70,7 +70,7 @@ class LateHeads(Task[Any]):
         self.stacker: nn.Module | None = None
         if decide == "stacking":
             self.stacker = Stacker(len(self.streams), _width(first))
-        for name in ("headline", "higher_is_better", "predicts", "parts", "nothing", "differentiable"):
+        for name in ("headline", "higher_is_better", "predicts", "parts", "baseline_name", "differentiable"):
             self.__dict__[name] = getattr(first, name)
 
     @property
@@ -84,8 +84,8 @@ class LateHeads(Task[Any]):
         return dict(zip(self.streams, share.detach().tolist(), strict=True))
 
     @property
-    def settles(self) -> bool:
-        heads = any(head.settles for head in self.heads.values())
+    def fits_after_training(self) -> bool:
+        heads = any(head.fits_after_training for head in self.heads.values())
         only_corrects = type(self.plain).correct is not Task.correct
         return self.stacker is not None or (heads and (self.corrects or not only_corrects))
 
@@ -105,11 +105,11 @@ class LateHeads(Task[Any]):
         for head in self.heads.values():
             head.fit(targets)
 
-    def settle(self, training: Seen, held_out: Seen) -> None:
+    def fit_after_training(self, training: EncodedRows, held_out: EncodedRows) -> None:
         """Run the post-training step of every head, then fit their combination on the held-out rows."""
         for stream, head in self.heads.items():
-            if head.settles:
-                head.settle(*(self._alone(seen, stream) for seen in (training, held_out)))
+            if head.fits_after_training:
+                head.fit_after_training(*(self._alone(seen, stream) for seen in (training, held_out)))
         if isinstance(self.stacker, Stacker):
             learn_stacker(self.stacker, self._outputs(held_out), held_out.target, held_out.weight, self.plain.loss)
         with torch.no_grad():
@@ -117,14 +117,14 @@ class LateHeads(Task[Any]):
             together = _together(self(held_out.fused, held_out.streams, held_out.prompts))
         self.plain.correct(together, held_out.target, held_out.weight)
 
-    def _alone(self, seen: Seen, stream: str) -> Seen:
+    def _alone(self, seen: EncodedRows, stream: str) -> EncodedRows:
         """The rows as seen by the head of one stream; rows without the stream get no target."""
         part = seen.streams[stream]
         target = replace(seen.target, present=seen.target.present & part.present)
-        return Seen(part, {stream: part}, target, seen.weight, seen.prompts)
+        return EncodedRows(part, {stream: part}, target, seen.weight, seen.prompts)
 
     @torch.no_grad()
-    def _outputs(self, seen: Seen) -> tuple[Tensor, Tensor]:
+    def _outputs(self, seen: EncodedRows) -> tuple[Tensor, Tensor]:
         """The outputs of every stream ``[B, S, K]``, and which streams are present ``[B, S]``."""
         each, presence = self._each(seen.fused, seen.streams, seen.prompts)
         return self._stacked(each), presence

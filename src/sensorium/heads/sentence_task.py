@@ -19,7 +19,7 @@ from sensorium.core.layout import Ids, Row
 from sensorium.core.module_dict import NamedModules
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
-from sensorium.core.task import Seen, Task
+from sensorium.core.task import EncodedRows, Task
 from sensorium.heads.constant_sentence import best_constant
 from sensorium.heads.nearest_sentences import NearestSentences
 from sensorium.heads.sentence_scorer import SentenceScorer
@@ -55,7 +55,7 @@ class SentenceTask(Task[Context]):
 
     predicts: ClassVar[tuple[str, ...]] = ("sentences",)
     reads_as: ClassVar[str | None] = "sentences"
-    nothing: ClassVar[str] = "always generating the training sentence that scores best for all training rows"
+    baseline_name: ClassVar[str] = "always generating the training sentence that scores best for all training rows"
     mergeable: ClassVar[bool] = False
     scored_shuffled: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]]
@@ -141,10 +141,10 @@ class SentenceTask(Task[Context]):
         return sentences[:-1]
 
     @property
-    def settles(self) -> bool:
+    def fits_after_training(self) -> bool:
         return self.rows is not None
 
-    def settle(self, training: Seen, held_out: Seen) -> None:
+    def fit_after_training(self, training: EncodedRows, held_out: EncodedRows) -> None:
         """Keep the vectors and the first sentences of ``training`` rows, to tell what the most similar one would say."""
         if self.rows is None:
             return
@@ -304,7 +304,7 @@ class SentenceTask(Task[Context]):
 
     # ── what it is compared with ───────────────────────────────────────────────────────────────────────────────────
 
-    def rivals(self, output: Context) -> dict[str, Context]:
+    def reference_outputs(self, output: Context) -> dict[str, Context]:
         if self.rows is None or not len(self.rows):
             return {}
         return {NEAREST: self._saying(self.rows.nearest(output.vector))}

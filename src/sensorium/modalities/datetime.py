@@ -90,7 +90,7 @@ class Datetime(Modality):
         return f"{how}, as {evidence.example} says" + (f" and {count - 1} more" if count > 1 else "")
 
     @property
-    def settled(self) -> dict[str, Any]:
+    def resolved_options(self) -> dict[str, Any]:
         decided = self._turned is not None and bool(self._turned.example)
         return {"order": self.state["order"]} if self.order == "auto" and decided else {}
 

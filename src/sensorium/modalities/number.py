@@ -160,12 +160,12 @@ class Number(Modality):
         return "; ".join(parts)
 
     @property
-    def settled(self) -> dict[str, Any]:
+    def resolved_options(self) -> dict[str, Any]:
         shown = self._evidence is not None and self._evidence.points + self._evidence.commas > 0
         return {"decimal": self.writing.decimal} if self.decimal == "auto" and shown else {}
 
     @property
-    def settled_target(self) -> tuple[dict[str, Any], str]:
+    def resolved_target_options(self) -> tuple[dict[str, Any], str]:
         if self.scale != "auto":
             return {}, ""
         if not self.logarithmic:

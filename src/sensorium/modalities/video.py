@@ -89,7 +89,7 @@ class Video(Modality):
         return Guess(0.98 * count / len(cells), f"{count} of {len(cells)} cells are {kinds}")
 
     @classmethod
-    def beside(cls, cells: Sequence[Any], name: str) -> dict[str, dict[str, Any]]:
+    def derived_columns(cls, cells: Sequence[Any], name: str) -> dict[str, dict[str, Any]]:
         sound = 0
         for cell in cells:
             try:

@@ -58,7 +58,7 @@ class Blend(LearnedBuffers):
         """
         which = route_rows(self.streams, self.sets, present)
         together = task.merge(list(part_outputs), self.share[which].to(part_outputs[0]))
-        return task.sharpen(together, self.factor[which].to(part_outputs[0]).unsqueeze(1))
+        return task.scale_confidence(together, self.factor[which].to(part_outputs[0]).unsqueeze(1))
 
     def without(self, part: str, task: Task[Any], part_outputs: Mapping[str, Any], present: Mapping[str, Tensor]) -> Any:
         """Return the blended output without one part, the weights of the others renormalised.
@@ -77,7 +77,7 @@ class Blend(LearnedBuffers):
         share = torch.where(total > 0, share / total.clamp_min(1e-12), 1 / len(rest))
         outputs = [part_outputs[self.parts[i]] for i in rest]
         together = task.merge(outputs, share.to(outputs[0]))
-        return task.sharpen(together, self.factor[which].to(outputs[0]).unsqueeze(1))
+        return task.scale_confidence(together, self.factor[which].to(outputs[0]).unsqueeze(1))
 
 
 class Ensemble(nn.Module):

@@ -164,7 +164,7 @@ def _tiles(target: TargetScores) -> list[dict[str, str]]:
         {"value": number(target.metrics[head]), "name": target.named(), "note": f"95 %: {number(low)} – {number(high)}"}
     ]
     if target.baseline:
-        tiles.append({"value": number(target.baseline[head]), "name": "without any input", "note": target.nothing})
+        tiles.append({"value": number(target.baseline[head]), "name": "without any input", "note": target.baseline_name})
     singles = {
         s: target.subsets[s][head] for s in target.whole if s in target.subsets and isfinite(target.subsets[s][head])
     }

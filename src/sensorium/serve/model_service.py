@@ -25,7 +25,7 @@ from sensorium.serve.interleaved_answers import InterleavedAnswers
 from sensorium.serve.limits import Limits
 from sensorium.serve.memory import release_memory
 from sensorium.serve.request_budget import DecodingCost, RequestBudget
-from sensorium.streaming.chat_session import Wish, conversing, stream_answer, weigh_answers
+from sensorium.streaming.chat_session import Wish, conversing, rank_choices, stream_answer
 from sensorium.streaming.stream_session import KINDS
 
 T = TypeVar("T")
@@ -161,7 +161,7 @@ class ModelService:
 
     async def weigh(self, row: Record, task: str, choices: Sequence[str]) -> dict[str, float]:
         """Return the probability of each of ``choices`` as the answer of ``task`` to ``row``, most probable first."""
-        return await self.compute([row], False, lambda samples: weigh_answers(self.predictor, samples[0], task, choices))
+        return await self.compute([row], False, lambda samples: rank_choices(self.predictor, samples[0], task, choices))
 
     async def speak(self, row: Record, task: str, wish: Wish) -> AsyncIterator[str | bool]:
         """Yield the answer of ``task`` to ``row`` piece by piece, generated as ``wish`` says, and in the end whether it
@@ -319,7 +319,7 @@ class ModelService:
         """Describe the model for clients: columns and their input widgets, streams, targets and limits."""
         return {
             "model": self.name,
-            "converses": conversing(self.predictor.model) is not None,
+            "conversational": conversing(self.predictor.model) is not None,
             "columns": [
                 {
                     "name": name,

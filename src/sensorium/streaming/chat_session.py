@@ -43,7 +43,7 @@ AS_TRAINED = Wish()
 
 def conversing(model: Model) -> tuple[str, Task[Any]] | None:
     """Return the task of ``model`` that answers questions piece by piece, with its name; None if it has none."""
-    tasks = ((name, task) for name, task in model.tasks.items() if task.converses and task.goal.prompts)
+    tasks = ((name, task) for name, task in model.tasks.items() if task.conversational and task.goal.prompts)
     return next(tasks, None)
 
 
@@ -91,7 +91,7 @@ def until_stop(pieces: Iterable[str | bool], stop: Sequence[str]) -> Iterator[st
 
 
 @torch.no_grad()
-def weigh_answers(predictor: Predictor, sample: Sample, task: str, choices: Sequence[str]) -> dict[str, float]:
+def rank_choices(predictor: Predictor, sample: Sample, task: str, choices: Sequence[str]) -> dict[str, float]:
     """Return the probability of each of ``choices`` as the answer of ``task`` of the model in ``predictor`` to the row
     ``sample``, most probable first.
 
@@ -107,7 +107,7 @@ def weigh_answers(predictor: Predictor, sample: Sample, task: str, choices: Sequ
     if len(choices) < 2 or len(set(choices)) < len(choices) or not all(text.strip() for text in choices):
         raise ConfigError("possible answers are two or more different texts")
     output = Forward(predictor.model, predictor.batch([sample])).outputs[task]
-    return {text: math.exp(score) for text, score in predictor.model.tasks[task].weigh_answers(output, choices)[0]}
+    return {text: math.exp(score) for text, score in predictor.model.tasks[task].rank_choices(output, choices)[0]}
 
 
 class Chat:
@@ -174,7 +174,7 @@ class Chat:
             DataError: A medium cannot be used.
         """
         turns, sample = self._asked(text)
-        probabilities = weigh_answers(self.predictor, sample, self.name, choices)
+        probabilities = rank_choices(self.predictor, sample, self.name, choices)
         self.turns = [*turns, {"role": "assistant", "content": next(iter(probabilities))}]
         return probabilities
 

@@ -43,7 +43,7 @@ class LiveLabels:
 
     def add(self, start: float, targets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """Take the answers ``targets`` for the window at ``start`` seconds; return the ``labels`` of each task that are
-        new, and until when labels are ``settled``."""
+        new, and until when labels are settled."""
         since, self.until = max(self.until, start), max(self.until, start + self.seconds - self.delay)
         labels = {}
         for name, unit in self.units.items():

@@ -48,7 +48,7 @@ class Classification(Task[Tensor]):
 
     predicts: ClassVar[tuple[str, ...]] = ("category", "ordinal")
     headline: ClassVar[str] = "accuracy"
-    nothing: ClassVar[str] = "always predicting the most frequent class of the training rows"
+    baseline_name: ClassVar[str] = "always predicting the most frequent class of the training rows"
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Classification(Task[Tensor]):
     def response(self) -> Response:
         return Response("classes", len(self.classes), tuple(self.weights.tolist()))
 
-    def sharpen(self, output: Tensor, factor: Tensor) -> Tensor:
+    def scale_confidence(self, output: Tensor, factor: Tensor) -> Tensor:
         return (output * factor).log_softmax(dim=1)
 
     def loss(self, output: Tensor, target: Field) -> Tensor:

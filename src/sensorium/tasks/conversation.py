@@ -94,7 +94,7 @@ class Conversation(Task[ChatInputs]):
     named_by: ClassVar[str | None] = "lm"
     needs_streams: ClassVar[bool] = False
     headline: ClassVar[str] = "exact_match"
-    nothing: ClassVar[str] = "always giving the most frequent training answer"
+    baseline_name: ClassVar[str] = "always giving the most frequent training answer"
     mergeable: ClassVar[bool] = False
     scored_shuffled: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("exact_match", "normalised_match", "vqa_accuracy", "token_f1", "rouge_l", "cider",
@@ -290,7 +290,7 @@ class Conversation(Task[ChatInputs]):
         return made
 
     @property
-    def converses(self) -> bool:
+    def conversational(self) -> bool:
         return not self.choices
 
     @torch.no_grad()
@@ -311,7 +311,7 @@ class Conversation(Task[ChatInputs]):
         yield from self.speech.stream_answer(output, most or self._most, how)
 
     @torch.no_grad()
-    def weigh_answers(self, output: ChatInputs, choices: Sequence[str]) -> list[ScoredAnswers]:
+    def rank_choices(self, output: ChatInputs, choices: Sequence[str]) -> list[ScoredAnswers]:
         return self.speech.weighed(output, choices)
 
     def sentences(self, output: ChatInputs) -> list[tuple[str, float]]:
@@ -355,7 +355,7 @@ class Conversation(Task[ChatInputs]):
         tuned = len(self.updates) + len(self.weights) > 0
         return ForgettingScorer(self, self.metrics) if tuned else SentenceScorer(self, self.metrics)
 
-    def fold(self, folder: Path) -> dict[str, Any]:
+    def save_merged(self, folder: Path) -> dict[str, Any]:
         if len(self.updates) + len(self.weights) == 0:
             return {}
         return {"stage": "align", "lm": f"{folder.name}@{save_merged(self.lm, folder)}"}
@@ -373,7 +373,7 @@ class Conversation(Task[ChatInputs]):
     def question(self, of: ChatInputs) -> list[str]:
         return [f"mean log-likelihood of a token of {text!r}" for text, _ in self.sentences(of)]
 
-    def rivals(self, output: ChatInputs) -> dict[str, ChatInputs]:
+    def reference_outputs(self, output: ChatInputs) -> dict[str, ChatInputs]:
         if output.constant is not None:
             return {}
         blind = replace(output, real=tuple(torch.zeros_like(real) for real in output.real))

@@ -60,9 +60,9 @@ class Detection(Task[Maps]):
     predicts: ClassVar[tuple[str, ...]] = ("boxes",)
     reads_as: ClassVar[str | None] = "boxes"
     # Blood cells at 240 pixels: the platelets would be 7 pixels wide at 128.
-    asks_base: ClassVar[Mapping[str, Mapping[str, Any]]] = {"image": {"limit": 240}}
+    base_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"image": {"limit": 240}}
     headline: ClassVar[str] = "map"
-    nothing: ClassVar[str] = "always answering the mean boxes of the training rows"
+    baseline_name: ClassVar[str] = "always answering the mean boxes of the training rows"
     mergeable: ClassVar[bool] = False
     fine: ClassVar[bool] = True
 

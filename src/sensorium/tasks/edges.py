@@ -60,7 +60,7 @@ class EdgeDetection(Task[Maps]):
     predicts: ClassVar[tuple[str, ...]] = ("edges",)
     reads_as: ClassVar[str | None] = "edges"
     headline: ClassVar[str] = "ods"
-    nothing: ClassVar[str] = "always answering the mean edge map of the training rows"
+    baseline_name: ClassVar[str] = "always answering the mean edge map of the training rows"
     mergeable: ClassVar[bool] = False
     fine: ClassVar[bool] = True
 
@@ -116,7 +116,7 @@ class EdgeDetection(Task[Maps]):
         return (self.on,) if self.has_levels else ()
 
     @property
-    def looks_at(self) -> tuple[str, ...]:
+    def prepared_streams(self) -> tuple[str, ...]:
         return (self.on,)
 
     def fit(self, targets: Iterable[Field]) -> None:
@@ -200,7 +200,7 @@ class EdgeDetection(Task[Maps]):
     def views(self, scorer: Scorer[Maps]) -> list[View]:
         return edge_views(scorer) if isinstance(scorer, EdgeScorer) and scorer.rows else []
 
-    def rivals(self, output: Maps) -> dict[str, Maps]:
+    def reference_outputs(self, output: Maps) -> dict[str, Maps]:
         strength = output["gradient"].clamp(1e-4, 1 - 1e-4)
         return {FLOOR: {"edges": torch.logit(strength), "gradient": output["gradient"]}}
 

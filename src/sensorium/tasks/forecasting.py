@@ -18,7 +18,7 @@ from sensorium.core.modality import Modality
 from sensorium.core.registry import chosen, component
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Kept, Scorer
-from sensorium.core.task import Seen, Task
+from sensorium.core.task import EncodedRows, Task
 from sensorium.heads.forecast_views import forecast_views
 from sensorium.metrics.forecasting import METRICS, ForecastScorer, row_scores
 from sensorium.nn.forecaster import LEVELS, MEDIAN, Forecaster, pinball, uncrossed
@@ -61,10 +61,10 @@ class Forecasting(Task[Tensor]):
     """
 
     predicts: ClassVar[tuple[str, ...]] = ("series",)
-    asks_base: ClassVar[Mapping[str, Mapping[str, Any]]] = {"series": {"keep": "end"}}
+    base_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"series": {"keep": "end"}}
     headline: ClassVar[str] = "mase"
     higher_is_better: ClassVar[bool] = False
-    nothing: ClassVar[str] = "always answering the quantiles of the training rows"
+    baseline_name: ClassVar[str] = "always answering the quantiles of the training rows"
     mergeable: ClassVar[bool] = False
 
     def __init__(
@@ -152,7 +152,7 @@ class Forecasting(Task[Tensor]):
         return {"times": ("times",), **{f"quantiles={level}": ("quantiles", level) for level in levels}}
 
     @property
-    def looks_at(self) -> tuple[str, ...]:
+    def prepared_streams(self) -> tuple[str, ...]:
         return (*(() if self.on is None else (self.on,)), *self.known)
 
     def _ahead(self, prompts: Mapping[str, Field]) -> Tensor | None:
@@ -243,7 +243,7 @@ class Forecasting(Task[Tensor]):
             last.weight.mul_(0.1)  # type: ignore[operator]
             last.bias.zero_()  # type: ignore[operator]
 
-    def settle(self, training: Seen, held_out: Seen) -> None:
+    def fit_after_training(self, training: EncodedRows, held_out: EncodedRows) -> None:
         """Move every quantile but the median so that the right share of held-out truths lies below (split conformal)."""
         self.shift.zero_()
         with torch.no_grad():
@@ -269,7 +269,7 @@ class Forecasting(Task[Tensor]):
                 for step in range(self.horizon):
                     self.shift[step, i] = wrong[step, known[step], i].double().quantile(level).to(self.shift)
 
-    def _settle_simple(self, training: Seen, held_out: Seen) -> None:
+    def _settle_simple(self, training: EncodedRows, held_out: EncodedRows) -> None:
         """Fit the simple forecasts, and their weights in the mix with the network on the held-out rows."""
         if self.simple is None:
             return

@@ -80,7 +80,7 @@ class Generation(Task[Conditions]):
     gathers: ClassVar[str | None] = ""
     conditioned: ClassVar[bool] = True
     headline: ClassVar[str] = "label_coverage"
-    nothing: ClassVar[str] = NOTHING
+    baseline_name: ClassVar[str] = NOTHING
     per_row: ClassVar[bool] = False
     mergeable: ClassVar[bool] = False
 
@@ -137,7 +137,7 @@ class Generation(Task[Conditions]):
         ]
 
     @property
-    def looks_at(self) -> tuple[str, ...]:
+    def prepared_streams(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(stream for stream, _, _ in self.conditions))
 
     @property
@@ -253,7 +253,7 @@ class Generation(Task[Conditions]):
     # ── making rows ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
-    def makes(self) -> tuple[str, ...]:
+    def generated_columns(self) -> tuple[str, ...]:
         return tuple(self.names)
 
     @torch.no_grad()
@@ -265,7 +265,7 @@ class Generation(Task[Conditions]):
         raw = self._made(output.vector, latent)
         return [form.drawn(r, n) for form, r, n in zip(self._forms, raw, residual_noise, strict=True)]
 
-    def make(self, output: Conditions, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    def generate_rows(self, output: Conditions, seeds: Sequence[int]) -> list[dict[str, Any]]:
         values = self.made_values(output, seeds)
         return [
             {name: form.cell(part[i]) for name, form, part in zip(self.names, self._forms, values, strict=True)}
@@ -273,7 +273,7 @@ class Generation(Task[Conditions]):
         ]
 
     def answers(self, output: Conditions, batch: Batch) -> list[Answer]:
-        rows = self.make(output, [0] * len(output.vector))
+        rows = self.generate_rows(output, [0] * len(output.vector))
         return [{"value": row if len(row) > 1 else next(iter(row.values()))} for row in rows]
 
     def truths(self, batch: Batch) -> list[Any]:
@@ -293,7 +293,7 @@ class Generation(Task[Conditions]):
 
     # ── scores and views ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def settle(self, training: Any, held_out: Any) -> None:
+    def fit_after_training(self, training: Any, held_out: Any) -> None:
         """Keep the features of the training rows, which made rows are compared with."""
         parts, known = self._known(training.target)
         self.judge.remember([part[known.all(dim=1)] for part in parts])
@@ -336,7 +336,7 @@ class Generation(Task[Conditions]):
         chosen = chosen[:SHOWN]
         vector = kept["vector"][chosen].to(self.unconditional)
         output = Conditions(vector, torch.ones(len(chosen), dtype=torch.bool), codes[chosen])
-        rows = self.make(output, list(range(len(chosen))))
+        rows = self.generate_rows(output, list(range(len(chosen))))
         words = [self._words(codes[i]) for i in chosen]
         shown = scorer.views()
         for name in self.names:

@@ -80,11 +80,11 @@ class Keypoints(Task[Poses]):
     reads_as: ClassVar[str | None] = "keypoints"
     gathers: ClassVar[str | None] = "number"
     lies_on: ClassVar[tuple[str, ...]] = ("image",)
-    asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {"number": {"scale": "standard"}}
-    asks_base: ClassVar[Mapping[str, Mapping[str, Any]]] = {"image": {"limit": LARGEST}}
+    target_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"number": {"scale": "standard"}}
+    base_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"image": {"limit": LARGEST}}
     headline: ClassVar[str] = "mean_error"
     higher_is_better: ClassVar[bool] = False
-    nothing: ClassVar[str] = "always answering the mean shape of the training rows"
+    baseline_name: ClassVar[str] = "always answering the mean shape of the training rows"
     mergeable: ClassVar[bool] = False
     fine: ClassVar[bool] = True
 
@@ -160,7 +160,7 @@ class Keypoints(Task[Poses]):
         return (self.on,) if self.on is not None and self.has_levels else ()
 
     @property
-    def looks_at(self) -> tuple[str, ...]:
+    def prepared_streams(self) -> tuple[str, ...]:
         return () if self.on is None else (self.on,)
 
     @property

@@ -59,9 +59,9 @@ class Labelling(Task[Tensor]):
     """
 
     predicts: ClassVar[tuple[str, ...]] = ("labels",)
-    asks_base: ClassVar[Mapping[str, Mapping[str, Any]]] = {"text": {"lowercase": False}, "video": {"frames": 32}}
+    base_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"text": {"lowercase": False}, "video": {"frames": 32}}
     headline: str = "segment_f1_50"  # type: ignore[misc]  # of words: span_f1
-    nothing: ClassVar[str] = "always answering the most frequent label"
+    baseline_name: ClassVar[str] = "always answering the most frequent label"
     mergeable: ClassVar[bool] = False
     fine: ClassVar[bool] = True
     spans: ClassVar[bool] = True
@@ -112,7 +112,7 @@ class Labelling(Task[Tensor]):
         return tuple(name for name, maps in parts if cast(TimeMaps, maps).reads_maps)
 
     @property
-    def looks_at(self) -> tuple[str, ...]:
+    def prepared_streams(self) -> tuple[str, ...]:
         """The input whose tokens are labelled: its target lies on the places of these, which are not cached."""
         return () if self.maps.reads_maps else (self.on,)
 

@@ -39,7 +39,7 @@ class Multilabel(Task[Tensor]):
 
     predicts: ClassVar[tuple[str, ...]] = ("tags",)
     headline: ClassVar[str] = "f1_macro"
-    nothing: ClassVar[str] = "predicting the frequency of each label in the training rows"
+    baseline_name: ClassVar[str] = "predicting the frequency of each label in the training rows"
 
     def __init__(self, goal: Goal, dim: int, *, hidden: int = 0, dropout: float = 0.1, threshold: float = 0.5) -> None:
         super().__init__(goal, dim)
@@ -74,7 +74,7 @@ class Multilabel(Task[Tensor]):
     def response(self) -> Response:
         return Response("labels", len(self.classes))
 
-    def sharpen(self, output: Tensor, factor: Tensor) -> Tensor:
+    def scale_confidence(self, output: Tensor, factor: Tensor) -> Tensor:
         return output * factor
 
     def loss(self, output: Tensor, target: Field) -> Tensor:

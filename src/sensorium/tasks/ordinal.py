@@ -71,7 +71,7 @@ class Ordinal(Task[Tensor]):
 
     predicts: ClassVar[tuple[str, ...]] = ("ordinal", "category")
     headline: ClassVar[str] = "qwk"
-    nothing: ClassVar[str] = "predicting the class frequencies of the training rows"
+    baseline_name: ClassVar[str] = "predicting the class frequencies of the training rows"
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class Ordinal(Task[Tensor]):
     def response(self) -> Response:
         return Response("ordered", len(self.classes), tuple(self.weights.tolist()))
 
-    def sharpen(self, output: Tensor, factor: Tensor) -> Tensor:
+    def scale_confidence(self, output: Tensor, factor: Tensor) -> Tensor:
         return (output * factor).log_softmax(dim=1)
 
     def loss(self, output: Tensor, target: Field) -> Tensor:

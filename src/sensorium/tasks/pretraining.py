@@ -79,7 +79,7 @@ class Pretraining(Task[Learnt]):
 
     predicts: ClassVar[tuple[str, ...]] = ()
     headline: ClassVar[str] = "explained"
-    nothing: ClassVar[str] = f"always answering {MEAN}"
+    baseline_name: ClassVar[str] = f"always answering {MEAN}"
     mergeable: ClassVar[bool] = False
     per_row: ClassVar[bool] = False
 
@@ -119,7 +119,7 @@ class Pretraining(Task[Learnt]):
         return plain if len(layouts) > 1 else [*plain, "simclr"]
 
     @property
-    def looks_at(self) -> tuple[str, ...]:
+    def prepared_streams(self) -> tuple[str, ...]:
         return tuple(self.names)
 
     # ── model ──────────────────────────────────────────────────────────────────────────────────────────────────────────

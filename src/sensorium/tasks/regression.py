@@ -19,7 +19,7 @@ from sensorium.core.modality import Modality
 from sensorium.core.registry import component
 from sensorium.core.report_views import Scatter, View
 from sensorium.core.scorer import Scorer
-from sensorium.core.task import Seen, Task
+from sensorium.core.task import EncodedRows, Task
 from sensorium.heads.decision_fusion import merged_numbers
 from sensorium.metrics import regression
 from sensorium.metrics.pair_scorer import PairScorer
@@ -52,7 +52,7 @@ class Regression(Task[Tensor]):
 
     predicts: ClassVar[tuple[str, ...]] = ("number",)
     headline: ClassVar[str] = "mae"
-    nothing: ClassVar[str] = "always predicting the median of the training rows"
+    baseline_name: ClassVar[str] = "always predicting the median of the training rows"
     higher_is_better: ClassVar[bool] = False
 
     def __init__(
@@ -93,14 +93,14 @@ class Regression(Task[Tensor]):
         known = torch.cat([part.data[part.present] for part in targets]).to(self.last.bias)
         return known if known.shape[0] else known.new_zeros(1, 1)
 
-    def settle(self, training: Seen, held_out: Seen) -> None:
+    def fit_after_training(self, training: EncodedRows, held_out: EncodedRows) -> None:
         if self.smears:
             with torch.no_grad():
                 output = self(held_out.fused, held_out.streams, held_out.prompts)
             self.correct(output, held_out.target, held_out.weight)
 
     @property
-    def settles(self) -> bool:
+    def fits_after_training(self) -> bool:
         return self.smears
 
     @torch.no_grad()

@@ -59,7 +59,7 @@ class Retrieval(Task[Sides]):
     predicts: ClassVar[tuple[str, ...]] = ()
     prompted: ClassVar[Mapping[str, str]] = {"same": "key"}
     headline: ClassVar[str] = "recall_at_1"
-    nothing: ClassVar[str] = "ranking at random"
+    baseline_name: ClassVar[str] = "ranking at random"
     mergeable: ClassVar[bool] = False
     per_row: ClassVar[bool] = False
 

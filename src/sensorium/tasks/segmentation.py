@@ -51,7 +51,7 @@ class Segmentation(Task[Tensor]):
 
     predicts: ClassVar[tuple[str, ...]] = ("mask",)
     headline: ClassVar[str] = "mean_iou"
-    nothing: ClassVar[str] = "always answering the mean mask of the training rows"
+    baseline_name: ClassVar[str] = "always answering the mean mask of the training rows"
     mergeable: ClassVar[bool] = False
     fine: ClassVar[bool] = True
 

@@ -17,7 +17,7 @@ from sensorium.core.goal import Goal
 from sensorium.core.registry import component
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
-from sensorium.core.task import Seen, Task
+from sensorium.core.task import EncodedRows, Task
 from sensorium.heads.survival_views import GROUPS, survival_views
 from sensorium.metrics.pair_scorer import PairScorer
 from sensorium.metrics.survival import brier_over_time, c_index, calibration_at, uno_c_index
@@ -77,9 +77,9 @@ class Survival(Task[Tensor]):
     predicts: ClassVar[tuple[str, ...]] = ("number", "category")
     parts: ClassVar[tuple[str, ...]] = ("time", "event")
     # Only the order of times matters, and 0 has no logarithm.
-    asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {"number": {"scale": "standard", "least": 0.0}}
+    target_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"number": {"scale": "standard", "least": 0.0}}
     headline: ClassVar[str] = "c_index"
-    nothing: ClassVar[str] = "predicting the same curve for all rows"
+    baseline_name: ClassVar[str] = "predicting the same curve for all rows"
     per_row: ClassVar[bool] = False
 
     def __init__(
@@ -197,7 +197,7 @@ class Survival(Task[Tensor]):
             with torch.no_grad():
                 self.last.bias.copy_(_logits(whole, self.grid))
 
-    def settle(self, training: Seen, held_out: Seen) -> None:
+    def fit_after_training(self, training: EncodedRows, held_out: EncodedRows) -> None:
         if not self.cox:
             return
         rows = [held_out] if self._enough(held_out) else [held_out, training]
@@ -206,7 +206,7 @@ class Survival(Task[Tensor]):
         target = Field(torch.cat([part.target.data for part in rows]), torch.cat([part.target.present for part in rows]))
         self.correct(output, target, torch.cat([part.weight for part in rows]))
 
-    def _enough(self, rows: Seen) -> bool:
+    def _enough(self, rows: EncodedRows) -> bool:
         """Whether there are enough events for the baseline hazard of every stratum."""
         known = rows.target.present & (rows.target.data[:, 1] > 0.5)
         if not self.strata:
@@ -215,7 +215,7 @@ class Survival(Task[Tensor]):
         return all(int((code == i + 1).sum()) >= EVENTS for i in range(len(self.strata)))
 
     @property
-    def settles(self) -> bool:
+    def fits_after_training(self) -> bool:
         return self.cox
 
     @torch.no_grad()
@@ -273,7 +273,7 @@ class Survival(Task[Tensor]):
     def response(self) -> Response | None:
         return Response("risk", 1) if self.cox and not self.strata else None
 
-    def sharpen(self, output: Tensor, factor: Tensor) -> Tensor:
+    def scale_confidence(self, output: Tensor, factor: Tensor) -> Tensor:
         return output * factor if self.cox and not self.strata else output
 
     def curves(self, output: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from sensorium.core.goal import Goal
 from sensorium.core.registry import component
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
-from sensorium.core.task import Seen, Task
+from sensorium.core.task import EncodedRows, Task
 from sensorium.heads.classification import (
     chance_of,
     class_answers,
@@ -59,7 +59,7 @@ class Svm(Task[Tensor]):
 
     predicts: ClassVar[tuple[str, ...]] = ("category", "ordinal")
     headline: ClassVar[str] = "accuracy"
-    nothing: ClassVar[str] = "always predicting the most frequent class of the training rows"
+    baseline_name: ClassVar[str] = "always predicting the most frequent class of the training rows"
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class Svm(Task[Tensor]):
         margin = (output - own + 1).scatter(1, index[:, None], 0.0)
         return margin.amax(dim=1)
 
-    def settle(self, training: Seen, held_out: Seen) -> None:
+    def fit_after_training(self, training: EncodedRows, held_out: EncodedRows) -> None:
         """Fit the machine to the ``training`` rows, and the slope of its probabilities to the ``held_out`` rows."""
         from sklearn.svm import SVC, LinearSVC
 
@@ -145,10 +145,10 @@ class Svm(Task[Tensor]):
         self._calibrate(held_out)
 
     @staticmethod
-    def _known(seen: Seen) -> Tensor:
+    def _known(seen: EncodedRows) -> Tensor:
         return seen.fused.present & seen.target.present & (seen.weight > 0)
 
-    def _rows(self, seen: Seen) -> tuple[Tensor, Tensor, Tensor]:
+    def _rows(self, seen: EncodedRows) -> tuple[Tensor, Tensor, Tensor]:
         """Vectors ``[n, D]``, classes and weights of the rows with a stream and a target; floats in float64."""
         known = self._known(seen)
         index = class_index(seen.target, len(self.classes))[known]
@@ -184,7 +184,7 @@ class Svm(Task[Tensor]):
         self.last.bias[places] = bias.to(self.last.bias)
 
     @torch.no_grad()
-    def _calibrate(self, seen: Seen) -> None:
+    def _calibrate(self, seen: EncodedRows) -> None:
         known = self._known(seen)
         _, index, weight = self._rows(seen)
         if not len(index):

@@ -105,10 +105,10 @@ class Transcription(Task[Emissions]):
     reads_as: ClassVar[str | None] = "transcript"
     reads_inputs: ClassVar[Mapping[str, str]] = {"image": "line"}
     # Lips move too fast for the few pictures that say what a video shows.
-    asks_inputs: ClassVar[Mapping[str, Mapping[str, Any]]] = {"video": {"rate": 25.0, "frames": 256}}
+    input_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"video": {"rate": 25.0, "frames": 256}}
     headline: ClassVar[str] = "wer"
     higher_is_better: ClassVar[bool] = False
-    nothing: ClassVar[str] = "always answering the most frequent transcript"
+    baseline_name: ClassVar[str] = "always answering the most frequent transcript"
     mergeable: ClassVar[bool] = False
 
     def __init__(

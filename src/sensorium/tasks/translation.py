@@ -50,7 +50,7 @@ class Translation(SentenceTask):
             the most similar one does; none: it keeps no row.
     """
 
-    asks: ClassVar[Mapping[str, Mapping[str, Any]]] = {"sentences": {"lowercase": False}}
+    target_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"sentences": {"lowercase": False}}
     metrics: ClassVar[tuple[str, ...]] = ("chrf", "bleu", "token_f1", "exact_match")
     headline: ClassVar[str] = "chrf"
 

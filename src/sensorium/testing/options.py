@@ -228,7 +228,7 @@ def _task(spec: dict[str, Any]) -> Any:
 
     state = _both(part, run)
     seen = tasks.seen(streams, target, batch.prompts)
-    part.settle(seen, seen)
+    part.fit_after_training(seen, seen)
     varied = part.augmented(batch, torch.Generator().manual_seed(0))
     return state, run(), part.state_dict(), varied.inputs, varied.targets
 

@@ -20,7 +20,7 @@ from sensorium.core.modality import Modality
 from sensorium.core.pyramid_level import Level
 from sensorium.core.registry import build, find, kinds
 from sensorium.core.scorer import Scorer, plain_scores
-from sensorium.core.task import Seen, Task
+from sensorium.core.task import EncodedRows, Task
 from sensorium.data.files.attachment_files import encode_attachment, with_data_urls
 from sensorium.signal.geometry import compose, frame_of_flip
 from sensorium.testing import samples
@@ -80,7 +80,7 @@ def check_task(kind: str, goal: Goal | None = None, batch: Batch | None = None) 
     # Some rows lack the input that the target lies on: a task may answer those in another way.
     some = {s: part.hide(torch.arange(rows) % 3 > 0) if s in goal.lies_on.values() else part for s, part in parts.items()}
     check_gradients(task, task.loss(task(fused, some, whole.prompts), target))
-    if type(task).settle is not Task.settle:
+    if type(task).fit_after_training is not Task.fit_after_training:
         check_settled(make(), perturbed(make(), seed=1), whole, where)
 
 
@@ -103,7 +103,7 @@ def check_settled(task: Task[Any], twin: Task[Any], batch: Batch, where: str) ->
     assert target is not None
     parts = streams(batch.rows, task.goal)
     fused = next(iter(parts.values()))
-    task.eval().settle(seen(parts, target, batch.prompts), seen(parts, target, batch.prompts))
+    task.eval().fit_after_training(seen(parts, target, batch.prompts), seen(parts, target, batch.prompts))
     nothing = Field(target.data, torch.zeros_like(target.present), target.mask)
     with torch.no_grad():
         output = task(fused, parts, batch.prompts)
@@ -118,13 +118,13 @@ def check_settled(task: Task[Any], twin: Task[Any], batch: Batch, where: str) ->
         own = Field(target.data[:1], target.present[:1], None if target.mask is None else target.mask[:1])
         if task.per_row:
             assert_same(task.loss(first, own), task.loss(output, target)[:1], f"{where}: settled rows depend on others")
-        task.settle(seen(parts, nothing, batch.prompts), seen(parts, nothing, batch.prompts))
+        task.fit_after_training(seen(parts, nothing, batch.prompts), seen(parts, nothing, batch.prompts))
         assert bool(task.loss(task(fused, parts, batch.prompts), target).isfinite().all()), (
             f"{where}: no target settles badly"
         )
 
 
-def seen(parts: dict[str, Encoded], target: Field, prompts: Mapping[str, Field] | None = None) -> Seen:
+def seen(parts: dict[str, Encoded], target: Field, prompts: Mapping[str, Field] | None = None) -> EncodedRows:
     """The encoded streams ``parts``, ``target`` and ``prompts`` as a task sees them after training; the first stream
     stands in for the fused vector."""
 
@@ -132,7 +132,7 @@ def seen(parts: dict[str, Encoded], target: Field, prompts: Mapping[str, Field] 
         return Encoded(part.pooled.unsqueeze(1), part.present.unsqueeze(1), part.pooled, part.present)
 
     fused = {name: vectors(part) for name, part in parts.items()}
-    return Seen(next(iter(fused.values())), fused, target, torch.ones(target.present.shape[0]), prompts or {})
+    return EncodedRows(next(iter(fused.values())), fused, target, torch.ones(target.present.shape[0]), prompts or {})
 
 
 def check_answers(task: Task[Any], output: Any, batch: Batch, where: str) -> None:

@@ -94,7 +94,7 @@ def sharpening_factor(
     """Return the factor on the log-odds of a blend that minimises the loss; 1 for numbers or without rows.
 
     Args:
-        task: Scales log-odds (``Task.sharpen``).
+        task: Scales log-odds (``Task.scale_confidence``).
         response: What is predicted.
         output: Outputs of the blend ``[rows, K]``.
         truth: The targets of the rows.
@@ -106,7 +106,7 @@ def sharpening_factor(
     scale = torch.zeros((), dtype=torch.float64, requires_grad=True)
 
     def objective() -> Tensor:
-        return loss(task.sharpen(logits, scale.exp().expand(len(logits), 1))) + RIDGE * scale.square()
+        return loss(task.scale_confidence(logits, scale.exp().expand(len(logits), 1))) + RIDGE * scale.square()
 
     if not _minimise(objective, [scale]):
         return 1.0

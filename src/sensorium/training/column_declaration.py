@@ -72,7 +72,7 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         kind: options
         for task in tasks
         if "kind" in task.spec
-        for kind, options in find("tasks", str(task.spec["kind"])).asks_inputs.items()
+        for kind, options in find("tasks", str(task.spec["kind"])).input_defaults.items()
     }
     derived = declared_sources(table, specs)
     # An ignored name may be a derived column that is only offered further down.
@@ -205,7 +205,7 @@ def _prompt_kinds(task: TaskSpec) -> list[str | None]:
 def _task_options(tasks: list[TaskSpec], name: str, kind: str) -> dict[str, Any]:
     """Return the column options that the tasks of a target require."""
     task_kinds = [str(task.spec["kind"]) for task in tasks if name in task.targets and "kind" in task.spec]
-    return {key: value for task in task_kinds for key, value in find("tasks", task).asks.get(kind, {}).items()}
+    return {key: value for task in task_kinds for key, value in find("tasks", task).target_defaults.get(kind, {}).items()}
 
 
 def _assign_streams(columns: dict[str, dict[str, Any]], patterns: Patterns) -> None:
@@ -262,7 +262,7 @@ def _set_base_columns(
         if any(key not in base for key in suggested):
             role, base_kind, reason = reasons[on]
             reasons[on] = (role, base_kind, f"{reason}; {why}")
-        for key, value in {**suggested, **task_class.asks_base.get(base.get("kind", ""), {})}.items():
+        for key, value in {**suggested, **task_class.base_defaults.get(base.get("kind", ""), {})}.items():
             base.setdefault(key, value)
 
 

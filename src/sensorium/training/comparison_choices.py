@@ -238,7 +238,7 @@ def _readers(stream: str, schema: Schema) -> Iterator[str]:
 def _check_column_options(stream: str, kind: str, options: Mapping[str, object], schema: Schema) -> None:
     """Refuse an encoder that needs other column options than the encoded rows have."""
     column = schema.streams[stream][0]
-    wanted = registry.find("encoders", kind).wants(options)
+    wanted = registry.find("encoders", kind).required_column(options)
     other = {name: value for name, value in wanted.items() if column.spec.get(name) != value}
     if other:
         needed = ", ".join(f"{name}: {value}" for name, value in {"kind": column.spec["kind"], **other}.items())
@@ -281,7 +281,7 @@ def _augmentation_factor(column: str, names: Sequence[str] | None, schema: Schem
 def _experts_factor(groups: Sequence[Sequence[Spec]], schema: Schema, plan: Recipe) -> Factor:
     layouts = [schema.layout(stream) for stream in schema.streams]
     readers = [registry.find("features", kind) for kind in registry.kinds("features")]
-    usual = [reader for reader in readers if reader.usual]
+    usual = [reader for reader in readers if reader.used_by_default]
     if plan.model.features is None and not any(reader.reads(layout) for reader in usual for layout in layouts):
         raise ConfigError("experts read none of these streams by default", fix="name what they read: model.features")
 

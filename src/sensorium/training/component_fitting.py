@@ -14,7 +14,7 @@ from sensorium.core.batch import Batch, Encoded, Field, joined
 from sensorium.core.contracts import Encoder
 from sensorium.core.forward import Forward
 from sensorium.core.schema import Schema
-from sensorium.core.task import Seen, Task
+from sensorium.core.task import EncodedRows, Task
 from sensorium.data import encoded_rows as encoded
 from sensorium.data.loader import Loader
 from sensorium.model import Model
@@ -68,16 +68,16 @@ def _prompts_and_targets(schema: Schema, rows: encoded.Rows, task: Task[Any]) ->
 
 def settle_tasks(model: Model, schema: Schema, rows: encoded.Rows, valid: encoded.Rows) -> None:
     """Fit the tasks of ``model`` that learn from its outputs, on ``rows`` and ``valid`` (columns: ``schema``)."""
-    tasks = {name: task for name, task in model.tasks.items() if task.settles}
+    tasks = {name: task for name, task in model.tasks.items() if task.fits_after_training}
     if not tasks:
         return
     outputs = [_network_outputs(model, schema, part) for part in (rows, valid)]
     for name, task in tasks.items():
-        task.settle(*(part[name] for part in outputs))
+        task.fit_after_training(*(part[name] for part in outputs))
 
 
 @torch.no_grad()
-def _network_outputs(model: Model, schema: Schema, rows: encoded.Rows) -> dict[str, Seen]:
+def _network_outputs(model: Model, schema: Schema, rows: encoded.Rows) -> dict[str, EncodedRows]:
     """Return the fused and stream vectors of all rows, by target; tokens of all rows would not fit in memory."""
 
     def vectors(part: Encoded) -> Encoded:
@@ -87,7 +87,7 @@ def _network_outputs(model: Model, schema: Schema, rows: encoded.Rows) -> dict[s
     for batch in Loader(rows, 256):
         run = Forward(model, schema.prepare(batch))
         streams = {name: vectors(part) for name, part in run.streams.items()}
-        targets = {name: run.target(name) for name, task in model.tasks.items() if task.settles}
+        targets = {name: run.target(name) for name, task in model.tasks.items() if task.fits_after_training}
         batches.append((vectors(run.fused), streams, targets, run.batch.weight, run.prompts))
     fused, streams, known, weight, prompts = joined(batches)
-    return {name: Seen(fused, streams, target, weight, prompts) for name, target in known.items()}
+    return {name: EncodedRows(fused, streams, target, weight, prompts) for name, target in known.items()}

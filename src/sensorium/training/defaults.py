@@ -203,7 +203,7 @@ def resolve_experts(recipe: Recipe, schema: Schema, rows: int) -> tuple[list[Spe
 
 def _used_by_default(reader: type[Features], layout: Layout, is_frozen: bool) -> bool:
     """Whether features are extracted from a stream by default; ``is_frozen``: its encoder is frozen."""
-    return reader.usual if reader.reads(layout) else reader.encoded and is_frozen
+    return reader.used_by_default if reader.reads(layout) else reader.encoded and is_frozen
 
 
 def _refuse_trained_features(recipe: Recipe, specs: Sequence[Spec], stream: str, layout: Layout) -> None:
@@ -267,7 +267,7 @@ def with_encoder_columns(recipe: Recipe, schema: Schema) -> tuple[Schema, list[s
         )
     for stream, spec in recipe.model.encoders.items():
         kind, options = registry.split(spec)
-        wanted = registry.find("encoders", kind).wants(options)
+        wanted = registry.find("encoders", kind).required_column(options)
         if not wanted:
             continue
         column = schema.streams[stream][0]

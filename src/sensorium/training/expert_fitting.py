@@ -300,7 +300,7 @@ def _out_of_fold(
     if not 2 * FOLDS <= len(rows) <= FOLD_ROWS:
         return {}, np.zeros(len(rows), dtype=bool)
     fold = (np.random.default_rng(seed).permutation(len(rows)) % FOLDS).astype(np.int64)
-    return {kind: expert.crossed(rows, fold, seed) for kind, expert in experts.items()}, np.ones(len(rows), dtype=bool)
+    return {kind: expert.cross_fitted(rows, fold, seed) for kind, expert in experts.items()}, np.ones(len(rows), dtype=bool)
 
 
 def without_unused(ensemble: Ensemble, plan: Recipe) -> tuple[Ensemble, Recipe]:

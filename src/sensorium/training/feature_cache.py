@@ -61,7 +61,7 @@ def with_stored_outputs(
     if any(objective.raw for objective in objectives):
         return parts
     for stream in frozen_streams(plan.model.surgery, model.streams):
-        if model.encoders[stream].gives_pyramid or any(stream in task.looks_at for task in model.tasks.values()):
+        if model.encoders[stream].gives_pyramid or any(stream in task.prepared_streams for task in model.tasks.values()):
             continue  # feature maps would take as much space as the pictures; a task reads the stream itself
         if _is_frozen(model.encoders[stream]) and not (plan.training.augment and _is_augmented(schema, stream, parts[0])):
             sources = _stored_outputs(model, schema, plan, stream, parts, store, console)

@@ -73,6 +73,11 @@ def _network_epochs(plan: Recipe, trained: Trained) -> int:
     several = training.devices * training.nodes > 1
     if training.time_limit is not None:
         return 0  # the time was spent on choosing the epoch; refitting experts takes seconds
-    if training.refit != "all" or not trained.history or several or any(t.settles for t in trained.model.tasks.values()):
+    if (
+        training.refit != "all"
+        or not trained.history
+        or several
+        or any(t.fits_after_training for t in trained.model.tasks.values())
+    ):
         return 0
     return math.ceil(SHARE * trained.best_epoch)

@@ -77,7 +77,7 @@ def why_unsuitable(plan: Recipe, parts: TableSplits, *, separate_valid: bool) ->
     for name, task in assemble(plan.model, parts.schema, experts=False).tasks.items():
         if not task.plain.mergeable:
             return f"predictions of {name} cannot be averaged"
-        if task.settles or task.plain.settles:
+        if task.fits_after_training or task.plain.fits_after_training:
             return f"{name} learns from the validation rows after its network is trained"
     try:
         fold_indices(plan, parts, separate_valid=separate_valid)

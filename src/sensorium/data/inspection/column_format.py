@@ -45,7 +45,7 @@ def reading(name: str, spec: Mapping[str, Any], cells: Sequence[Any], role: str 
         modality.fit(cell for cell in cells if not modality.missing(cell))
     except ConfigError as error:
         raise ConfigError(error.problem, column=name, fix=error.fix) from None
-    options, target_reading = modality.settled_target if role in TARGETS else ({}, "")
+    options, target_reading = modality.resolved_target_options if role in TARGETS else ({}, "")
     # A column that is both keeps its settled input options.
-    settled = modality.settled | (options if role == "target" else {})
+    settled = modality.resolved_options | (options if role == "target" else {})
     return Reading(settled, "; ".join(filter(None, [modality.reading, target_reading])), tuple(modality.doubts))

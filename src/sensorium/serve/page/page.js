@@ -478,7 +478,7 @@ async function start(model) {
     return;
   }
   at("key").hidden = true;
-  at("chat").hidden = !form.converses;
+  at("chat").hidden = !form.conversational;
   const columns = form.search ? form.columns.filter((one) => form.search.query.includes(one.name)) : form.columns;
   at("answer").textContent = form.search ? "Found rows" : "Prediction";
   at("ask").textContent = form.search ? "Search" : "Input";
