@@ -89,6 +89,7 @@ def test_inspect_exits_with_1_if_training_is_impossible(cli: Any, tmp_path: Path
         (["inspect", "t.xlsx"], "no such file"),
         (["fit"], "there is no training table"),
         (["fit", "nowhere.csv", "--target", "y"], "no such file"),
+        (["compare", "t.csv", "--target", "y", "--fusion", "late"], "no such option: --fusion; did you mean fusions?"),
         (["trace", "nowhere", "nowhere.csv"], "no such file"),
     ],
 )
@@ -126,6 +127,13 @@ def test_fit_prints_the_kinds_of_columns(cli: Any, tmp_path: Path) -> None:
     assert str(tmp_path / "run" / "report.html") in out
     for name in ("manifest.json", "report.html", "logs/metrics.csv"):
         assert (tmp_path / "run" / name).is_file()
+
+
+def test_a_table_without_rows_is_mentioned(cli: Any, run_folder: Path, scenes: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text((scenes / "test.csv").read_text(encoding="utf-8").splitlines()[0] + "\n")
+    code, _, stderr = cli("predict", run_folder, tmp_path / "t.csv", "--out", tmp_path / "p.csv")
+    assert code == 0, stderr
+    assert "has no rows, so there is nothing to predict" in stderr
 
 
 def test_closed_pipe_prints_no_traceback(run_folder: Path, scenes: Path) -> None:

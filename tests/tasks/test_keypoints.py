@@ -161,6 +161,8 @@ def test_one_point_is_explained_by_its_number(run: Path, drawn: Tables) -> None:
         model.explain(drawn["train"], row=row, where=False, about=99)
     with pytest.raises(ConfigError, match="a box, region or point is chosen of a single row"):
         model.explain(drawn["train"], sample=3, about="points:1")
+    with pytest.raises(ConfigError, match="by its number, not by 'nose'"):
+        model.explain(drawn["train"], sample=3, about="nose")
 
 
 def test_it_is_explained_by_stream_and_by_place(run: Path, drawn: Tables) -> None:

@@ -79,6 +79,8 @@ def test_incompatible_options_are_refused(tmp_path: Path) -> None:
         sm.fit(rows(), synthetic=1.0, search=2, **OPTIONS)
     with pytest.raises(DataError, match="made rows have no target label"):
         sm.fit(rows(), augment_with=[{"x": 1.0, "y": 2.0}], **OPTIONS)
+    with pytest.raises(DataError, match="nowhere: there are no made rows"):
+        sm.fit(rows(), augment_with="nowhere", **OPTIONS)
 
 
 def test_a_stream_without_labels_learns_from_the_answers_of_another() -> None:

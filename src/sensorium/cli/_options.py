@@ -280,7 +280,7 @@ def named_task(task: str | None, overrides: Sequence[str]) -> str | None:
 
 
 def task_options(
-    task: str | None, overrides: Sequence[str], target: list[str] | None
+    task: str | None, overrides: Sequence[str], target: list[str] | None, flags: Sequence[str] = ()
 ) -> tuple[list[str], dict[str, Any], Any]:
     """Separate the options of a task, and its prompts, from recipe overrides.
 
@@ -293,6 +293,7 @@ def task_options(
         task: The kind of task.
         overrides: The arguments of the command that no other option took.
         target: The values of ``--target``.
+        flags: Further options of the command, suggested in place of a mistyped one.
 
     Returns:
         The remaining overrides, the options of the task, and the target: a mapping from part to column if the task has a
@@ -322,7 +323,8 @@ def task_options(
     if task is None:
         name = next(iter(task_flags)).replace("_", "-")
         raise ConfigError(
-            f"no such option: --{name}{nearest(name, FLAGS)}", fix="if it is an option of a task, add --task KIND"
+            f"no such option: --{name}{nearest(name, (*FLAGS, *flags))}",
+            fix="if it is an option of a task, add --task KIND",
         )
     task_class = registry.find("tasks", task)
     parts, prompted = task_class.parts, task_class.prompted

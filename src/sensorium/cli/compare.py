@@ -74,7 +74,9 @@ def run(
     If it is interrupted, the same command resumes it.
     """
     train, overrides = _options.table_and_overrides(train, overrides)
-    overrides, options, targets = _options.task_options(task, overrides, target)
+    overrides, options, targets = _options.task_options(
+        task, overrides, target, ("fusions", "encoders", "augment", "experts", "seeds", "metric", "leave-out", "test")
+    )
     from sensorium.training.compare import compare
 
     comparison = compare(

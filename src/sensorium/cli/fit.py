@@ -121,5 +121,7 @@ def run(
     if not first():
         return  # of several processes only the first prints
     typer.echo(trained.summary())
-    next_command = quoting.command("sensorium", "evaluate", out, "test.csv")
+    makes_rows = any(task.generated_columns for task in trained.model.tasks.values())
+    after = ("sample", out, "--n", "100", "--out", "made") if makes_rows else ("evaluate", out, "test.csv")
+    next_command = quoting.command("sensorium", *after)
     typer.echo(f"\nmodel   {out}\nreport  {out / 'report.html'}\nnext    {next_command}")

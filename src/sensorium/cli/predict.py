@@ -114,6 +114,8 @@ def run(
         places = opened.enter_context(_place_files(model, rows, files)) if any(files.values()) else None
         for note in rows.notes:
             console.warn(note)
+        if not len(rows):
+            console.warn(f"{table} has no rows, so there is nothing to predict")
         if absent := missing_columns_note(model.schema, str(table), rows.columns):
             console.warn(absent)
         problems = []

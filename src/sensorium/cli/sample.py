@@ -46,6 +46,8 @@ def run(
     with Console(quiet) as console:
         made = sample_rows(model.predictor, n, given=conditions, rows=rows, seed=seed, media=media)
         count = made_files.write(out, made)
+        if not count:
+            console.warn(f"{rows} has no rows, so no rows were made")
         console.note(f"{counted(count, 'made row')} in {out / 'rows.csv'}")
 
 

@@ -116,9 +116,11 @@ def narrowed(name: str, task: Task[Any], run: Forward, about: int | str | None) 
     output = run.outputs[name]
     if about is None:
         return output
-    if run.batch.rows != 1:
-        raise ConfigError("a box, region or point is chosen of a single row", fix="name the row: --row N")
     target, _, number = str(about).rpartition(":")
+    if run.batch.rows != 1:
+        unclear = "" if number.isdigit() else f", by its number, not by {number!r}"
+        fix = f"name the row: --row N --about {number if number.isdigit() else 1}"
+        raise ConfigError(f"a box, region or point is chosen of a single row{unclear}", fix=fix)
     subjects = subjects_of(run.model.tasks, run)
     if not subjects:
         raise ConfigError(

@@ -132,6 +132,8 @@ def made_table(source: Any, schema: Schema) -> Table:
     Raises:
         DataError: They have no column of ``schema`` to learn from, or no target.
     """
+    if isinstance(source, (str, Path)) and not Path(source).exists():
+        raise DataError("there are no made rows", file=source, fix="name a folder that sensorium sample wrote, or a table")
     path = Path(source) / ROWS if isinstance(source, (str, Path)) and (Path(source) / ROWS).is_file() else source
     table = rooted(Table.read(path))
     lacking = [column.source for column in schema.targets if not table.has(column.source)]
