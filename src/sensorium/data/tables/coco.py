@@ -76,7 +76,7 @@ def coco_columns(document: Mapping[str, Any], path: Path, add_note: AddNote) -> 
         outlines[one["image_id"]].append({**one, "label": label, "iscrowd": bool(crowd)})
     if lost:
         add_note(f"{counted(lost, 'annotation')} of images that are not listed: left out")
-    files = _with_folder([one["file_name"] for one in document["images"]], path, add_note)
+    files = with_folder([one["file_name"] for one in document["images"]], path, add_note)
     masks = {}
     if any(one.get("segmentation") for own in outlines.values() for one in own):
         masks[MASK] = [_mask(one, outlines[one["id"]]) for one in document["images"]]
@@ -121,8 +121,14 @@ def _is_keyed(item: Any, key: str) -> bool:
     return isinstance(item, Mapping) and isinstance(item.get(key), (int, str))
 
 
-def _with_folder(files: list[str], path: Path, add_note: AddNote) -> list[str]:
-    """The files, in the folder beside the annotations in which they are: COCO names them without it."""
+def with_folder(files: list[str], path: Path, add_note: AddNote) -> list[str]:
+    """Return the files with the folder beside the annotations in which they are: COCO names them without it.
+
+    Args:
+        files: Their names.
+        path: The file of the annotations.
+        add_note: Receives a note that names the folder.
+    """
     first = next(iter(files), None)
     if first is None or (path.parent / first).exists():
         return files
