@@ -101,13 +101,37 @@ def test_polygons_cover_the_pixels_whose_middles_they_hold() -> None:
     cell = {"size": [10, 12], "regions": [{"class": 3, "polygons": [[2, 1, 8, 1, 8, 6, 2, 6]]}]}
     wanted = np.zeros((10, 12), int)
     wanted[1:6, 2:8] = 3
-    result = draw_regions(cell, 1000)
-    # Pillow draws the pixels on the line as well: at most one more on each side.
-    assert (result[wanted > 0] == 3).all()
-    assert np.array_equal(np.argwhere(result > 0).min(axis=0) >= [0, 1], [True, True])
-    assert np.array_equal(np.argwhere(result > 0).max(axis=0) <= [6, 8], [True, True])
+    assert np.array_equal(draw_regions(cell, 1000), wanted)
     both = {"size": [10, 12], "regions": [*cell["regions"], {"class": 1, "counts": [0, 20, 100]}]}  # type: ignore[misc]
     assert (draw_regions(both, 1000)[:, :2] == 1).all(), "later regions cover earlier ones"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(-9, 24), st.integers(-9, 24)), min_size=3, max_size=9))
+def test_a_polygon_agrees_with_counting_the_sides_left_of_each_pixel(corners: list[tuple[int, int]]) -> None:
+    ring = [float(number) / 2 for corner in corners for number in corner]
+    result = draw_regions({"size": [7, 9], "regions": [{"polygons": [ring]}]}, 100)
+    sides = list(zip(corners, corners[1:] + corners[:1], strict=True))
+    for y in range(7):
+        for x in range(9):
+            px, py = 2 * x + 1.0, 2 * y + 1.0  # the middle of the pixel, in halves
+            crossed = [
+                ax + (py - ay) * (bx - ax) / (by - ay) for (ax, ay), (bx, by) in sides if min(ay, by) <= py < max(ay, by)
+            ]
+            if all(abs(at - px) > 1e-6 for at in crossed) and all(py not in (ay, by) for (_, ay), (_, by) in sides):
+                assert (result[y, x] == 1) == (sum(at < px for at in crossed) % 2 == 1), (x, y)
+
+
+def test_a_side_on_the_edge_counts_one_of_two_neighbours() -> None:
+    halves = [{"class": n, "polygons": [[x, 0, x + 2.5, 0, x + 2.5, 3, x, 3]]} for n, x in ((1, 0), (2, 2.5))]
+    assert np.array_equal(draw_regions({"size": [3, 5], "regions": halves}, 100), [[1, 1, 2, 2, 2]] * 3)
+    assert np.array_equal(draw_regions({"size": [3, 5], "regions": halves[::-1]}, 100), [[1, 1, 2, 2, 2]] * 3)
+
+
+def test_a_polygon_of_endless_work_is_refused() -> None:
+    zigzag = [float(n) for i in range(5000) for n in (i % 7, 2000 * (i % 2))]
+    with pytest.raises(CellError, match="up and down too often"):
+        draw_regions({"size": [2000, 8], "regions": [{"polygons": [zigzag]}]}, 10**6)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +155,8 @@ def test_polygons_cover_the_pixels_whose_middles_they_hold() -> None:
         ({"size": [4, 4], "regions": [{"polygons": [[1, 2, 3, 4]]}]}, "at least three corners"),
         ({"size": [4, 4], "regions": [{"polygons": [[1, 2, 3, 4, float("nan"), 1]]}]}, "at least three corners"),
         ({"size": [4, 4], "regions": [{}]}, "counts or polygons"),
+        ({"size": [4, 4], "regions": [{"counts": [16]}, {"label": "cat", "counts": [16]}]}, "region 2: 'cat' is no label"),
+        ({"size": [4, 4], "regions": [{"size": [2, 2], "counts": [4]}]}, "region 1: its size is"),
         (7, "is no mask"),
     ],
 )

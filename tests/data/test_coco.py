@@ -6,10 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from sensorium.core.errors import DataError
+from sensorium.codecs.regions import draw_regions
+from sensorium.core.errors import CellError, DataError
+from sensorium.core.recipe import Recipe
 from sensorium.data.tables.table import Table
+from sensorium.training.column_declaration import declare
+from sensorium.training.training_request import Request, with_task
 
 
 def written(folder: Path, **changes: Any) -> Path:
@@ -55,6 +60,52 @@ def test_damaged_annotations_stay_in_their_cells(tmp_path: Path) -> None:
     table = Table.read(written(tmp_path, annotations=broken))
     assert table.column("boxes") == [[{"bbox": None, "label": None}], [{"bbox": "wide", "label": "cat"}]]
     assert table.notes == ("2 annotations of images that are not listed: left out",)
+
+
+def test_segmentations_become_masks(tmp_path: Path) -> None:
+    ring = [[0, 0, 4, 0, 4, 4, 0, 4]]
+    of = {"image_id": 7, "category_id": 2, "bbox": [0, 0, 4, 4]}
+    annotations = [
+        {**of, "area": 4, "segmentation": [[1, 1, 3, 1, 3, 3, 1, 3]], "category_id": 5},
+        {**of, "area": 16, "segmentation": ring},
+        {**of, "area": 9, "segmentation": {"size": [9, 9], "counts": [72, 9]}, "iscrowd": 1},
+        {**of, "bbox": [6, 6, 2, 2], "segmentation": []},
+    ]
+    table = Table.read(written(tmp_path, annotations=annotations))
+    assert table.columns == ["image", "note", "boxes", "mask"]
+    assert table.target == "boxes"
+    assert table.annotations == ("boxes", "mask")
+    first, second = table.column("mask")
+    assert second == {"size": [9, 9], "regions": []}, "an image without annotations is all background"
+    mask = draw_regions(first, 1000, {"cat": 2, "dog": 5}.__getitem__)
+    wanted = np.zeros((9, 9), int)
+    wanted[:4, :4] = 2
+    wanted[1:3, 1:3] = 5  # the smaller over the larger, whatever their order
+    wanted[6:8, 6:8] = wanted[:, 8] = -1  # a box without a segmentation, and a crowd
+    assert np.array_equal(mask, wanted)
+
+
+def test_the_size_of_a_mask_may_be_that_of_its_run_lengths(tmp_path: Path) -> None:
+    outline = {"size": [3, 2], "counts": [0, 6]}
+    annotations = [{"image_id": 1, "category_id": 2, "bbox": [0, 0, 2, 3], "segmentation": outline}]
+    images = [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}]
+    first, second = Table.read(written(tmp_path, images=images, annotations=annotations)).column("mask")
+    assert draw_regions(first, 10, lambda _: 1).all()
+    with pytest.raises(CellError, match="needs its size"):
+        draw_regions(second, 10)
+
+
+def test_the_task_chooses_among_the_annotations(tmp_path: Path) -> None:
+    annotations = [{"image_id": 7, "category_id": 2, "bbox": [0, 0, 2, 3], "segmentation": [[0, 0, 2, 0, 2, 3]]}]
+    table = Table.read(written(tmp_path, annotations=annotations))
+    for task, target, other in (("segmentation", "mask", "boxes"), ("detection", "boxes", "mask")):
+        request = Request(source=table, plan=with_task(Recipe(), task, None, {}))
+        request = request.for_table(table.target, table.annotations)
+        schema = declare(table, request.plan, [], {}).schema
+        assert (schema.columns[target].role, schema.columns[other].role) == ("target", "ignore")
+    schema = declare(table, Recipe(), ["mask"], {}).schema
+    assert schema.columns["mask"].spec["kind"] == "mask", "recognised by its regions"
+    assert schema.columns["boxes"].role == "ignore", "what is annotated is no input"
 
 
 @pytest.mark.parametrize(

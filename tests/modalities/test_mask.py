@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -211,3 +212,46 @@ def test_crowds_and_ignored_regions_are_void() -> None:
     codes = mask.encode(cell)
     assert (codes[0:4, 0:4] == 1).all()
     assert (codes[6:8, 6:8] == 255).all()
+
+
+def regions(*items: tuple[Any, int], **more: Any) -> dict[str, Any]:
+    """A mask of 8 × 8 pixels: a column of pixels for each label or class number, at the place given."""
+    drawn = [
+        {("label" if isinstance(what, str) else "class"): what, "polygons": [[x, 0, x + 1, 0, x + 1, 8, x, 8]]}
+        for what, x in items
+    ]
+    return {"size": [8, 8], "regions": [{**region, **more} for region in drawn]}
+
+
+def test_labels_of_regions_become_classes() -> None:
+    cell = regions(("dog", 1), ("cat", 4), ("background", 4))
+    mask = fitted([cell, regions(("dog", 2), iscrowd=1), regions()])
+    assert mask.classes == ["background", "cat", "dog"]
+    codes = mask.encode(cell)
+    assert (codes[:, 1] == 2).all()
+    assert (codes[:, 4] == 0).all(), "a region of the background covers another like any other"
+    assert (mask.encode(regions(("dog", 2), iscrowd=1))[:, 2] == 255).all()
+    with pytest.raises(CellError, match=r"region 1: the label 'doggo' is not known.*") as caught:
+        mask.encode(regions(("doggo", 1)))
+    assert caught.value.fix == "'dog'?"
+    with pytest.raises(CellError, match="class number"):
+        mask.encode(regions((9, 1)))
+
+
+def test_labels_may_be_named_as_classes() -> None:
+    mask = fitted([regions(("dog", 1), ("cat", 4))], classes={"background": 0, "dog": 7})
+    codes = mask.encode(regions(("dog", 1), ("cat", 4)))
+    assert (codes[:, 1] == 1).all()
+    assert (codes[:, 4] == 255).all()
+    assert (codes[:, 0] == 0).all()
+
+
+def test_labels_and_class_numbers_are_not_mixed() -> None:
+    with pytest.raises(ConfigError, match="some regions have a label"):
+        fitted([regions(("dog", 1)), regions((3, 1))])
+
+
+def test_regions_are_recognised() -> None:
+    cells = [regions(("dog", 1)), json.dumps(regions((2, 1)))]
+    assert find("modalities", "mask").sniff(cells, "mask").score > 0.9
+    assert find("modalities", "mask").sniff([{"size": 3}, "{"], "mask").score == 0

@@ -67,6 +67,10 @@ def test_edges_are_read_from_files_stacks_and_masks() -> None:
     codes[4:] = 2
     assert np.array_equal(read_edges([png(codes)], boundaries=True)[0], mask_boundaries(codes))
     assert np.array_equal(mask_boundaries(codes), line > 0)
+    square = {"size": [6, 6], "regions": [{"label": "cat", "polygons": [[1, 1, 4, 1, 4, 4, 1, 4]]}]}
+    inside = np.zeros((6, 6), np.uint8)
+    inside[1:4, 1:4] = 1
+    assert np.array_equal(read_edges([square], boundaries=True)[0], mask_boundaries(inside)), "also of regions as JSON"
     with pytest.raises(CellError, match="differ in size: 10 × 7, 10 × 8 pixels"):
         read_edges([line, line[:7]])
     with pytest.raises(CellError, match="no edge map in the cell"):

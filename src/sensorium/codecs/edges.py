@@ -22,7 +22,8 @@ def read_edges(parts: Any, *, boundaries: bool = False, dark: bool = False) -> A
     """Decode the edge maps of one image.
 
     Args:
-        parts: A list of files or arrays, each the map ``[H, W]`` of an annotator or a stack ``[A, H, W]`` of several.
+        parts: A list of files, arrays or regions (``codecs/regions.py``), each the
+            map ``[H, W]`` of an annotator or a stack ``[A, H, W]`` of several.
         boundaries: Whether the parts are masks, whose class boundaries are the edges.
         dark: Whether edges are darker than the rest.
 
@@ -32,7 +33,7 @@ def read_edges(parts: Any, *, boundaries: bool = False, dark: bool = False) -> A
     Raises:
         CellError: The parts are not edge maps, or differ in size.
     """
-    if isinstance(parts, (Blob, np.ndarray)):
+    if isinstance(parts, (Blob, np.ndarray, dict)):
         parts = [parts]
     if not isinstance(parts, (list, tuple)) or not parts:
         raise CellError("there is no edge map in the cell", fix=_FIX)
@@ -98,7 +99,8 @@ def _maps_of(part: Any) -> Sequence[Array]:
         return [_numbers(edge_map, name) for edge_map in part_array]
     if isinstance(part_array, np.ndarray):
         return [_numbers(part_array, part.name if isinstance(part, Blob) else None)]
-    return [read_mask(part)]
+    names: dict[str, int] = {}
+    return [read_mask(part, number_of=lambda label: names.setdefault(label, len(names) + 1))]
 
 
 def _numbers(values: Array, name: str | None) -> Array:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from sensorium.codecs.image import PIXELS, describe_damage, silence_decoders, size_of_picture, upright
 from sensorium.codecs.npy import MAGIC, npy_array
-from sensorium.codecs.regions import draw_regions
+from sensorium.codecs.regions import draw_regions, size_of_regions
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Array, Blob
 
@@ -17,21 +18,23 @@ _FORMATS = ("PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG")
 _NUMBERED = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
-def read_mask(cell: Any, *, palette: bool = False) -> Array:
+def read_mask(cell: Any, *, palette: bool = False, number_of: Callable[[str], int] | None = None) -> Array:
     """Decode a mask.
 
     Args:
         cell: The bytes of a picture or of an NPY file, an array ``[H, W]`` of numbers or ``[H, W, 3]`` of colours, or
             regions (``codecs/regions.py``).
         palette: Whether pictures with a palette are read as colours, not as the numbers of the palette's entries.
+        number_of: The number of the label of a region; None: labels are refused.
 
     Returns:
         One number for each pixel, ``[H, W]`` int32: a class number, or a colour as ``0xRRGGBB``; see ``is_coloured``.
+        Pixels of regions to be ignored are -1.
 
     Raises:
         CellError: The cell is no mask.
     """
-    pixels = _pixels(cell, palette)
+    pixels = _pixels(cell, palette, number_of)
     if pixels.ndim == 2:
         return pixels.astype(np.int32)
     red, green, blue = (pixels[..., i].astype(np.int32) for i in range(3))
@@ -65,13 +68,15 @@ def mask_size(cell: Any) -> tuple[int, int] | None:
                 if picture.width * picture.height > PIXELS:
                     return None
             return size_of_picture(cell)
+        if isinstance(cell, dict):
+            return size_of_regions(cell)
         shape = _pixels(cell, False).shape
         return int(shape[0]), int(shape[1])
     except Exception:  # read_mask raises the same error and reports it
         return None
 
 
-def _pixels(cell: Any, palette: bool) -> Array:
+def _pixels(cell: Any, palette: bool, number_of: Callable[[str], int] | None = None) -> Array:
     """The numbers ``[H, W]`` or colours ``[H, W, 3]`` of a mask."""
     if isinstance(cell, Blob):
         if not cell.data:
@@ -85,7 +90,7 @@ def _pixels(cell: Any, palette: bool) -> Array:
     if isinstance(cell, np.ndarray):
         return _array(cell)
     if isinstance(cell, (list, dict)):
-        return draw_regions(cell, PIXELS) if isinstance(cell, dict) else _array(_listed(cell))
+        return draw_regions(cell, PIXELS, number_of) if isinstance(cell, dict) else _array(_listed(cell))
     raise CellError(f"a {type(cell).__name__} is no mask", fix="give a picture file of class numbers or colours")
 
 

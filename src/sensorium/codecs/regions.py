@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,23 +14,30 @@ from sensorium.core.modality import Array
 
 POINTS = 100_000
 """Most corners of one polygon."""
+CROSSINGS = 1 << 22
+"""Most crossings of the sides of one polygon with rows of pixels."""
 REGIONS = 10_000
 """Most regions of one mask."""
+LONGEST = 1 << 24
+"""Longer text is not examined for regions."""
+LETTERS = 200
+"""Most characters of a label."""
 FAR = 1e6
 """Corners further out than this many pixels are moved in."""
-UNKNOWN = 255
+UNKNOWN = -1
 """The number of regions to be ignored."""
 _FIX = '{"size": [height, width], "regions": [{"class": 1, "counts": [...]}, {"class": 2, "polygons": [[x, y, ...]]}]}'
 
 
-def draw_regions(cell: Any, most: int) -> Array:
+def draw_regions(cell: Any, most: int, number_of: Callable[[str], int] | None = None) -> Array:
     """Draw a mask from its regions; what no region covers is 0, later regions cover earlier ones.
 
     Args:
         cell: COCO's run lengths ``{"size": [height, width], "counts": ...}``, which are class 1, or several regions
             ``{"size": [height, width], "regions": [...]}``, each with a ``class`` (a number from 0 to 65535, 1 if left out)
-            and ``counts`` or ``polygons``. One with ``iscrowd`` or ``ignore`` is 255, which masks take for void.
+            or a ``label`` (text), and ``counts`` or ``polygons``. One with ``iscrowd`` or ``ignore`` is -1: void.
         most: Most pixels of a mask.
+        number_of: The number of a label; None: labels are refused.
 
     Returns:
         Class numbers ``[H, W]`` int32.
@@ -37,25 +45,76 @@ def draw_regions(cell: Any, most: int) -> Array:
     Raises:
         CellError: The cell does not describe regions.
     """
-    if not isinstance(cell, Mapping) or not _is_size(cell.get("size")):
-        raise CellError("a mask as JSON needs its size", fix=_FIX)
-    high, wide = cell["size"]
+    high, wide = size_of_regions(cell)
     if high * wide > most:
         problem = f"{wide} × {high} pixels are more than the {most / 2**20:.0f} million allowed"
         raise CellError(problem, fix="reduce its size")
     regions = cell.get("regions", [cell] if "counts" in cell else None)
-    if not isinstance(regions, list) or len(regions) > REGIONS or not all(isinstance(one, Mapping) for one in regions):
+    if not isinstance(regions, list) or not all(isinstance(region, Mapping) for region in regions):
         raise CellError("a mask as JSON needs its regions", fix=_FIX)
+    if len(regions) > REGIONS:
+        raise CellError(f"{len(regions):,} regions are more than the {REGIONS:,} allowed")
     mask = np.zeros((high, wide), np.int32)
-    for region in regions:
-        number = region.get("class", 1)
-        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= 0xFFFF:
-            raise CellError(f"the class {number!r:.40} of a region is no number from 0 to 65535", fix=_FIX)
-        if region.get("iscrowd") or region.get("ignore"):
-            number = UNKNOWN
-        covered = run_lengths(region["counts"], high, wide) if "counts" in region else _polygons(region, high, wide)
-        mask[covered] = number
+    for place, region in enumerate(regions, 1):
+        try:
+            number = _number(region, number_of)
+            if region is not cell and "size" in region and list(region["size"] or ()) != [high, wide]:
+                fix = "write all as [height, width]"
+                raise CellError(f"its size is {region['size']}, and that of the mask {[high, wide]}", fix=fix)
+            if "counts" in region:
+                mask[run_lengths(region["counts"], high, wide)] = number
+                continue
+            rings = region.get("polygons")
+            if not isinstance(rings, list) or not rings:
+                raise CellError("it needs counts or polygons", fix=_FIX)
+            for corners in [_corners(ring) for ring in rings]:
+                _fill(mask, number, corners)
+        except CellError as error:
+            where = "" if region is cell else f"region {place}: "
+            raise CellError(f"{where}{error.problem}", fix=error.fix) from None
     return mask
+
+
+def size_of_regions(cell: Any) -> tuple[int, int]:
+    """Return the height and width of a mask that is written as regions.
+
+    Args:
+        cell: As in ``draw_regions``.
+
+    Raises:
+        CellError: It has no size.
+    """
+    if not isinstance(cell, Mapping) or not _is_size(cell.get("size")):
+        raise CellError("a mask as JSON needs its size", fix=_FIX)
+    high, wide = cell["size"]
+    return high, wide
+
+
+def is_regions(cell: Any) -> bool:
+    """Return whether ``cell``, JSON or its text, has the form of regions: a size, and run lengths or a list of regions."""
+    if isinstance(cell, str):
+        if not cell.lstrip().startswith("{") or len(cell) > LONGEST:
+            return False
+        try:
+            cell = json.loads(cell)
+        except (ValueError, RecursionError):
+            return False
+    return isinstance(cell, Mapping) and "size" in cell and ("counts" in cell or isinstance(cell.get("regions"), list))
+
+
+def _number(region: Mapping[str, Any], number_of: Callable[[str], int] | None) -> int:
+    """The number of the class of ``region``."""
+    if region.get("iscrowd") or region.get("ignore"):
+        return UNKNOWN
+    if "label" in region:
+        label = region["label"]
+        if not isinstance(label, str) or not 0 < len(label.strip()) <= LETTERS or number_of is None:
+            raise CellError(f"{label!r:.40} is no label", fix="a word: the name of its class")
+        return number_of(label.strip())
+    number = region.get("class", 1)
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= 0xFFFF:
+        raise CellError(f"the class {number!r:.40} is no number from 0 to 65535", fix=_FIX)
+    return number
 
 
 def run_lengths(counts: Any, high: int, wide: int) -> Array:
@@ -119,22 +178,39 @@ def _unpacked(text: str) -> list[int]:
     return numbers
 
 
-def _polygons(region: Mapping[str, Any], high: int, wide: int) -> Array:
-    from PIL import Image, ImageDraw
+def _corners(ring: Any) -> Array:
+    """The corners ``[n, 2]`` of a polygon, x and y in pixels from the upper left corner of the mask."""
+    numbers = isinstance(ring, list) and 6 <= len(ring) <= 2 * POINTS and all(_is_number(value) for value in ring)
+    if not numbers or len(ring) % 2:
+        raise CellError("a polygon is a list x, y, x, y, ... of at least three corners", fix=_FIX)
+    return np.clip(np.array(ring, np.float64).reshape(-1, 2), -FAR, FAR)
 
-    rings = region.get("polygons")
-    if not isinstance(rings, list) or not rings:
-        raise CellError("a region needs counts or polygons", fix=_FIX)
-    canvas = Image.new("1", (wide, high))
-    draw = ImageDraw.Draw(canvas)
-    for ring in rings:
-        numbers = isinstance(ring, list) and 6 <= len(ring) <= 2 * POINTS and all(_is_number(value) for value in ring)
-        if not numbers or len(ring) % 2:
-            raise CellError("a polygon is a list x, y, x, y, ... of at least three corners", fix=_FIX)
-        # Pillow counts from the middle of a pixel, the corners from its edge.
-        corners = np.clip(np.array(ring, np.float64).reshape(-1, 2), -FAR, FAR) - 0.5
-        draw.polygon([(float(x), float(y)) for x, y in corners], fill=1)
-    return np.array(canvas)
+
+def _fill(mask: Array, number: int, corners: Array) -> None:
+    """Set the pixels of ``mask`` whose middle is inside a polygon to ``number``."""
+    high, wide = mask.shape
+    # A pixel has its middle at a half; the first row whose middle is not above y is that of the ceiling of y - 0.5.
+    top, bottom = (int(np.clip(np.ceil(y - 0.5), 0, high)) for y in (corners[:, 1].min(), corners[:, 1].max()))
+    left, right = (int(np.clip(np.ceil(x - 0.5), 0, wide)) for x in (corners[:, 0].min(), corners[:, 0].max()))
+    if top >= bottom or left >= right:
+        return
+    following = np.roll(corners, -1, axis=0)
+    first, last = (
+        np.clip(np.ceil(y - 0.5), top, bottom).astype(np.int64)
+        for y in (np.minimum(corners[:, 1], following[:, 1]), np.maximum(corners[:, 1], following[:, 1]))
+    )
+    spans = last - first
+    if int(spans.sum()) > CROSSINGS:
+        raise CellError("a polygon goes up and down too often", fix="write it as run lengths (counts)")
+    side = np.repeat(np.arange(len(corners)), spans)
+    row = np.arange(len(side)) - np.repeat(np.cumsum(spans) - spans, spans) + first[side]
+    slope = (following[side, 0] - corners[side, 0]) / (following[side, 1] - corners[side, 1])
+    x = corners[side, 0] + (row + 0.5 - corners[side, 1]) * slope
+    column = np.clip(np.ceil(x - 0.5), left, right).astype(np.int64)
+    crossed = np.zeros((bottom - top, right - left + 1), np.int32)
+    np.add.at(crossed, (row - top, column - left), 1)
+    inside = np.cumsum(crossed[:, :-1], axis=1) % 2 == 1
+    mask[top:bottom, left:right][inside] = number
 
 
 def _is_size(size: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,13 @@ import numpy as np
 
 from sensorium.codecs.image import PIXELS
 from sensorium.codecs.mask import is_coloured, mask_size, read_mask
+from sensorium.codecs.regions import UNKNOWN, is_regions
 from sensorium.core.answer import Attachment
 from sensorium.core.errors import CellError, ConfigError, listed
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.modality import Array, Guess, Modality
 from sensorium.core.registry import component, find
+from sensorium.language.category_values import fold_label, nearest_label
 from sensorium.signal.overlaid_map import map_misfit, stretched_frames
 
 if TYPE_CHECKING:
@@ -36,6 +38,12 @@ RARE = 0.002
 """Where there are more than ``CLASSES`` values, those of a smaller share of the pixels are taken for smoothed edges."""
 DENSE = 4
 """Numbers of classes are below this multiple of their count, where 255 may be void."""
+BACKGROUND = "background"
+"""The class of pixels in no region and in no file of a class."""
+MOSTLY = 0.8
+"""Share of cells that must be regions to suggest this kind; a damaged one is reported when it is read."""
+LABELLED = 1 << 24
+"""Above all numbers and colours of pixels: labels are counted from here, until all are known."""
 FINEST = 4
 """Most pixels of a prepared mask along the side of one of its image."""
 
@@ -45,14 +53,16 @@ class Mask(Modality):
     """A mask, the class of each pixel of an image: a picture file of class numbers or of colours, an array, or JSON.
 
     A picture in grey or with a palette holds class numbers, one in colour a colour for each class. JSON is COCO's run
-    lengths, or regions as run lengths or polygons (``codecs/regions.py``). Classes are learnt from the training masks.
+    lengths, or regions as run lengths or polygons (``codecs/regions.py``), with class numbers or labels; regions marked
+    as a crowd or to be ignored are void. Classes are learnt from the training masks.
     Encoded as ``[H, W]`` uint8, class indices, 255 where nothing is known; as a target it follows its image through
     resizing, cropping and augmentation, and answers are written as the training masks were.
 
     Args:
         size: Longer side of the stored mask in pixels; None: that of the usual training mask, at most 256.
         classes: The name of each class and its number or colour (``#rrggbb``), as in ``{road: 1, car: "#00008e"}``; pixels
-            of other values are void. None: every value of the training masks is a class, named for it.
+            of other values and regions of other labels are void. None: every value of the training masks is a class, named
+            for it, and so is every label, beside ``background``.
         void: Values of pixels of which nothing is known and nothing is learnt: numbers or colours, separated by commas;
             ``none``; ``auto`` is 255 where the other values are two or more small numbers.
         palette: Whether a picture with a palette is read as colours, not as numbers.
@@ -84,7 +94,7 @@ class Mask(Modality):
         self.files = None if files is None else [str(name) for name in files]
         if self.files is not None:
             self.several = True  # type: ignore[misc]  # of this column alone
-            classes = {"background": 0, **{name: i for i, name in enumerate(self.files, 1)}}
+            classes = {BACKGROUND: 0, **{name: i for i, name in enumerate(self.files, 1)}}
         self.named = None if classes is None else {str(name): _value(value) for name, value in classes.items()}
         if self.named is not None and not 2 <= len(set(self.named.values())) == len(self.named) < VOID:
             raise ConfigError("mask: classes are 2 to 254 names of different numbers or colours")
@@ -92,6 +102,11 @@ class Mask(Modality):
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
+        regions = sum(is_regions(cell) for cell in cells)
+        if cells and regions >= MOSTLY * len(cells):
+            return Guess(
+                0.99 * regions / len(cells), f"{regions} of {len(cells)} cells are regions: run lengths or polygons"
+            )
         picture = find("modalities", "image").sniff(cells, name)
         # An input that is a picture is an image: as a mask it would have to be the answer.
         return Guess(0.6 * picture.score, f"{picture.reason}; as a target, a mask")
@@ -100,9 +115,14 @@ class Mask(Modality):
         counts: Counter[int] = Counter()
         sizes: list[tuple[int, int]] = []
         coloured = 0
+        labels: dict[str, int] = {}
+
+        def number_of(label: str) -> int:
+            return 0 if label == BACKGROUND else labels.setdefault(label, LABELLED + len(labels))
+
         for cell in cells:
             try:
-                values = self._read(cell)
+                values = self._read(cell, number_of if self.named is None else self._number_of)
             except CellError:
                 continue  # reported by encode
             sizes.append(values.shape)
@@ -118,14 +138,39 @@ class Mask(Modality):
             "height": max(1, round(high * by)),
             "width": max(1, round(wide * by)),
             "coloured": coloured > len(sizes) / 2,
-            **self._classes(counts),
+            **(self._labelled(counts, labels) if labels else self._classes(counts)),
         }
+
+    def _labelled(self, counts: Counter[int], labels: Mapping[str, int]) -> dict[str, Any]:
+        """What ``_classes`` returns where regions have labels: numbers in the order of the labels, and the labels."""
+        if others := [value for value in counts if 0 < value < LABELLED]:
+            raise ConfigError(
+                f"some regions have a label, others a class number or a file: {others[0]}", fix="give each region a label"
+            )
+        if len(labels) > VOID - 2:
+            raise ConfigError(f"there are {len(labels):,} labels, and at most {VOID - 2} are learnt")
+        numbers = {label: number for number, label in enumerate(sorted(labels), 1)}
+        void = list(self._void) or [VOID]
+        return {"values": [0, *numbers.values()], "void": void, "smoothed": False, "labels": numbers}
+
+    def _number_of(self, label: str) -> int:
+        """The class number of a region's ``label``."""
+        if self.named is not None:
+            return self.named.get(label, UNKNOWN)
+        numbers = {BACKGROUND: 0, **self.state.get("labels", {})}
+        if label not in numbers:
+            near = nearest_label(label, {fold_label(name): name for name in numbers})
+            fix = f"{near!r}?" if near else "train with rows that have it"
+            raise CellError(f"the label {label!r} is not known from training", fix=fix)
+        return int(numbers[label])
 
     def _classes(self, counts: Counter[int]) -> dict[str, Any]:
         """What the values of pixels mean: ``values`` are those of the classes, ``void`` those that count as unknown."""
         void = self._void
-        others = [value for value in counts if value != VOID]
+        if counts.pop(UNKNOWN, 0) and VOID not in (*counts, *void):
+            void = (*void, VOID)  # how regions to be ignored are written
         # Class numbers lie close together; 0, 128 and 255 are levels of grey.
+        others = [value for value in counts if value != VOID]
         dense = len(others) > 1 and max(others) < DENSE * len(others)
         if self.void == "auto" and self.named is None and VOID in counts and dense:
             void = (VOID,)
@@ -154,6 +199,8 @@ class Mask(Modality):
         if self.named is not None:
             return list(self.named)
         values = self.state.get("values", [])
+        if "labels" in self.state:
+            return [BACKGROUND, *self.state["labels"]]
         return [f"#{value:06x}" if self.state["coloured"] else str(value) for value in values]
 
     @property
@@ -166,10 +213,10 @@ class Mask(Modality):
     def layout(self) -> Layout:
         return Grid(len(self.state["values"]), (self.state["height"], self.state["width"]))
 
-    def _read(self, cell: Any) -> Array:
+    def _read(self, cell: Any, number_of: Callable[[str], int]) -> Array:
         """The number of each pixel of a mask ``[H, W]``, from one file or a file for each class."""
         if self.files is None:
-            return read_mask(cell, palette=self.palette)
+            return read_mask(cell, palette=self.palette, number_of=number_of)
         if not isinstance(cell, list) or len(cell) != len(self.files):
             count = len(cell) if isinstance(cell, list) else 1
             raise CellError(
@@ -203,7 +250,9 @@ class Mask(Modality):
         return stretched_frames(extent, self.state["width"], self.state["height"])
 
     def encode(self, cell: Any) -> Array:
-        values = self._read(cell)
+        values = self._read(cell, self._number_of)
+        if "labels" in self.state and isinstance(cell, dict) and bool((values > max(self.state["values"])).any()):
+            raise CellError("a region has a class number, and those of the training masks have labels")
         size = (self.state["height"], self.state["width"])
         rows, columns = (
             ((np.arange(to) + 0.5) * (of / to)).astype(np.int64) for to, of in zip(size, values.shape, strict=True)
@@ -222,7 +271,7 @@ class Mask(Modality):
         else:
             match = distinct[:, None] == known
             codes = np.where(match.any(axis=1), match.argmax(axis=1), VOID)
-        codes = np.where(np.isin(distinct, self.state["void"]), VOID, codes)
+        codes = np.where(np.isin(distinct, self.state["void"]) | (distinct == UNKNOWN), VOID, codes)
         return codes.astype(np.uint8)[place].reshape(values.shape)
 
     def pixels(self, codes: Array) -> Array:

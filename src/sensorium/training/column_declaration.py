@@ -89,6 +89,9 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         specs.setdefault(name, {})["role"] = role
     if table.target is not None and not tasks and not any(spec.get("role") in TARGETS for spec in specs.values()):
         specs.setdefault(table.target, {}).setdefault("role", "target")
+    for name in table.annotations:
+        if not specs.get(name, {}).keys() & {"role", "kind"}:
+            specs.setdefault(name, {})["role"] = "ignore"  # what is annotated says what the target is
     all_targets = [name for name, spec in specs.items() if spec.get("role") in TARGETS]
     if not all_targets and not any(not task.targets for task in tasks):
         raise ConfigError("no column is named as the target", fix=f"--target COLUMN; there are: {listed(table.columns)}")

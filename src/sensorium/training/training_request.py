@@ -131,8 +131,13 @@ class Request:
             cache,
         )
 
-    def for_table(self, target: str | None) -> Self:
-        """Return the request with ``target``, the one that a table itself names, for tasks that need one and have none."""
+    def for_table(self, target: str | None, annotations: Sequence[str] = ()) -> Self:
+        """Return the request with the target that a table itself names, for tasks that need one and have none.
+
+        Args:
+            target: The target.
+            annotations: Columns named for their kind; that of a task's own kind is taken instead of ``target``.
+        """
         named: dict[str, Any] = {}
         for name, spec in self.plan.model.tasks.items():
             task = task_spec(name, spec)
@@ -140,7 +145,8 @@ class Request:
             if target is None or kind is None or task.targets or not kind.predicts or kind.parts:
                 named[name] = spec
             else:
-                named[target] = {**dict(spec), "target": target}  # type: ignore[arg-type]  # a text names its column
+                own = next((column for column in annotations if column in kind.predicts), target)
+                named[own] = {**dict(spec), "target": own}  # type: ignore[arg-type]  # a text names its column
         model = self.plan.model.model_copy(update={"tasks": named})
         return replace(self, plan=self.plan.model_copy(update={"model": model}))
 

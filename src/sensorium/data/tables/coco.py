@@ -1,4 +1,4 @@
-"""COCO's JSON of annotations as a table: a row for each image, with its boxes."""
+"""COCO's JSON of annotations as a table: a row for each image, with its boxes and its mask."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ from sensorium.core.errors import DataError
 from sensorium.core.plurals import counted
 from sensorium.data.tables.text_encoding import AddNote
 
-IMAGE, BOXES = "image", "boxes"
+IMAGE, BOXES, MASK = "image", "boxes", "mask"
 """Columns of the table."""
 _FOLDERS = ("images", "image", "JPEGImages", "data")
-_OWN = ("id", "file_name", "width", "height", "license", "flickr_url", "coco_url", "date_captured", IMAGE, BOXES)
+_OWN = ("id", "file_name", "width", "height", "license", "flickr_url", "coco_url", "date_captured", IMAGE, BOXES, MASK)
 _FIX = '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [...], "categories": [...]}'
 
 
 class AnnotatedColumns(dict[str, list[Any]]):
-    """Columns of which one is known to be the target: what is annotated."""
+    """Columns of which some are known to be targets: what is annotated."""
 
     target = BOXES
+
+    @property
+    def annotations(self) -> tuple[str, ...]:
+        """The columns that are annotated: answers, never inputs."""
+        return tuple(name for name in (BOXES, MASK) if name in self)
 
 
 def is_coco(document: Any) -> bool:
@@ -36,8 +41,10 @@ def is_coco(document: Any) -> bool:
 def coco_columns(document: Mapping[str, Any], path: Path, add_note: AddNote) -> AnnotatedColumns:
     """Return the columns of a document: ``image`` (a file), ``boxes``, and what else the images have (``note``).
 
-    An image without annotations has no boxes, which is an answer. A damaged annotation stays in its cell, and costs that
-    cell only.
+    Where annotations have a ``segmentation`` there is also ``mask``: regions with labels (``codecs/regions.py``), small
+    ones over large ones; crowds are void, and so is the box of an annotation without a segmentation. An image without
+    annotations has no boxes, and a mask that is all background; both are answers. A damaged annotation stays in its cell,
+    and costs that cell only.
 
     Args:
         document: What ``is_coco`` accepts.
@@ -49,12 +56,13 @@ def coco_columns(document: Mapping[str, Any], path: Path, add_note: AddNote) -> 
     """
     names = {one.get("id"): one.get("name") for one in document["categories"] if _is_keyed(one, "id")}
     boxes: dict[Any, list[Any]] = {}
+    outlines: dict[Any, list[Mapping[str, Any]]] = {}
     for number, one in enumerate(document["images"], 1):
         if not _is_keyed(one, "id") or not isinstance(one.get("file_name"), str) or not one["file_name"]:
             raise DataError(f"image {number} has no id or no file_name", file=path, fix=_FIX)
         if one["id"] in boxes:
             raise DataError(f"two images have the id {one['id']!r:.40}", file=path, fix="give each an id of its own")
-        boxes[one["id"]] = []
+        boxes[one["id"]], outlines[one["id"]] = [], []
     lost = 0
     for one in document["annotations"]:
         own = boxes.get(one["image_id"]) if _is_keyed(one, "image_id") else None
@@ -65,25 +73,62 @@ def coco_columns(document: Mapping[str, Any], path: Path, add_note: AddNote) -> 
         label = names.get(category) if isinstance(category, (int, str)) else None
         crowd = {"iscrowd": 1} if one.get("iscrowd") in (1, True) else {}
         own.append({"bbox": one.get("bbox"), "label": label, **crowd})
+        outlines[one["image_id"]].append({**one, "label": label, "iscrowd": bool(crowd)})
     if lost:
         add_note(f"{counted(lost, 'annotation')} of images that are not listed: left out")
-    files = _with_folder([one["file_name"] for one in document["images"]], path, add_note)
+    files = with_folder([one["file_name"] for one in document["images"]], path, add_note)
+    masks = {}
+    if any(one.get("segmentation") for own in outlines.values() for one in own):
+        masks[MASK] = [_mask(one, outlines[one["id"]]) for one in document["images"]]
     more = dict.fromkeys(key for one in document["images"] for key in one if key not in _OWN)
     return AnnotatedColumns(
         {
             IMAGE: files,
             **{key: [one.get(key) for one in document["images"]] for key in more},
             BOXES: [boxes[one["id"]] for one in document["images"]],
+            **masks,
         }
     )
+
+
+def _mask(image: Mapping[str, Any], annotations: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """The mask of an image, as ``draw_regions`` reads it: crowds first, so that others cover them, then the largest."""
+    sizes = [one["segmentation"].get("size") for one in annotations if isinstance(one.get("segmentation"), Mapping)]
+    size = [image.get("height"), image.get("width")]
+    if None in size and sizes:
+        size = sizes[0]
+
+    def order(one: Mapping[str, Any]) -> tuple[bool, float]:
+        area = one.get("area")
+        return bool(one.get("segmentation")) and not one["iscrowd"], -area if isinstance(area, (int, float)) else 0.0
+
+    return {"size": size, "regions": [_region(one) for one in sorted(annotations, key=order)]}
+
+
+def _region(annotation: Mapping[str, Any]) -> dict[str, Any]:
+    outline, box = annotation.get("segmentation"), annotation.get("bbox")
+    what = {"iscrowd": 1} if annotation["iscrowd"] else {"label": annotation["label"]}
+    if outline:
+        return {**what, **(outline if isinstance(outline, Mapping) else {"polygons": outline})}
+    if isinstance(box, list) and len(box) == 4 and all(isinstance(number, (int, float)) for number in box):
+        left, top, wide, high = box
+        right, bottom = left + wide, top + high
+        return {"ignore": True, "polygons": [[left, top, right, top, right, bottom, left, bottom]]}
+    return {**what, "polygons": None}
 
 
 def _is_keyed(item: Any, key: str) -> bool:
     return isinstance(item, Mapping) and isinstance(item.get(key), (int, str))
 
 
-def _with_folder(files: list[str], path: Path, add_note: AddNote) -> list[str]:
-    """The files, in the folder beside the annotations in which they are: COCO names them without it."""
+def with_folder(files: list[str], path: Path, add_note: AddNote) -> list[str]:
+    """Return the files with the folder beside the annotations in which they are: COCO names them without it.
+
+    Args:
+        files: Their names.
+        path: The file of the annotations.
+        add_note: Receives a note that names the folder.
+    """
     first = next(iter(files), None)
     if first is None or (path.parent / first).exists():
         return files

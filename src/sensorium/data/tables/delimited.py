@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from sensorium.core.errors import DataError
 from sensorium.core.plurals import counted
+from sensorium.data.tables.box_rows import box_columns, is_box_rows
 from sensorium.data.tables.deeplabcut import is_deeplabcut, read_deeplabcut
 from sensorium.data.tables.text_encoding import AddNote, is_escaped, lines, read_text, text
 
@@ -136,7 +137,8 @@ def _read(path: Path, source: Iterator[str], delimiter: str, has_sep_line: bool,
             if large
             else 'check the quotes: a quote within a quoted cell is written twice ("")',
         ) from None
-    return dict(zip(names, columns, strict=True))
+    table = dict(zip(names, columns, strict=True))
+    return box_columns(table, path, add_note) if is_box_rows(table) else table
 
 
 def _append(columns: list[list[Any]], chunk: list[list[str]], shared: list[dict[str, str]]) -> None:

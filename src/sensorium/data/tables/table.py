@@ -55,6 +55,7 @@ class Table:
         numbers: Row numbers in the source, counted from 1, so that part of a table reports them correctly.
         notes: Notes to the user on how it was read, such as a fallback encoding.
         target: The default target column: the class labels of a folder of media, the boxes of annotated images.
+        annotations: Columns that are annotated, of which some may be targets; the others are no inputs.
     """
 
     def __init__(
@@ -66,8 +67,9 @@ class Table:
         numbers: Sequence[int] | None = None,
         notes: Sequence[str] = (),
         target: str | None = None,
+        annotations: Sequence[str] = (),
     ) -> None:
-        self.notes, self.target = tuple(notes), target
+        self.notes, self.target, self.annotations = tuple(notes), target, tuple(annotations)
         self._cells = {name: cells if isinstance(cells, list) else list(cells) for name, cells in columns.items()}
         self.source = source
         self.root = root
@@ -183,6 +185,7 @@ class Table:
             numbers=numbers or self._numbers,
             notes=self.notes,
             target=self.target,
+            annotations=self.annotations,
         )
 
 
@@ -203,8 +206,9 @@ def _from_path(path: Path, root: Path | None, notes: list[str]) -> Table:
         target = LABEL if LABEL in columns else None
         return Table(columns, source=str(path), root=root or path.absolute(), notes=notes, target=target)
     columns = _read(path, notes.append)
-    target = columns.target if isinstance(columns, AnnotatedColumns) else None
-    return Table(columns, source=str(path), root=root or path.absolute().parent, notes=notes, target=target)
+    target, annotations = (columns.target, columns.annotations) if isinstance(columns, AnnotatedColumns) else (None, ())
+    root = root or path.absolute().parent
+    return Table(columns, source=str(path), root=root, notes=notes, target=target, annotations=annotations)
 
 
 def _from_stdin(root: Path | None, notes: list[str]) -> Table:
