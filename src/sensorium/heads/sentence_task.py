@@ -304,7 +304,7 @@ class SentenceTask(Task[Context]):
 
     # ── what it is compared with ───────────────────────────────────────────────────────────────────────────────────
 
-    def rivals(self, output: Context) -> dict[str, Context]:
+    def rivals(self, output: Context, batch: Batch) -> dict[str, Context]:
         if self.rows is None or not len(self.rows):
             return {}
         return {NEAREST: self._saying(self.rows.nearest(output.vector))}
