@@ -16,13 +16,17 @@ from sensorium.core.answer import Answer
 from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.goal import Goal
+from sensorium.core.layout import Layout
 from sensorium.core.registry import component, kind_of
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
 from sensorium.core.task import Task
 from sensorium.heads.common_space import RankScorer, Sides, rank_views
+from sensorium.heads.feature_matching import LINEAR, FeatureMatcher, mixed
 from sensorium.nn.contrastive_loss import INITIAL_BIAS, MAX_LOG_SCALE, sigmoid_loss, softmax_loss
+from sensorium.nn.present_norm import PresentNorm
 
+NETWORK = "the network alone"
 RANDOM = "random order"
 """The baseline: ranking without any information."""
 
@@ -49,11 +53,13 @@ class Retrieval(Task[Sides]):
 
     Args:
         between: The sides: streams, or several joined by ``+``. None: every stream is one.
-        width: Width of the common space.
+        dimensions: Width of the common space.
         loss: ``softmax``: which candidate of the batch matches; ``sigmoid``: whether each two match.
         temperature: Initial temperature, which is then learned. Lower is stricter.
         matches: What rows with the same value of the column ``same`` are to each other: ``positive`` or ``neutral``.
         dropout: Dropout rate before the projections.
+        linear: A linear map of ready features is fitted beside the network, in seconds. ``blended``: its cosines count in
+            answers, with a weight learnt from the validation rows; ``beside``: it is only scored; ``none``: there is none.
     """
 
     predicts: ClassVar[tuple[str, ...]] = ()
@@ -69,17 +75,18 @@ class Retrieval(Task[Sides]):
         dim: int,
         *,
         between: list[str] | None = None,
-        width: int = 64,
+        dimensions: int = 64,
         loss: Literal["softmax", "sigmoid"] = "softmax",
         temperature: float = 0.07,
         matches: Literal["positive", "neutral"] = "positive",
         dropout: float = 0.0,
+        linear: Literal["blended", "beside", "none"] = "blended",
     ) -> None:
         super().__init__(goal, dim)
         if not 0.01 <= temperature <= 100:
             raise ConfigError(f"retrieval: temperature is {temperature}", fix="0.01 or more; 0.07 is usual")
-        if width < 1:
-            raise ConfigError(f"retrieval: width is {width}", fix="1 or more")
+        if dimensions < 1:
+            raise ConfigError(f"retrieval: dimensions is {dimensions}", fix="1 or more")
         if len(goal.prompts) > 1:
             raise ConfigError(f"task {goal.name!r}: rows match by one column, and {len(goal.prompts)} are named")
         for name, reader in goal.prompts.items():
@@ -91,27 +98,54 @@ class Retrieval(Task[Sides]):
         self.sigmoid, self.pulls = loss == "sigmoid", matches == "positive"
         streams = [stream for parts in self.composition.values() for stream in parts]
         self.dropout = nn.Dropout(dropout)
-        self.project = nn.ModuleList(nn.Linear(dim, width) for _ in streams)
+        self.project = nn.ModuleList(nn.Linear(dim, dimensions) for _ in streams)
+        # Untrained vectors of different rows are nearly parallel; without their common part they differ from the start.
+        self.norms = nn.ModuleList(PresentNorm(dimensions) for _ in streams)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
         self.bias = nn.Parameter(torch.tensor(INITIAL_BIAS)) if self.sigmoid else None
-        self.width = width
+        self.dimensions = dimensions
+        self.simple = FeatureMatcher(self.composition, goal.streams) if linear != "none" else None
+        self.blended = linear == "blended"
+
+    @classmethod
+    def suggested_objectives(
+        cls, options: Mapping[str, Any], layouts: Mapping[str, Layout]
+    ) -> Sequence[str | Mapping[str, Any]]:
+        """The loss of whole rows: a row of which a side is hidden has no pair to learn from."""
+        return [{"kind": "supervised", "subsets": 0.0}]
 
     # ── model ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Sides:
-        projections = iter(self.project)
+        projections = iter(zip(self.project, self.norms, strict=True))
         vectors, present = [], []
         for parts in self.composition.values():
             encoded = [streams[stream] for stream in parts]
-            total = torch.stack(
-                [next(projections)(self.dropout(one.pooled)).float() * one.present[:, None] for one in encoded]
-            ).sum(dim=0)
+            each = []
+            for part in encoded:
+                project, norm = next(projections)
+                each.append(norm(project(self.dropout(part.pooled)), part.present))
+            total = torch.stack(each).sum(dim=0)
             vectors.append(F.normalize(total, dim=1))
             present.append(torch.stack([one.present for one in encoded]).any(dim=0))
         rows = len(fused.present)
         scale = self.log_scale.clamp(max=MAX_LOG_SCALE).exp().expand(rows)
         bias = torch.zeros_like(scale) if self.bias is None else self.bias.expand(rows)
-        return Sides(torch.stack(vectors, dim=1), torch.stack(present, dim=1), scale, bias)
+        own = torch.stack(vectors, dim=1)
+        if not self.training and self.looks_at and self.simple is not None:
+            own = mixed(own, self.simple.match(prompts)[LINEAR].to(own), self.simple.weight)
+        return Sides(own, torch.stack(present, dim=1), scale, bias)
+
+    @property
+    def looks_at(self) -> tuple[str, ...]:
+        """All streams, once the linear map counts in answers."""
+        counts = self.blended and self.simple is not None and self.simple.weight > 0
+        return tuple(self.simple.streams) if counts and self.simple is not None else ()
+
+    @property
+    def differentiable(self) -> bool:  # type: ignore[override]
+        """Whether gradients flow through ``explained``: ready features have none."""
+        return not self.looks_at
 
     def target(self, batch: Batch) -> Field:
         """For each row its code in the column by which rows match, 0 where it has none, and 1 for each side that it has:
@@ -198,13 +232,36 @@ class Retrieval(Task[Sides]):
     def views(self, scorer: Scorer[Sides]) -> list[View]:
         return rank_views(scorer, self.names) if isinstance(scorer, RankScorer) else []
 
+    def fit_simple(self, rows: Iterable[Batch], held_out: Iterable[tuple[Batch, Sides]]) -> str:
+        if self.simple is None:
+            return ""
+        if unread := self.simple.unread:
+            return f"no simple method beside it: there are no ready features of {', '.join(unread)}"
+
+        def codes(batch: Batch) -> Tensor:
+            # Rows of one code that are only not pushed apart belong to themselves.
+            return self.target(batch).data[:, 0] * self.pulls
+
+        self.simple.fit(rows, codes)
+        if self.blended:
+            self.simple.weigh((b.inputs, out.vectors, out.present, self.target(b).data[:, 0]) for b, out in held_out)
+        return ""
+
+    def reference_outputs(self, output: Sides, batch: Batch) -> dict[str, Sides]:
+        if self.simple is None or self.simple.unread:
+            return {}
+        methods = self.simple.match(batch.inputs)
+        if output.vectors.shape[2] > self.dimensions and methods:
+            methods = {NETWORK: F.normalize(output.vectors[:, :, : self.dimensions], dim=2), **methods}
+        return {name: Sides(vectors, output.present, output.scale, output.bias) for name, vectors in methods.items()}
+
     def baseline(self, targets: Iterable[Field]) -> str:
         """Nothing is known of a ranking from the targets."""
         return RANDOM
 
     def constant(self, baseline: Any, rows: int) -> Sides:
         device = self.log_scale.device
-        vectors = torch.zeros(rows, len(self.names), self.width, device=device)
+        vectors = torch.zeros(rows, len(self.names), self.dimensions, device=device)
         everything = torch.ones(rows, len(self.names), dtype=torch.bool, device=device)
         return Sides(vectors, everything, torch.ones(rows, device=device), torch.zeros(rows, device=device))
 
@@ -220,6 +277,7 @@ def _composition(goal: Goal, between: list[str] | None) -> dict[str, tuple[str, 
         parts = (side,) if side in known else tuple(part.strip() for part in str(side).split("+"))
         for part in parts:
             if part not in known:
+                _check_table_column(goal, part)
                 note = "; columns of the table are together the stream 'table'" if "table" in known else ""
                 raise ConfigError(f"retrieval: no stream named {part!r}{nearest(part, known)}{note}")
             if part in taken:
@@ -232,6 +290,18 @@ def _composition(goal: Goal, between: list[str] | None) -> dict[str, tuple[str, 
             fix=f"--between {','.join([*known, 'caption'][:2])}",
         )
     return sides
+
+
+def _check_table_column(goal: Goal, name: str) -> None:
+    """Raise ``ConfigError`` with the way to a stream of its own if ``name`` is a column of the table stream."""
+    for stream, columns in goal.inputs.items():
+        if name in columns and stream != name:
+            kind = kind_of(columns[name])
+            raise ConfigError(
+                f"retrieval: {name!r} is read as {kind} and is part of the stream {stream!r}, not a stream of its own",
+                column=name,
+                fix=f"{quoting.as_kind(name, 'text')} where its cells are texts; or --between with {stream!r}",
+            )
 
 
 def _codes(field: Field) -> Tensor:
