@@ -214,3 +214,27 @@ def test_answers_are_spoken_where_requested(
     args, text = json.loads(notes.read_text(encoding="utf-8"))
     assert "slt" in args
     assert text.split() == message.content.split()
+
+
+def test_answers_of_several_clients_share_passes(client: Any, model: Any) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def answer(turn: tuple[str, int]) -> str:
+        question, seed = turn
+        turns = [{"role": "user", "content": question}]
+        done = client.chat.completions.create(model="seeing", messages=turns, temperature=1.5, seed=seed, max_tokens=30)
+        return str(done.choices[0].message.content)
+
+    turns = [(" ".join(["who says moo?"] * (i + 1)), i) for i in range(4)]
+    alone = [answer(turn) for turn in turns]
+    assert len(set(alone)) > 1
+    rows: list[int] = []
+    network = next(iter(model.artifact.model.tasks.values())).lm.network
+    hook = network.register_forward_hook(
+        lambda network, args, kwargs, out: rows.append(len(kwargs["attention_mask"])), with_kwargs=True
+    )
+    with ThreadPoolExecutor(len(turns)) as threads:
+        together = list(threads.map(answer, turns))
+    hook.remove()
+    assert together == alone
+    assert max(rows) > 1
