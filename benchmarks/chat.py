@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.measure import Measure, Results, Settings, compared
-from benchmarks.service import post, serving
+from benchmarks.service import Service, post, serving, worked
 
 CLIENTS = 8
 _WORDS = [f"w{i}" for i in range(2000)]
@@ -28,12 +28,14 @@ _TOKEN = re.compile(rb'"content": "[^"]')
 
 
 class Round(NamedTuple):
-    """Eight answers: texts, and seconds from the common start to the first and to the last token of each."""
+    """Eight answers: texts, seconds from the common start to the first and to the last token of each, the number of tokens,
+    and seconds of processor time of whoever generated them."""
 
     texts: list[str]
     first: list[float]
     last: list[float]
     tokens: int
+    cpu: float = 0.0
 
     @property
     def speed(self) -> float:
@@ -104,18 +106,21 @@ class Alone:
 
     def one_by_one(self) -> Round:
         """Answer all questions one after another."""
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         rounds = [self.generate([prompt], start) for prompt in self.prompts]
         return Round(
             [r.texts[0] for r in rounds],
             [r.first[0] for r in rounds],
             [r.last[0] for r in rounds],
             sum(r.tokens for r in rounds),
+            time.process_time() - cpu,
         )
 
     def batch(self) -> Round:
         """Answer all questions in one batch."""
-        return self.generate(self.prompts, time.perf_counter())
+        cpu = time.process_time()
+        made = self.generate(self.prompts, time.perf_counter())
+        return made._replace(cpu=time.process_time() - cpu)
 
 
 def small_language_model(folder: Path, settings: Settings) -> None:
@@ -187,12 +192,13 @@ async def ask(port: int, question: str, most: int, start: float) -> tuple[str, f
     return "".join(line["choices"][0]["delta"].get("content", "") for line in lines), first, last
 
 
-async def asked(port: int, alone: Alone, texts: list[str]) -> Round:
+async def asked(service: Service, alone: Alone, texts: list[str]) -> Round:
     """All clients ask at once."""
-    start = time.perf_counter()
-    answers = await asyncio.gather(*(ask(port, text, alone.most, start) for text in texts))
+    start, cpu = time.perf_counter(), worked(service.process.pid)
+    answers = await asyncio.gather(*(ask(service.port, text, alone.most, start) for text in texts))
+    cpu = worked(service.process.pid) - cpu
     tokens = sum(len(alone.words.typed(text)) for text, _, _ in answers)
-    return Round([a for a, _, _ in answers], [b for _, b, _ in answers], [c for _, _, c in answers], tokens)
+    return Round([a for a, _, _ in answers], [b for _, b, _ in answers], [c for _, _, c in answers], tokens, cpu)
 
 
 def run(settings: Settings, lm: Path | None = None) -> Results:
@@ -210,7 +216,7 @@ def _measured(model: Path, lm: Path, settings: Settings) -> Results:
     rounds: dict[str, list[Round]] = {"served": [], "one by one": [], "batch": []}
     with serving(model, "--lm", str(lm)) as service:
         ways = {
-            "served": lambda: asyncio.run(asked(service.port, alone, texts)),
+            "served": lambda: asyncio.run(asked(service, alone, texts)),
             "one by one": alone.one_by_one,
             "batch": alone.batch,
         }
@@ -232,6 +238,10 @@ def _measured(model: Path, lm: Path, settings: Settings) -> Results:
             compared(
                 f"first token (median of 8 clients), beside {title}", "s", [statistics.median(r.first) for r in served],
                 [statistics.median(r.first) for r in other], inverse=True, at_least=0.9,
+            ),
+            compared(
+                f"processor time, beside {title}", "s", [r.cpu for r in served], [r.cpu for r in other], inverse=True,
+                at_least=0.9,
             ),
             _percentile("answer, p50", title, served, other, 50),
             _percentile("answer, p99", title, served, other, 99),

@@ -15,6 +15,7 @@ from sensorium.core.goal import Goal
 from sensorium.core.layout import Row
 from sensorium.core.registry import build
 from sensorium.nn import causal_lm
+from sensorium.pretrained.answer_batch import similar_lengths
 from sensorium.pretrained.chat_tokeniser import ChatTokeniser
 from sensorium.pretrained.checkpoint import Checkpoint
 from sensorium.pretrained.text_stream import TextStream
@@ -58,24 +59,28 @@ def alone(task: Any, i: int) -> list[Any]:
 
 def together(task: Any, remove: int | None = None) -> list[list[Any]]:
     """The answers of all rows: the first begins, then two join it, then the last."""
-    batch, answers = task.answer_batch(), [["", None] for _ in ROWS]
+    batch, answers, row_of = task.answer_batch(), [["", None] for _ in ROWS], dict[int, int]()
+
+    def add(first: int, last: int) -> None:
+        numbers = batch.add(output_of(task, ROWS[first:last]), SETTINGS[first:last])
+        row_of.update(zip(numbers, range(first, last), strict=True))
 
     def advance(times: int) -> bool:
         pieces = [piece for _ in range(times) for piece in batch.advance()]
         for number, piece in pieces:
             if isinstance(piece, bool):
-                answers[number][1] = piece
+                answers[row_of[number]][1] = piece
             else:
-                answers[number][0] += piece
+                answers[row_of[number]][0] += piece
         return bool(pieces)
 
-    assert batch.add(output_of(task, ROWS[:1]), SETTINGS[:1]) == [0]
+    add(0, 1)
     advance(3)
-    assert batch.add(output_of(task, ROWS[1:3]), SETTINGS[1:3]) == [1, 2]
+    add(1, 3)
     advance(2)
-    batch.add(output_of(task, ROWS[3:]), SETTINGS[3:])
+    add(3, 4)
     if remove is not None:
-        batch.remove(remove)
+        batch.remove(next(number for number, row in row_of.items() if row == remove))
     advance(20)
     assert not advance(1)
     return answers
@@ -105,13 +110,20 @@ def test_joined_rows_share_a_pass_and_padding_leaves_with_the_longest() -> None:
         lambda network, args, kwargs, out: passes.append(tuple(kwargs["attention_mask"].shape)), with_kwargs=True
     )
     batch = task.answer_batch()
-    long, short = ("w1 " * 30, 0), ("w2", 0)
+    long, short = ("w1 " * 60, 0), ("w2", 0)
     batch.add(output_of(task, [long, short]), [AnswerSettings(most=3), AnswerSettings(most=6)])
     while batch.advance():
         pass
     rows, lengths = zip(*passes, strict=True)
-    assert rows == (2, 2, 2, 1, 1, 1)[: len(rows)]
-    assert lengths[3] < lengths[2] - 20
+    # The two are read apart, since one is much longer, then go on together; the first token takes no pass of its own.
+    assert rows == (1, 1, 2, 2, 1, 1, 1)
+    assert lengths[4] < lengths[3] - 20
+
+
+def test_conversations_of_similar_length_are_read_together() -> None:
+    assert similar_lengths([]) == []
+    assert similar_lengths([12, 12, 12]) == [[0, 1, 2]]
+    assert similar_lengths([20, 300, 310, 12, 28]) == [[2, 1], [4, 0, 3]]
 
 
 def test_a_row_that_does_not_fit_is_refused_before_it_joins() -> None:

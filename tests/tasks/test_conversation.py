@@ -108,7 +108,7 @@ def test_padding_on_either_side_gives_the_same_logits(kind: str) -> None:
         answers = task._answers(column(ANSWERS))
         counts = {"photo": COUNTS}
         rows = task.speech.rows.sequences(texts_of(output.question), counts, answers, torch.device("cpu"), side=side)
-        vectors = task.speech.vectors(output, rows)
+        vectors = task.speech.vectors(output, rows.sequences)
         results.append(causal_lm.logits_at(task.lm.network, vectors, rows.sequences))
     assert torch.equal(results[0][1], results[1][1])
     torch.testing.assert_close(results[0][0], results[1][0], atol=2e-5, rtol=0)
@@ -121,7 +121,7 @@ def test_the_cache_changes_nothing(kind: str) -> None:
     with torch.no_grad():
         output = inputs_of(task, QUESTIONS, {"photo": part})
         rows = task.speech.sequences(output, None)
-        vectors = task.speech.vectors(output, rows)
+        vectors = task.speech.vectors(output, rows.sequences)
         step = causal_lm.LmStep(task.lm.network, task.lm.words.ends)
         cache = step.start(vectors, rows.sequences)
         tokens = torch.full((3,), task.lm.rows)

@@ -32,6 +32,13 @@ class PaddedSequences:
         """The position of each token in its row ``[B, T]``; 0 where padded."""
         return (self.mask.long().cumsum(dim=1) - 1).clamp(min=0)
 
+    def part(self, rows: Sequence[int]) -> PaddedSequences:
+        """Return the sequences ``rows``, which are padded on the left, without columns that pad all of them."""
+        chosen = list(rows)
+        longest = int(self.mask[chosen].sum(dim=1).max())
+        at = self.ids.shape[1] - longest
+        return PaddedSequences(self.ids[chosen, at:], self.mask[chosen, at:], self.learnt[chosen, at:])
+
 
 def pad_sequences(
     rows: Sequence[Sequence[int]], learnt: Sequence[Sequence[bool]], device: torch.device, side: Side = "left"

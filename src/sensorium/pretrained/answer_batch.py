@@ -13,6 +13,9 @@ from sensorium.nn.decoding_batch import DecodingBatch, Drawing
 from sensorium.pretrained.speech import ChatInputs, Decoding, Speech
 from sensorium.pretrained.text_stream import TextStream
 
+PADDING = 32
+"""Maximum number of padded tokens of a pass that reads several conversations: more cost about as much as another pass."""
+
 
 class LmAnswerBatch(AnswerBatch[ChatInputs]):
     """Answers that are generated together in joint forward passes, greedily or by sampling.
@@ -32,9 +35,16 @@ class LmAnswerBatch(AnswerBatch[ChatInputs]):
     @torch.no_grad()
     def add(self, output: ChatInputs, settings: Sequence[AnswerSettings]) -> list[int]:
         longest = [each.most or self._most for each in settings]
-        rows = self._speech.sequences(output, None, room=[most + 1 for most in longest])
-        cache = self._step.start(self._speech.vectors(output, rows), rows.sequences)
-        numbers = self._batch.add(cache, longest, [_drawing(each, self._speech.decoding) for each in settings])
+        drawings = [_drawing(each, self._speech.decoding) for each in settings]
+        sequences = self._speech.sequences(output, None, room=[most + 1 for most in longest]).sequences
+        vectors = self._speech.vectors(output, sequences)
+        numbers = [0] * len(longest)
+        for rows in similar_lengths(sequences.mask.sum(dim=1).tolist()):
+            part = sequences.part(rows)
+            cache = self._step.start(vectors[rows, vectors.shape[1] - part.ids.shape[1] :], part)
+            made = self._batch.add(cache, [longest[i] for i in rows], [drawings[i] for i in rows])
+            for i, number in zip(rows, made, strict=True):
+                numbers[i] = number
         self._texts |= {number: TextStream(self._speech.model.words) for number in numbers}
         return numbers
 
@@ -55,6 +65,19 @@ class LmAnswerBatch(AnswerBatch[ChatInputs]):
     def remove(self, number: int) -> None:
         self._batch.remove(number)
         self._texts.pop(number, None)
+
+
+def similar_lengths(lengths: Sequence[int]) -> list[list[int]]:
+    """Return the rows of the ``lengths`` in groups, each to be read in one pass, whose padding costs less than a pass."""
+    groups: list[list[int]] = []
+    padding = 0
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        padding += lengths[groups[-1][0]] - lengths[i] if groups else 0
+        if not groups or padding > PADDING:
+            groups.append([])
+            padding = 0
+        groups[-1].append(i)
+    return groups
 
 
 def _drawing(settings: AnswerSettings, how: Decoding) -> Drawing | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sensorium.core.batch import Tensors
-from sensorium.nn.causal_lm import LmStep, embedded, logits_at, pad_sequences
+from sensorium.nn.causal_lm import LmStep, PaddedSequences, embedded, logits_at, pad_sequences
 from sensorium.nn.decoding import Generated, Vocabulary, beam_search, sample
 from sensorium.pretrained.chat_rows import ChatRows, Rows, texts_of
 from sensorium.pretrained.language_model import LanguageModel
@@ -66,10 +66,10 @@ class Speech:
         counts = {name: real.sum(dim=1).tolist() for name, real in zip(self.rows.streams, output.real, strict=True)}
         return self.rows.sequences(texts_of(output.question), counts, answers, output.question.device, room=room)
 
-    def vectors(self, output: ChatInputs, rows: Rows) -> Tensor:
-        """Return what the language model receives of ``rows``, with the media of ``output``: ``[B, T, H]``."""
+    def vectors(self, output: ChatInputs, sequences: PaddedSequences) -> Tensor:
+        """Return what the language model receives of ``sequences``, with the media of ``output``: ``[B, T, H]``."""
         media = {self.model.rows + i: pair for i, pair in enumerate(zip(output.media, output.real, strict=True))}
-        return embedded(self.model.embedding, self.model.rows, rows.sequences, media)
+        return embedded(self.model.embedding, self.model.rows, sequences, media)
 
     def likelihood(self, output: ChatInputs, answers: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Return the summed log-likelihood of what is learnt in each row of ``output`` ``[B]``, and the number of tokens.
@@ -77,7 +77,7 @@ class Speech:
         ``answers``: the token ids of each row's answer, with its end.
         """
         rows = self.sequences(output, answers)
-        logits, wanted = logits_at(self.model.network, self.vectors(output, rows), rows.sequences)
+        logits, wanted = logits_at(self.model.network, self.vectors(output, rows.sequences), rows.sequences)
         row = rows.sequences.learnt.nonzero()[:, 0]
         each = -F.cross_entropy(logits, wanted, reduction="none")
         total = each.new_zeros(len(answers)).index_add(0, row, each)
@@ -96,7 +96,7 @@ class Speech:
         tokens."""
         step = LmStep(self.model.network, self.model.words.ends)
         rows = self.sequences(output, None, room=most + 1)
-        cache = step.start(self.vectors(output, rows), rows.sequences)
+        cache = step.start(self.vectors(output, rows.sequences), rows.sequences)
         vocabulary = Vocabulary(self.model.rows, self.model.words.end)
         count, device, how = len(output.question), output.question.device, self.decoding
         if how.sampled:
