@@ -316,7 +316,7 @@ def test_the_linear_map_counts_in_answers_with_a_weight_from_held_out_rows(tmp_p
     )
     task = model.model.tasks["retrieval"]
     assert task.simple.weight > 0.5, "the network has learnt nothing"
-    assert task.looks_at == ("a", "b")
+    assert task.prepared_streams == ("a", "b")
     test = triples(tmp_path / "test.csv", 60, 1, whole=True)
     scores = model.evaluate(test).targets["retrieval"]
     assert set(scores.controls) == {"the network alone", LINEAR}
