@@ -204,7 +204,7 @@ def test_as_an_input_it_is_a_standardised_rank() -> None:
 
 
 def test_classes_without_rows_are_reported() -> None:
-    assert "no training cell says 3" in steps(1, 2, 4, 5).doubts[0]
+    assert "no training cell is 3" in steps(1, 2, 4, 5).doubts[0]
     assert steps(1, 2, 3).doubts == []
 
 

@@ -13,13 +13,14 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.plurals import counted
 
 SHOWN = 5
-"""Skipped rows that are named."""
+"""Number of skipped rows that are listed."""
 
 
 def run(
     run: Annotated[Path, typer.Argument(help="The folder of a model trained with --task retrieval.")],
     gallery: Annotated[
-        str | None, typer.Argument(help="The table of rows to be found; each needs one side, and cells may be missing.")
+        str | None,
+        typer.Argument(help="The table of rows to index; each needs at least one side, and cells may be missing."),
     ] = None,
     out: Annotated[Path, typer.Option(help="The folder of the index.")] = Path("index"),
     id: Annotated[
@@ -52,9 +53,13 @@ def run(
     if replace and not add:
         raise ConfigError("--replace replaces rows of an existing index", fix="add --add")
     if approximate and (add or remove is not None):
-        raise ConfigError("an existing index stays as it was made", fix="make it again with --approximate --overwrite")
+        raise ConfigError(
+            "an existing index cannot become approximate", fix="create it again with --approximate --overwrite"
+        )
     if add and (show is not None or overwrite):
-        raise ConfigError("an existing index keeps the columns it shows", fix="leave out --show and --overwrite with --add")
+        raise ConfigError(
+            "the columns that an existing index shows cannot be changed", fix="leave out --show and --overwrite with --add"
+        )
     from sensorium.predictor import settle_threads
     from sensorium.reporting.cell_problems import print_problems
     from sensorium.reporting.console import Console

@@ -49,10 +49,11 @@ def run(
     hop: Annotated[float | None, typer.Option(min=0, help="Seconds between windows [default: half a window].")] = None,
     wait: Annotated[
         float | None,
-        typer.Option(min=0, help="Seconds to wait for a column of several that is behind [default: the hop]."),
+        typer.Option(min=0, help="Seconds to wait for a delayed column, of several [default: the hop]."),
     ] = None,
     delay: Annotated[
-        float, typer.Option(min=0, help="Seconds that labels along the stream wait for what comes after them.")
+        float,
+        typer.Option(min=0, help="Seconds by which labels along the stream are delayed, to use what comes after them."),
     ] = 0.0,
     chunk: Annotated[float, typer.Option(min=0.001, help="Length of a chunk in seconds.")] = 0.1,
     row: Annotated[
@@ -75,7 +76,7 @@ def run(
     if (file is not None) + stdin + microphone != 1:
         raise ConfigError("the stream needs exactly one source", fix="give one of --file, --stdin and --microphone")
     if beside and file is None:
-        raise ConfigError("--beside is for recordings: what they are streamed beside is missing", fix="--file FILE")
+        raise ConfigError("--beside needs a recording to stream beside", fix="--file FILE")
     artifact = Artifact.load(run)
     name, kind, channels = _stream_column(artifact.schema, None if column is None else quoting.name(column))
     if file is not None:
@@ -112,7 +113,7 @@ def run(
 
 
 def _beside(text: str) -> tuple[str, Path, float | None]:
-    """The column, the file and the rate that ``COLUMN=FILE@HZ`` names."""
+    """Parse ``COLUMN=FILE@HZ`` into column, file and rate; the rate is optional."""
     column, equals, rest = text.partition("=")
     path, at, hz = rest.rpartition("@")
     if not at or not hz.replace(".", "", 1).isdigit():

@@ -109,7 +109,7 @@ def run(
     rows = model.windows(Table.read(table, root=media))
     for name in keep or []:
         rows.column(name)  # raises an error that lists the columns
-    beside = KeptColumns(rows.rows(), keep or ())
+    kept_columns = KeptColumns(rows.rows(), keep or ())
     with Console(quiet) as console, ExitStack() as opened:
         places = opened.enter_context(_place_files(model, rows, files)) if any(files.values()) else None
         for note in rows.notes:
@@ -131,14 +131,14 @@ def run(
 
         predictions = tracked(model.stream(rows, batch_size=batch_size, batch_invariant=True))
         if out is None:
-            write_csv(sys.stdout, predictions, model.model, beside, raw_cells=raw_cells, by_step=by_step)
+            write_csv(sys.stdout, predictions, model.model, kept_columns, raw_cells=raw_cells, by_step=by_step)
         else:
-            write(out, predictions, model.model, beside, raw_cells=raw_cells, by_step=by_step)
+            write(out, predictions, model.model, kept_columns, raw_cells=raw_cells, by_step=by_step)
         print_problems(console, problems)
         if out is not None:
             console.note(f"{counted(len(rows), 'prediction')} in {out}")
         for path in filter(None, files.values()):
-            console.note(f"places in {path}")
+            console.note(f"positions in {path}")
 
 
 def _place_files(model: Trained, rows: Table, files: Mapping[str, Path | None]) -> PlaceFiles:

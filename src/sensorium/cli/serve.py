@@ -155,7 +155,7 @@ def run(
 def _load(runs: list[str], device: str, lm: Path | None) -> tuple[dict[str, Predictor], dict[str, Index]]:
     """Load the models, and the indexes with their models, by name: the text before ``=``, else the name of the folder.
 
-    ``lm``: their language model, if any.
+    ``lm`` is the folder of their language model, if any.
     """
     from sensorium.artifact import Artifact
     from sensorium.data.files.media_access import UPLOADS_ONLY

@@ -1,4 +1,4 @@
-"""Cells of several rows put together as fields: those of a table side by side, and how far those of media reach."""
+"""Collation of cells of several rows into fields: cells of a table side by side, and the coordinate frames of media."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a cell: it is reported, and costs that cell only."""
+"""Problems of single cells, which are reported and affect that cell only."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 
 class Problem(NamedTuple):
-    """A cell treated as missing, as it could not be used; or, not ``missing``, one that is not read as it is
-    written: its value is unknown from training, or a box passes the edge of its image."""
+    """A cell that could not be used and is treated as missing; or, if not ``missing``, a cell whose value was changed: a
+    value unknown from training, or a box beyond the edge of its image."""
 
     row: int | None
     column: str

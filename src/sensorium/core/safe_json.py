@@ -1,4 +1,4 @@
-"""JSON from a file that may be anybody's: plain data within bounds, or a sentence that says why not."""
+"""Strict reading of JSON from untrusted files: plain data within limits, or an error with the reason."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Iterable
 from typing import Any
 
 DEEPEST = 100
-"""Lists and mappings within each other that a document may have."""
+"""Maximum depth of nested lists and mappings."""
 DIGITS = 300
-"""The longest whole number: any number of so many digits can still be made a float."""
+"""Maximum digits of an integer; any integer of so many digits can be converted to a float."""
 
 
 def read_json(data: bytes, *, most: int) -> Any:
-    """A JSON document of at most ``most`` bytes as plain data. Raises ``ValueError`` with the reason.
+    """Return a JSON document of at most ``most`` bytes as plain data. Raises ``ValueError`` with the reason.
 
-    Stricter than ``json``: UTF-8 only, no key twice, no NaN or infinity, nothing deeper than ``DEEPEST``, no half of a
-    character (a lone surrogate), which could not be written again.
+    Stricter than ``json``: UTF-8 only, no duplicate keys, no NaN or infinity, no nesting deeper than ``DEEPEST``, and no
+    lone surrogates (halves of a character), which could not be written again.
     """
     if len(data) > most:
         raise ValueError(f"it has {len(data):,} bytes, and {most:,} are read at most")
@@ -65,7 +65,7 @@ _DEEP = f"it has more than {DEEPEST} lists or mappings within each other"
 
 
 def _gather(items: Iterable[Any], below: list[Any]) -> None:
-    """Check what is a value, keep what holds more."""
+    """Check scalar values, and collect lists and mappings for the next level."""
     for item in items:
         if isinstance(item, (dict, list)):
             below.append(item)
@@ -89,8 +89,8 @@ def _check_text(text: str) -> None:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     mapping = dict(pairs)
     if len(mapping) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        keys: set[str] = set()
+        twice = next(key for key, _ in pairs if key in keys or keys.add(key))  # type: ignore[func-returns-value]
         raise ValueError(f"key {twice[:60]!r} appears twice")
     return mapping
 

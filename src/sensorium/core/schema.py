@@ -352,7 +352,7 @@ def _lying(name: str, on: Any, columns: Mapping[str, str | Mapping[str, Any]], r
 
 
 def _grouped(name: str, stream: Any, modality: Modality, role: str) -> None:
-    """Refuse what cannot be put into a group of columns."""
+    """Refuse columns that cannot be in a group."""
     if not isinstance(stream, str) or not stream:
         raise ConfigError(f"stream is {stream!r}: it names the group that the column belongs to", column=name)
     if modality.stream is None:
@@ -371,7 +371,7 @@ def _grouped(name: str, stream: Any, modality: Modality, role: str) -> None:
 
 
 def _apart(columns: Iterable[Column]) -> None:
-    """Refuse a group that is called like a column which is a stream of its own."""
+    """Refuse a group with the name of a column that is a stream of its own."""
     every = list(columns)
     groups = {c.stream: c.name for c in every if c.stream is not None}
     for column in every if groups else ():

@@ -50,7 +50,8 @@ _loading = Lock()
 
 
 def tag(text: str) -> list[tuple[str, str]]:
-    """Each word of ``text`` with its universal tag; ``don't`` is two words. Any language but Chinese is taken for English.
+    """Return the words of ``text`` with their universal tags; ``don't`` is two words. Text that is not Chinese is tagged as
+    English.
 
     English words need ``sensorium[en]``, Chinese ones ``sensorium[zh]``; numbers and marks need neither.
     """
@@ -64,7 +65,7 @@ def tag(text: str) -> list[tuple[str, str]]:
 
 
 def english(tokens: Sequence[str]) -> list[tuple[str, str]]:
-    """English ``tokens`` with their universal tags; contractions are already split, as in treebanks: ``do``, ``n't``."""
+    """Return English ``tokens`` with their universal tags; contractions must be split as in treebanks: ``do``, ``n't``."""
     tags: list[str] = []
     start = 0
     for i, token in enumerate(tokens):
@@ -88,7 +89,7 @@ def _sentence(tokens: Sequence[str]) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _penn() -> Callable[[list[str]], list[str]]:
-    """From the words of a sentence to their Penn tags."""
+    """Return the tagger, a function from the words of a sentence to their Penn tags."""
     try:
         from textblob.en import lexicon, parser
     except ImportError:
@@ -128,7 +129,7 @@ def _mark(word: str) -> str:
 
 
 def _universal(words: Sequence[str], penn: Sequence[str], i: int) -> str:
-    """The universal tag of word ``i``: that of its Penn tag, but for words that the two sets divide otherwise."""
+    """Return the universal tag of word ``i``: that of its Penn tag, except where the two sets differ."""
     word, name = words[i], penn[i]
     after = penn[i + 1] if i + 1 < len(words) else ""
     if _NUMBER.fullmatch(word) or not any(c.isalpha() for c in word):
@@ -166,7 +167,7 @@ def _universal(words: Sequence[str], penn: Sequence[str], i: int) -> str:
 
 
 def _ahead(words: Sequence[str], penn: Sequence[str], i: int) -> str:
-    """The Penn tag of the next word that is no adverb, subject or *not*."""
+    """Return the Penn tag of the next word that is not an adverb, a subject or *not*."""
     for word, name in zip(words[i + 1 : i + 5], penn[i + 1 : i + 5], strict=True):
         if name[:2] not in ("RB", "PR") and word not in ("n't", "not"):
             return name

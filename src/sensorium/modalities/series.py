@@ -40,8 +40,7 @@ class Series(Modality):
 
     A cell is a file (CSV, TSV, NPY, Parquet), a list or an array ``[T]``, ``[T, C]`` or ``[T, J, 3]`` (moving joints: 3 J
     channels). Encoded as ``[T, C]`` float32 with gaps filled; prepared as ``[B, C, T]``, standardised by channel, zero
-    where
-    padded, with the mask of real steps. Longer series are cut (``keep``); a number of channels other than in training
+    where padded, with the mask of real steps. Longer series are cut (``keep``); a number of channels other than in training
     raises ``CellError``. As a target it is the future of another series, with its gaps.
 
     Args:

@@ -1,4 +1,4 @@
-"""Making an absent stream's vector out of the others."""
+"""Prediction of the vectors of hidden streams from the others."""
 
 from __future__ import annotations
 

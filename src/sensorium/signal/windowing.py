@@ -57,12 +57,12 @@ def windows(
         if values is not None and len(values) != len(steps):
             raise DataError(f"{len(values)} {what} for {len(steps)} steps")
     count = len(steps)
-    whole = max(0, (count - length) // step + 1)
+    full_windows = max(0, (count - length) // step + 1)
     # Enough windows to cover the recording, none starting past its end.
-    total = min(max(1, -(-(count - length) // step) + 1), -(-count // step)) if partial else whole
+    total = min(max(1, -(-(count - length) // step) + 1), -(-count // step)) if partial else full_windows
     start = np.arange(total) * step
     mask = start[:, None] + np.arange(length) < count
-    if total > whole:
+    if total > full_windows:
         steps = np.concatenate([steps, np.zeros((max(int(start[-1]) + length - count, 0), steps.shape[1]), steps.dtype)])
     if total:
         # A view: overlapping windows share memory.

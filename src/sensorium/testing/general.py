@@ -1,4 +1,4 @@
-"""What holds for a component of any family: how it is described, built, saved."""
+"""Checks of components of any family: description, construction, saving."""
 
 from __future__ import annotations
 

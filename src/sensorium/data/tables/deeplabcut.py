@@ -41,14 +41,14 @@ def read_deeplabcut(
         DataError: A header row is missing, or a cell is no coordinate.
     """
     heads = [list(header)]
-    for wanted in _ROWS[1:]:
+    for expected in _ROWS[1:]:
         row = next(records, [])
         heading = row[0].strip().lower() if row else ""
         if heading == "individuals":
             fix = "export the points of one animal, or write a table with a row for each"
             raise DataError("the table has several individuals, and one is read", file=path, row=len(heads) + 1, fix=fix)
-        if heading != wanted or len(row) != len(header):
-            raise DataError(f"no header row {wanted!r} of DeepLabCut", file=path, row=len(heads) + 1)
+        if heading != expected or len(row) != len(header):
+            raise DataError(f"no header row {expected!r} of DeepLabCut", file=path, row=len(heads) + 1)
         heads.append([cell.strip() for cell in row])
     bodyparts, axes = heads[1], [axis.lower() for axis in heads[2]]
     index = next((i for i in range(1, len(axes)) if axes[i]), len(axes))

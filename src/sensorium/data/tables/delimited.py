@@ -140,11 +140,11 @@ def _read(path: Path, source: Iterator[str], delimiter: str, has_sep_line: bool,
 
 
 def _append(columns: list[list[Any]], chunk: list[list[str]], shared: list[dict[str, str]]) -> None:
-    for column, seen, cells in zip(columns, shared, zip(*chunk, strict=True), strict=False):
+    for column, known, cells in zip(columns, shared, zip(*chunk, strict=True), strict=False):
         for cell in cells:
             # Equal short cells share one object, so that a category column costs a pointer a row.
-            if len(cell) <= 32 and (cell in seen or len(seen) < CHUNK):
-                column.append(seen.setdefault(cell, cell))
+            if len(cell) <= 32 and (cell in known or len(known) < CHUNK):
+                column.append(known.setdefault(cell, cell))
             else:
                 column.append(cell)
 
