@@ -171,9 +171,7 @@ class Audio(Modality):
 
     def notes(self) -> str:
         opposed, total = self.state.get("opposed", (0, 0))
-        return (
-            f"in {opposed} of {total} recordings the channels cancel each other out: one of them is used" if opposed else ""
-        )
+        return f"in {opposed} of {total} recordings the channels cancel each other out: one is used" if opposed else ""
 
     def _moments(self, sample: list[tuple[Array, int]]) -> dict[str, list[float]]:
         from sensorium.signal.mel import log_mel_of

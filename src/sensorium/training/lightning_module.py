@@ -259,12 +259,10 @@ class TrainingModule(pl.LightningModule):
     def on_after_backward(self) -> None:
         """Average batch-normalisation statistics over the processes; each normalises by its own rows."""
         if self.processes.several:
-            statistics = [
-                t for name, t in self.named_buffers() if name.rpartition(".")[2] in ("running_mean", "running_var")
-            ]
-            if statistics:
-                mean = self.processes.mean(torch.cat([t.flatten() for t in statistics]))
-                for tensor, part in zip(statistics, torch.split(mean, [t.numel() for t in statistics]), strict=True):
+            norms = [t for name, t in self.named_buffers() if name.rpartition(".")[2] in ("running_mean", "running_var")]
+            if norms:
+                mean = self.processes.mean(torch.cat([t.flatten() for t in norms]))
+                for tensor, part in zip(norms, torch.split(mean, [t.numel() for t in norms]), strict=True):
                     tensor.copy_(part.view_as(tensor))
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:

@@ -28,7 +28,18 @@ def score_and_save(
     console: Console,
     folded: FoldEnsemble | None = None,
 ) -> Trained:
-    """Score the model on the validation rows, refit it on all rows, and save it with its report and curves."""
+    """Score the model on the validation rows, refit it on all rows, and save it with its report and curves.
+
+    Args:
+        trained: The trained model.
+        ready: The prepared data.
+        speed: The measurements of ``--tune-speed`` for the report; empty for none.
+        folder: The run's folder; None writes nothing.
+        resume: Whether an interrupted final fit is continued.
+        searched: Whether the run is a search; its resume files are then removed rather than marked as finished.
+        console: Where notes are printed.
+        folded: The fold ensemble that ``trained`` is, if any; its rows are scored out of fold.
+    """
     from sensorium.evaluation.evaluate import evaluate
     from sensorium.training.final_fit import refit_on_all_rows
 
