@@ -71,7 +71,6 @@ def run(
     The predictions of a folder of shards can be written to a folder, one part per shard. If it is interrupted, the same
     command resumes it: sensorium predict run packed --out predictions --processes 4
     """
-    from sensorium.data.files.output_path import prepare_output
     from sensorium.data.shards.shard_folder import is_sharded
 
     keep = _options.column_names(keep)
@@ -84,18 +83,7 @@ def run(
             raise ConfigError("--coco, --points and --overlay are not written part by part", fix=fix)
         _predict_shards(run, Path(table), out, processes, batch_size, keep or [], raw_cells, overwrite, quiet)
         return
-    if out is not None and out.suffix not in (".csv", ".jsonl"):
-        raise ConfigError(f"cannot write {out.suffix or out.name!r}", file=out, fix="write .csv or .jsonl: --out FILE.csv")
-    if processes > 1:
-        fix = "sensorium pack TABLE packed, then: sensorium predict RUN packed --out FOLDER --processes N"
-        raise ConfigError("--processes needs a folder of shards and a folder for the predictions", fix=fix)
-    if out is not None:
-        prepare_output(out, "--out", overwrite=overwrite, reads=[table])
-    for name, ending in (("coco", ".json"), ("points", ".csv")):
-        if (path := files[name]) is not None:
-            if path.suffix != ending:
-                raise ConfigError(f"--{name} writes {ending[1:].upper()}", file=path, fix=f"--{name} FILE{ending}")
-            prepare_output(path, f"--{name}", overwrite=overwrite, reads=[table])
+    _prepare_outputs(table, out, files, processes, overwrite)
     from sensorium.data.inspection.unseen_values import missing_columns_note
     from sensorium.data.tables.table import Table
     from sensorium.predictor import settle_threads
@@ -139,6 +127,26 @@ def run(
             console.note(f"{counted(len(rows), 'prediction')} in {out}")
         for path in filter(None, files.values()):
             console.note(f"positions in {path}")
+
+
+def _prepare_outputs(
+    table: str, out: Path | None, files: Mapping[str, Path | None], processes: int, overwrite: bool
+) -> None:
+    """Refuse outputs that cannot be written, or that would replace other files, before the model is loaded."""
+    from sensorium.data.files.output_path import prepare_output
+
+    if out is not None and out.suffix not in (".csv", ".jsonl"):
+        raise ConfigError(f"cannot write {out.suffix or out.name!r}", file=out, fix="write .csv or .jsonl: --out FILE.csv")
+    if processes > 1:
+        fix = "sensorium pack TABLE packed, then: sensorium predict RUN packed --out FOLDER --processes N"
+        raise ConfigError("--processes needs a folder of shards and a folder for the predictions", fix=fix)
+    if out is not None:
+        prepare_output(out, "--out", overwrite=overwrite, reads=[table])
+    for name, ending in (("coco", ".json"), ("points", ".csv")):
+        if (path := files[name]) is not None:
+            if path.suffix != ending:
+                raise ConfigError(f"--{name} writes {ending[1:].upper()}", file=path, fix=f"--{name} FILE{ending}")
+            prepare_output(path, f"--{name}", overwrite=overwrite, reads=[table])
 
 
 def _place_files(model: Trained, rows: Table, files: Mapping[str, Path | None]) -> PlaceFiles:

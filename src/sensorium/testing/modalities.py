@@ -44,11 +44,11 @@ def check_modality(kind: str, cells: Sequence[Any] | None = None) -> None:
     examples = samples.cells(kind) if cells is None else cells
     modality = fitted(kind, examples)
     arrays = [modality.encode(cell) for cell in examples]
-    for array, again in zip(arrays, [modality.encode(cell) for cell in examples], strict=True):
+    for array, second in zip(arrays, [modality.encode(cell) for cell in examples], strict=True):
         assert isinstance(array, np.ndarray), f"{where}: encode returns a {type(array).__name__}, not an array"
         assert array.dtype == arrays[0].dtype, f"{where}: encode returns arrays of different dtypes"
         assert array.dtype == modality.blank().dtype, f"{where}: blank has another dtype than encode returns"
-        assert np.array_equal(array, again), f"{where}: encode returns another array the second time"
+        assert np.array_equal(array, second), f"{where}: encode returns another array the second time"
 
     twin: Modality = build("modalities", kind)
     twin.state = json.loads(json.dumps(modality.state))
@@ -71,7 +71,7 @@ def check_modality(kind: str, cells: Sequence[Any] | None = None) -> None:
     )
 
     if modality.ragged:
-        assert max(map(len, arrays)) <= modality.longest, f"{where}: encode gives more steps than longest tells"
+        assert max(map(len, arrays)) <= modality.longest, f"{where}: encode returns more steps than longest states"
         padded = modality.collate([arrays[0], None], whole=True)
         assert padded.data.shape[1] == modality.longest, f"{where}: a whole batch is not padded to the longest"
         check_layout(modality.prepare(padded), modality.layout, where)
