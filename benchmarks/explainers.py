@@ -158,7 +158,7 @@ def measured(spec: Spec, settings: Sequence[tuple[Probe, Probe]], chances: Seque
     """Evaluate an explainer on these rows: the areas under its curves, and the error of the sum of its values."""
     rows: list[dict[str, Any]] = []
     for i, ((real, blind), chance) in enumerate(zip(settings, chances, strict=True)):
-        # Chance is drawn anew for each row, and not from the draws it is held against.
+        # Random maps are drawn separately for each row, and differ from those they are compared with.
         drawn = {"seed": 100_000 + 1000 * seed + i} if spec["kind"] == CHANCE else {}
         explainer: Explainer = build("explainers", {**spec, **drawn})
         began = time.process_time()

@@ -80,7 +80,7 @@ def _beside(
 ) -> Any:
     """Compare one front end with its reference on one batch."""
     size = len(batch)
-    again = settings.few(max(1, 8 // size), 1)  # a single recording takes less than the clock can tell
+    again = settings.few(max(1, 8 // size), 1)  # a single recording takes less than the resolution of the clock
     alone = list(batch.numpy())
 
     def mine() -> Cost:

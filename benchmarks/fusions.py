@@ -140,7 +140,7 @@ def _peak(step: Step) -> float:
     import torch
     from torch.profiler import ProfilerActivity, profile
 
-    step()  # the gradients are there from now on
+    step()  # allocates the gradients
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as result:
         step()
     held = most = 0

@@ -49,7 +49,7 @@ def _met(kind: str, data: bytes, name: str) -> bool:
         array = np.asarray(modality.encode(Blob(data, name)))
     except CellError as error:
         if len(error.problem) < 6:
-            raise AssertionError(f"says only {error.problem!r}") from None
+            raise AssertionError(f"the error is only {error.problem!r}") from None
         return False
     assert np.isfinite(array.astype(np.float64)).all(), "it is read as numbers that are not finite"
     return True

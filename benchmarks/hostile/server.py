@@ -353,7 +353,7 @@ def _said(messages: tuple[str | bytes, ...], _: Path) -> None:
             if closed.rcvd is not None and closed.rcvd.code == 1011:
                 raise AssertionError(f"an error of the server's own: {closed}") from None
             return
-    raise AssertionError(f"it was taken for a stream: {document}")
+    raise AssertionError(f"it was accepted as a stream: {document}")
 
 
 SOUND = '{"column": "sound", "rate": 8000, "seconds": 0.5}'

@@ -209,7 +209,7 @@ def _same_or_told(packed: Path, right: list[list[str]]) -> None:
     try:
         result = _cells(packed)
     except SensoriumError as error:
-        assert str(error), "it says nothing"  # noqa: PT017
+        assert str(error), "the message is empty"  # noqa: PT017
     else:
         assert result == right, "cells are wrong, and nothing is said"
 
@@ -261,5 +261,5 @@ def _others(folder: Path) -> None:
     except SensoriumError:
         pass
     else:
-        raise AssertionError("it packed beside somebody's shards")
+        raise AssertionError("it packed into a folder with other shards")
     assert (folder / "packed" / "shard-00000.parquet").read_bytes() == b"somebody's", "they were overwritten"

@@ -238,7 +238,7 @@ def test_deeplabcut_is_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="several individuals"):
         Table.read(path)
     path.write_text(f"{head}labeled-data,v,img1.png,1.5,two,,\n")
-    with pytest.raises(DataError, match="'two' is no coordinate"):
+    with pytest.raises(DataError, match="'two' is not a coordinate"):
         Table.read(path)
     path.write_text("scorer,team\nAda,blue\nBob,red\n")
     assert Table.read(path).columns == ["scorer", "team"], "an ordinary table may have a scorer too"

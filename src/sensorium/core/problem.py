@@ -24,14 +24,14 @@ class Problem(NamedTuple):
 def add_problem(
     problems: list[Problem] | None, row: int | None, column: str, file: Any, problem: str, *, missing: bool = True
 ) -> None:
-    """Add to ``problems`` that a cell of ``row`` and ``column`` could not be used, if anybody asks.
+    """Add to ``problems``, if given, that the cell of ``row`` and ``column`` could not be used.
 
     Args:
-        problems: The list; None where nobody asks.
+        problems: The list; None to record nothing.
         row: The row's number.
         column: The column.
         file: The cell's file, if it names one; anything else is not mentioned.
-        problem: What is wrong, in words.
+        problem: Description of the problem.
         missing: Whether the cell counts as missing.
     """
     if problems is not None:

@@ -179,7 +179,7 @@ def build(family: str, spec: str | Mapping[str, Any], *arguments: Any) -> Any:
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a component, as its source says it."""
+    """One option of a component, as read from its source."""
 
     name: str
     type: str
@@ -189,7 +189,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Description:
-    """A component as its source describes it."""
+    """The description of a component, as read from its source."""
 
     family: str
     kind: str

@@ -47,7 +47,7 @@ def check_plain(document: Any) -> None:
             if isinstance(item, dict):
                 for key in item:
                     if not isinstance(key, (str, int, float, bool, type(None))):
-                        raise ValueError(f"a {type(key).__name__} is no key")
+                        raise ValueError(f"a {type(key).__name__} is not a key")
                     if isinstance(key, str):
                         _check_text(key)
                 _gather(item.values(), below)
@@ -73,9 +73,9 @@ def _gather(items: Iterable[Any], below: list[Any]) -> None:
             _check_text(item)
         elif isinstance(item, float):
             if not math.isfinite(item):
-                raise ValueError(f"{item} is no finite number")
+                raise ValueError(f"{item} is not a finite number")
         elif item is not None and not isinstance(item, (bool, int)):
-            raise ValueError(f"a value of type {type(item).__name__} has no place in it")
+            raise ValueError(f"a value of type {type(item).__name__} is not plain data")
 
 
 def _check_text(text: str) -> None:
@@ -83,7 +83,7 @@ def _check_text(text: str) -> None:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise ValueError("a text holds half a character (a lone surrogate)") from None
+            raise ValueError("a text contains half a character (a lone surrogate)") from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no finite number")
+    raise ValueError(f"{text} is not a finite number")
 
 
 def _finite(text: str) -> float:

@@ -174,7 +174,7 @@ def read_times(table: Table, name: str) -> tuple[Array, bool, bool]:
     cells = table.column(name)
     filled = [cell for cell in cells if not is_blank(cell)]
     if not filled:
-        raise DataError("there is no time in any row", file=table.source, column=name)
+        raise DataError("no row has a time", file=table.source, column=name)
     date: Any = registry.build("modalities", "datetime")
     date.fit(filled)
     numbers = [_plain_number(cell) for cell in filled]

@@ -227,5 +227,5 @@ def _gaps(series: Sequence[OnGrid], windows: Windows, table: Table) -> list[str]
     cut = [on_grid.values[: on_grid.known_until(count), :count] for on_grid in series]
     missing, steps = sum(int(np.isnan(part).any(axis=1).sum()) for part in cut), sum(map(len, cut))
     if not steps:
-        raise DataError("there is no number in any row", file=table.source, column=windows.target[0])
+        raise DataError("no row has a number", file=table.source, column=windows.target[0])
     return [f"{missing:,} of {steps:,} steps have no reading: gaps are marked"] if missing else []

@@ -75,7 +75,7 @@ class Compose(Fusion):
             groups[name] = {"streams": [str(s) for s in members], "fusion": _resolved(group["fusion"], f"group {name!r}")}
             if groups[name]["fusion"]["kind"] == "late":
                 raise ConfigError(
-                    f"fusions/compose: group {name!r}: late gives answers, and a group hands on features",
+                    f"fusions/compose: group {name!r}: late returns answers, but a group must return features",
                     fix="late as the outer fusion, or weighted in the group",
                 )
         return {"groups": groups or None, "fusion": _resolved(options["fusion"], "fusion")}
@@ -158,7 +158,9 @@ def _completed(spec: Mapping[str, Any], layouts: Mapping[str, Layout]) -> dict[s
 
 def _resolved(spec: Any, where: str) -> dict[str, Any]:
     if not isinstance(spec, (str, Mapping)):
-        raise ConfigError(f"fusions/compose: {where}: {spec!r} is no fusion", fix="a name, or {kind: name, option: value}")
+        raise ConfigError(
+            f"fusions/compose: {where}: {spec!r} is not a fusion", fix="a name, or {kind: name, option: value}"
+        )
     try:
         return registry.resolve("fusions", spec)
     except ConfigError as error:

@@ -138,7 +138,7 @@ def _described(name: str) -> dict[str, Any]:
     try:
         settings = {key: int(config.get(key, plain[key])) for key in _KEPT}
     except (TypeError, ValueError, ArithmeticError):
-        raise ConfigError(f"lxmert: checkpoint {name!r}: {', '.join(_KEPT)} of its config are no numbers") from None
+        raise ConfigError(f"lxmert: checkpoint {name!r}: {', '.join(_KEPT)} of its config are not numbers") from None
     width, heads, hidden, depth = settings.values()
     if min(settings.values()) < 1 or width % heads or depth * width * (12 * width + 4 * hidden) > checkpoint.held[0]:
         raise ConfigError(f"lxmert: checkpoint {name!r}: its config does not match its weights: {settings}")

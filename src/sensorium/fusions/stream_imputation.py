@@ -75,7 +75,7 @@ class StreamImputation(Fusion):
         share = self.inner.weights(self.filled(parts)).get("share")
         if share is None:
             return {}
-        # What a made-up vector counts comes from the streams it was made of.
+        # The weight of an imputed vector comes from the streams it was predicted from.
         presence = torch.stack([parts[s].present for s in self.streams], dim=1).to(share)
         own = share * presence
         total = own.sum(dim=1, keepdim=True)

@@ -95,7 +95,7 @@ def _penn() -> Callable[[list[str]], list[str]]:
     except ImportError:
         raise MissingExtraError("parts of speech of English", "en") from None
     with _loading, warnings.catch_warnings():
-        # Its files are read when first asked for, and never closed; two threads at once would see half of them.
+        # Its files are read on first use and never closed; two threads at the same time would read half of each.
         warnings.simplefilter("ignore", ResourceWarning)
         lexicon.context.apply(parser.find_tags(["a"]))
 
@@ -106,7 +106,7 @@ def _penn() -> Callable[[list[str]], list[str]]:
         tagged = parser.find_tags(sentence)
         mixed = any(c.islower() for word in sentence for c in word)
         for pair in tagged:
-            # In its lexicon 2 is a preposition, as in chats; and capitals all through, as in EPMI, are no name to it.
+            # Its lexicon has 2 as a preposition, as in chats, and does not take words in capitals, such as EPMI, for names.
             if _NUMBER.fullmatch(pair[0]):
                 pair[1] = "CD"
             elif mixed and len(pair[0]) > 1 and pair[0].isupper() and pair[0] not in lexicon:

@@ -48,7 +48,7 @@ class Key(Modality):
         if data is None:
             text = label(cell)
             if text is None:
-                raise CellError(f"a {type(cell).__name__} is no key", fix="give a text, a number or bytes")
+                raise CellError(f"a {type(cell).__name__} is not a key", fix="give a text, a number or bytes")
             data = text.encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(data, digest_size=3 * PARTS).digest()
         parts = [int.from_bytes(digest[3 * i : 3 * i + 3], "big") for i in range(PARTS)]

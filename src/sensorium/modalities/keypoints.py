@@ -137,11 +137,11 @@ class Keypoints(Modality):
         names = self.state["names"]
         if named is None:
             if len(points) != len(names):
-                raise CellError(f"has {len(points)} points, and {len(names)} are wanted: {listed(names)}", fix=FIX)
+                raise CellError(f"has {len(points)} points, but {len(names)} are expected: {listed(names)}", fix=FIX)
             return points
         unknown = [name for name in named if name not in names]
         if unknown:
-            raise CellError(f"has a point {unknown[0]!r:.80}, and known are: {listed(names)}", fix=FIX)
+            raise CellError(f"has an unknown point {unknown[0]!r:.80}; known are: {listed(names)}", fix=FIX)
         placed = np.zeros((len(names), 3), np.float32)
         placed[[names.index(name) for name in named]] = points
         return placed
@@ -151,7 +151,7 @@ class Keypoints(Modality):
         known = points[points[:, 2] > 0, :2]
         if self.relative and len(known) and float(np.abs(known - 0.5).max()) > 0.5 + OUTSIDE:
             far = float(known.flat[np.abs(known - 0.5).argmax()])
-            raise CellError(f"a coordinate of {far:g} is no share of the width or height", fix="units: pixels")
+            raise CellError(f"a coordinate of {far:g} is not a share of the width or height", fix="units: pixels")
         return points
 
     def extent(self, cell: Any) -> Array | None:

@@ -234,7 +234,7 @@ def _items(cell: Any) -> Sequence[Any]:
     if isinstance(cell, str):
         cell = _from_text(cell)
     if not isinstance(cell, (list, tuple)):
-        raise CellError(f"a {type(cell).__name__} is no list of labels or spans")
+        raise CellError(f"a {type(cell).__name__} is not a list of labels or spans")
     return cell
 
 
@@ -289,10 +289,10 @@ def _from_text(text: str) -> Any:
         try:
             return json.loads(stripped)
         except (ValueError, RecursionError):
-            raise CellError(f"{stripped[:60]!r} is no JSON list", fix='[[0, 12, "walk"]] or ["walk", "run"]') from None
+            raise CellError(f"{stripped[:60]!r} is not a JSON list", fix='[[0, 12, "walk"]] or ["walk", "run"]') from None
     parts = [part for part in re.split(r"[\s,;|]+", stripped) if part]
     if not parts:
-        raise CellError("there is no label")
+        raise CellError("the cell has no label")
     return [None if part == "-" else part for part in parts]
 
 
@@ -315,10 +315,10 @@ def _name(item: Any) -> str | None:
     if item is None or (isinstance(item, float) and math.isnan(item)) or (isinstance(item, str) and is_blank(item)):
         return None
     if isinstance(item, (list, tuple, Mapping, bytes)):
-        raise CellError(f"{str(item)[:60]} is no label", fix="labels or spans, not both in one cell")
+        raise CellError(f"{str(item)[:60]} is not a label", fix="labels or spans, not both in one cell")
     name = label(item)
     if name is None:
-        raise CellError(f"{str(item)[:60]!r} is no label")
+        raise CellError(f"{str(item)[:60]!r} is not a label")
     return name
 
 

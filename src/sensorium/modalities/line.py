@@ -114,7 +114,7 @@ class Line(Modality):
         pixels, (high, wide) = open_picture(cell, _WIDEST)
         columns = max(1, round(wide * height / high))
         if columns > 8 * _WIDEST:
-            raise CellError(f"{wide} × {high} pixels are no line of writing")
+            raise CellError(f"{wide} × {high} pixels are not a line of writing")
         grey = with_channels(pixels, 1)
         if grey.shape[:2] != (height, columns):
             grey = fit_to_frame(grey, (high, wide), (height, columns), [round(self.state["paper"])], stretch=True)

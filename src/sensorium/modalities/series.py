@@ -314,7 +314,7 @@ class Series(Modality):
         name = cell.name if isinstance(cell, Blob) else None
         steps = _open(cell, _READINGS)
         if steps.shape[1] < 2:
-            raise CellError("there is one column only: no readings beside the time", file=name, fix="leave rate out")
+            raise CellError("there is only one column, the time, and no readings", file=name, fix="leave rate out")
         times = steps[:, 0]
         if not np.isfinite(times).any():
             raise CellError("the first column holds no time", file=name, fix="seconds first, readings after")

@@ -117,7 +117,7 @@ class Tags(Modality):
     def _labels(self, cell: Any) -> set[str]:
         labels = _split(cell, self.state["separator"])
         if labels is None:
-            raise CellError(f"a {type(cell).__name__} is no list of labels", fix=f"write a{self.state['separator']}b")
+            raise CellError(f"a {type(cell).__name__} is not a list of labels", fix=f"write a{self.state['separator']}b")
         return set(labels)
 
     def _unknown(self, labels: set[str]) -> str:

@@ -75,7 +75,7 @@ class Supervised(Objective):
         if self.spread is None:
             return self.fixed.get(name, 1.0) * loss
         spread = FURTHEST * (self.spread[self.order[name]] / FURTHEST).tanh()
-        # A batch without this target says nothing of how sure it is.
+        # A batch without this target gives no information on its uncertainty.
         return (loss * (-spread).exp() + spread / 2) * somewhere(weight)
 
 

@@ -17,7 +17,7 @@ from sensorium.reporting.console import Console
 from sensorium.training.training_request import Request
 
 SAMPLE = 200
-"""Rows looked at for a clock that nobody named."""
+"""Number of rows examined to find a clock column, if none is named."""
 
 
 def cut(request: Request, console: Console) -> Request:

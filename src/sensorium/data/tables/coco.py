@@ -53,7 +53,7 @@ def coco_columns(document: Mapping[str, Any], path: Path, add_note: AddNote) -> 
         if not _is_keyed(image, "id") or not isinstance(image.get("file_name"), str) or not image["file_name"]:
             raise DataError(f"image {number} has no id or no file_name", file=path, fix=_FIX)
         if image["id"] in boxes:
-            raise DataError(f"two images have the id {image['id']!r:.40}", file=path, fix="give each an id of its own")
+            raise DataError(f"two images have the id {image['id']!r:.40}", file=path, fix="give each a different id")
         boxes[image["id"]] = []
     lost = 0
     for annotation in document["annotations"]:

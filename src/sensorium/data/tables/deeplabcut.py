@@ -38,7 +38,7 @@ def read_deeplabcut(
         add_note: Receives notes.
 
     Raises:
-        DataError: A header row is missing, or a cell is no coordinate.
+        DataError: A header row is missing, or a cell is not a coordinate.
     """
     heads = [list(header)]
     for expected in _ROWS[1:]:
@@ -87,4 +87,4 @@ def _number(cell: str, path: Path, row: int, part: str) -> float:
     try:
         return float(cell)
     except ValueError:
-        raise DataError(f"{cell!r:.40} is no coordinate", file=path, row=row, column=part) from None
+        raise DataError(f"{cell!r:.40} is not a coordinate", file=path, row=row, column=part) from None

@@ -132,7 +132,7 @@ def _read(path: Path, source: Iterator[str], delimiter: str, has_sep_line: bool,
             f"a cell of more than {CELL_LIMIT // 2**20} million characters" if large else f"{error}",
             file=path,
             row=row + 1,
-            fix="a quote was opened and never closed, or the cell should be a file of its own"
+            fix="a quote was opened and never closed, or the cell should be a separate file"
             if large
             else 'check the quotes: a quote within a quoted cell is written twice ("")',
         ) from None
@@ -157,7 +157,7 @@ def column_names(header: Sequence[str], path: Path | str) -> list[str]:
     names = [name.strip() or f"unnamed {i}" for i, name in enumerate(header, 1)]
     twice = sorted(name for name, times in Counter(names).items() if times > 1)
     if twice:
-        raise DataError(f"columns named twice: {', '.join(twice)}", file=path, fix="give every column a name of its own")
+        raise DataError(f"columns named twice: {', '.join(twice)}", file=path, fix="give every column a different name")
     return names
 
 
