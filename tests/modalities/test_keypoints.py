@@ -74,7 +74,7 @@ def test_units_are_learnt_and_checked() -> None:
     assert "shares of width and height" in shares.notes()
     assert "far outside an image of 8 × 8" in pixels.misfit(np.array([3.0, 4, 10, 20]), np.array([8.0, 8]))
     assert not pixels.misfit(np.array([3.0, 4, 10, 20]), np.array([20.0, 20]))
-    with pytest.raises(CellError, match="no share"):
+    with pytest.raises(CellError, match="not a share"):
         shares.encode([[0.5, 0.25], [12, 0]])
     with pytest.raises(CellError, match="has 3 points, and 2 are wanted"):
         shares.encode(POINTS)
