@@ -78,9 +78,9 @@ def _majority(labels: Array, start: Array, mask: Array) -> tuple[Array, Array]:
     if not len(start):
         return labels[:0], np.zeros(0)
     names, codes = np.unique(labels, return_inverse=True)
-    seen = np.concatenate(
+    cumulative = np.concatenate(
         [np.zeros((1, len(names)), np.int64), np.cumsum(np.eye(len(names), dtype=np.int64)[codes], axis=0)]
     )
     count = mask.sum(axis=1)
-    votes = seen[start + count] - seen[start]
+    votes = cumulative[start + count] - cumulative[start]
     return names[votes.argmax(axis=1)], votes.max(axis=1, initial=0) / count
