@@ -164,14 +164,14 @@ class Expert(LearnedBuffers, ABC):
                 scores[torch.from_numpy(apart)] = held_out
         return crossed
 
-    def scores_with(self, rows: Observed, streams: Sequence[str]) -> Tensor:
-        """Return the scores ``[rows, size]`` of ``rows`` with only ``streams`` present."""
+    def scores_with(self, rows: Observed, some: Sequence[str]) -> Tensor:
+        """Return the scores ``[rows, size]`` of ``rows`` with only the streams ``some`` present."""
         form = rows.features if self.reads == "features" else rows.compact
         scores = [torch.zeros(0, self.response.size)]
         with torch.inference_mode():
             for start in range(0, len(rows), CHUNK):
                 part = slice(start, start + CHUNK)
-                present = {s: torch.from_numpy(rows.present[s][part] & (s in streams)) for s in self.streams}
+                present = {s: torch.from_numpy(rows.present[s][part] & (s in some)) for s in self.streams}
                 scores.append(self({s: torch.from_numpy(_dense(form[s][part])) for s in self.streams}, present))
         return torch.cat(scores)
 

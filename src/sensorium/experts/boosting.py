@@ -88,7 +88,7 @@ class Boosting(TreeExpert):
         self.tuned = dict(self.settled)
         super().fit(rows, seed)
 
-    def grown(self, streams: tuple[str, ...], x: NDArray[np.float32], y: NDArray[Any], weight: Floats, seed: int) -> Trees:
+    def grown(self, some: tuple[str, ...], x: NDArray[np.float32], y: NDArray[Any], weight: Floats, seed: int) -> Trees:
         size = self.response.size
         once = len(x) * x.shape[1] * size
         room = int(self.bytes / (size * self.leaves * 2 * 17))
@@ -98,7 +98,7 @@ class Boosting(TreeExpert):
             x, y, weight = x[few], y[few], weight[few]
         # scikit-learn bins weighted rows quantile by quantile in every fit, at many times the cost of the trees.
         bins, cuts = binned(x)
-        like = streams if len(streams) == 1 else next((other for other in self.tuned if len(other) > 1), streams)
+        like = some if len(some) == 1 else next((other for other in self.tuned if len(other) > 1), some)
         if like not in self.tuned:
             self.tuned[like] = self._enough(bins, y, weight, most, seed)
         iterations = self.tuned[like]

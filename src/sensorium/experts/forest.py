@@ -61,7 +61,7 @@ class Forest(TreeExpert):
             raise ValueError(f"smoothing must be between 0 and 1, not {smoothing}")
         self.trees, self.leaf, self.share, self.smoothing = trees, leaf, share, smoothing
 
-    def grown(self, streams: tuple[str, ...], x: NDArray[np.float32], y: NDArray[Any], weight: Floats, seed: int) -> Trees:
+    def grown(self, some: tuple[str, ...], x: NDArray[np.float32], y: NDArray[Any], weight: Floats, seed: int) -> Trees:
         from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 
         size = self.response.size

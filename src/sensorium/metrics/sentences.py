@@ -100,12 +100,12 @@ def rouge_l(generated: Words, references: Sequence[Words]) -> float:
     return (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision) if precision else 0.0
 
 
-def common_subsequence(left: Words, right: Words) -> int:
-    """Return the length of the longest common subsequence of ``left`` and ``right``."""
-    row = [0] * (len(right) + 1)
-    for word in left:
+def common_subsequence(one: Words, other: Words) -> int:
+    """Return the length of the longest common subsequence of ``one`` and ``other``."""
+    row = [0] * (len(other) + 1)
+    for word in one:
         corner = 0
-        for j, second in enumerate(right, start=1):
+        for j, second in enumerate(other, start=1):
             corner, row[j] = row[j], corner + 1 if word == second else max(row[j], row[j - 1])
     return row[-1]
 
