@@ -87,10 +87,10 @@ def test_labels_follow_a_shift_of_their_input() -> None:
         ([[0, float("inf"), "walk"]], "span 1 ends at inf"),
         ([["0", 3, "walk"]], "span 1 is"),
         ("[[0, 3, ", "not a JSON list"),
-        (["walk", ["run"]], "no label"),
+        (["walk", ["run"]], "not a label"),
         ([[0, 3, "fly"]], "'fly' is not known"),
         ([[0, 3, "walks"]], "'walks' is not known"),
-        (7, "no list"),
+        (7, "not a list"),
         (" , ", "no label"),
     ],
 )
