@@ -142,8 +142,8 @@ class _Answered:
             self.heavy = sorted({*worst, *unsure})
 
 
-def _target(name: str, gathered: _Gathered, whole: Subset, resamples: int, seed: int) -> TargetScores:
-    accumulator = gathered.tallies[whole].each[name]
+def _target(name: str, gathered: _Gathered, all_streams: Subset, resamples: int, seed: int) -> TargetScores:
+    accumulator = gathered.tallies[all_streams].each[name]
     task, head = accumulator.task, accumulator.task.headline
     drawn = resample(accumulator.scorer, resamples=resamples, seed=seed)
     losses = (
@@ -157,7 +157,7 @@ def _target(name: str, gathered: _Gathered, whole: Subset, resamples: int, seed:
         headline=head,
         higher_is_better=task.higher_is_better,
         rows=accumulator.rows,
-        whole=whole,
+        whole=all_streams,
         metrics=accumulator.scores(),
         intervals={metric: bounds(values) for metric, values in drawn.items()},
         baseline=None,
@@ -175,7 +175,7 @@ def _target(name: str, gathered: _Gathered, whole: Subset, resamples: int, seed:
     scores.varied = accumulator.scorer.varied
     scores.verdict = verdict(task.higher_is_better, drawn[head], plain if scores.varied else None)
     draws = _subsets(scores, task, gathered, drawn[head], resamples, seed)
-    singles = {s: scores.subsets[s][head] for s in whole if s in scores.subsets}
+    singles = {s: scores.subsets[s][head] for s in all_streams if s in scores.subsets}
     scores.floor = gathered.parts.floor(name, accumulator.scorer, drawn[head], singles, resamples, seed)
     scores.views = task.views(accumulator.scorer)
     scores.findings = findings(scores, draws)
@@ -183,10 +183,10 @@ def _target(name: str, gathered: _Gathered, whole: Subset, resamples: int, seed:
 
 
 def _subsets(
-    scores: TargetScores, task: Task[Any], gathered: _Gathered, whole: Tensor, resamples: int, seed: int
+    scores: TargetScores, task: Task[Any], gathered: _Gathered, headline_draws: Tensor, resamples: int, seed: int
 ) -> dict[Subset, Tensor]:
     """Score each evaluated subset of streams; return the headline's resamples by subset."""
-    draws: dict[Subset, Tensor] = {scores.whole: whole}
+    draws: dict[Subset, Tensor] = {scores.whole: headline_draws}
     head = task.headline
     for subset, tally in gathered.tallies.items():
         if not subset:
