@@ -124,7 +124,7 @@ class Fusion(nn.Module, ABC):
 
     @classmethod
     def completed(cls, options: Mapping[str, Any], layouts: Mapping[str, Layout]) -> dict[str, Any]:
-        """Return the options as ``Encoder.completed`` does; ``layouts`` are those of the encoded streams."""
+        """Return ``options`` completed as in ``Encoder.completed``; ``layouts`` are those of the encoded streams."""
         return dict(options)
 
     def adopt(self) -> None:
