@@ -76,7 +76,7 @@ def test_units_are_learnt_and_checked() -> None:
     assert not pixels.misfit(np.array([3.0, 4, 10, 20]), np.array([20.0, 20]))
     with pytest.raises(CellError, match="not a share"):
         shares.encode([[0.5, 0.25], [12, 0]])
-    with pytest.raises(CellError, match="has 3 points, and 2 are wanted"):
+    with pytest.raises(CellError, match="has 3 points, but 2 are expected"):
         shares.encode(POINTS)
     named = Keypoints(names=["eye", "beak"])
     named.fit([[[0.5, 0.25], [1, 0]]])
