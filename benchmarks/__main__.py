@@ -74,13 +74,13 @@ def table(results: Results) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="Cost of sensorium and of references, in one run."
+        prog="python -m benchmarks", description="Costs of sensorium and of reference implementations."
     )
-    parser.add_argument("names", nargs="*", help=f"which: {' '.join(NAMES)} [default: all]")
-    parser.add_argument("--smoke", action="store_true", help="small and once: does it run?")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("names", nargs="*", help=f"benchmarks to run: {' '.join(NAMES)} [default: all]")
+    parser.add_argument("--smoke", action="store_true", help="small data, one repeat: only checks that the benchmarks run")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument("--data", type=Path, help="folder of the real data sets", default=Settings().data)
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     unknown = [name for name in arguments.names if name not in NAMES]
     if unknown:
         parser.error(f"no benchmark named {unknown[0]!r}; there are: {', '.join(NAMES)}")

@@ -62,14 +62,14 @@ class _Masks(Task[Tensor]):
         return line[:, :, None] + line[:, None, :]
 
     def loss(self, output: Tensor, target: Field) -> Tensor:
-        wanted = target.data.to(output)
-        return nn.functional.binary_cross_entropy_with_logits(output, wanted, reduction="none").mean(dim=(1, 2))
+        truth = target.data.to(output)
+        return nn.functional.binary_cross_entropy_with_logits(output, truth, reduction="none").mean(dim=(1, 2))
 
     def scorer(self) -> Scorer[Tensor]:
         return _Right(self)
 
     def answers(self, output: Tensor, batch: Batch) -> list[Answer]:
-        return [{"value": Attachment(one.numpy(), "mask")} for one in (output > 0).to(torch.uint8)]
+        return [{"value": Attachment(mask.numpy(), "mask")} for mask in (output > 0).to(torch.uint8)]
 
     def truths(self, batch: Batch) -> list[Any]:
         return [None] * batch.rows
@@ -100,7 +100,7 @@ def _batches(rows: int) -> Any:
 
 
 def _peak(rows: int) -> float:
-    """Return the peak memory in MB above that before all subsets were evaluated."""
+    """Return by how many MB evaluating all subsets of streams raises the peak memory of this process."""
     reader: Any = None
     torch.manual_seed(0)
     task = _Masks(Goal("mask", {"mask": reader}), 8)
@@ -118,7 +118,7 @@ def _status(name: str) -> float:
 
 
 def run(settings: Settings) -> Results:
-    """Compare peak memory for ten times the rows with that for the rows, each in its own process."""
+    """Compare the peak memory for ten times the rows with that for the rows, each in a process of its own."""
     if sys.platform != "linux":
         return [Skipped("evaluate masks", "reads /proc")]
     few, repeats = settings.few(1000, 200), settings.few(3, 1)

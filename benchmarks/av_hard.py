@@ -1,5 +1,5 @@
-"""Ten epochs on a picture and a recording of 1,500 digits, from raw files with an empty store; and the time to an accuracy
-of 0.75, and to the best accuracy of a script by hand (``by_hand.py``) in as many epochs."""
+"""Time of ten epochs on pictures and recordings of 1,500 digits, from raw files with an empty store; and the time to an
+accuracy of 0.75, and to the best accuracy that a hand-written script (``by_hand.py``) reaches in as many epochs."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import zlib
 
 
 def huge_png(wide: int, high: int, *, depth: int = 16, colour: int = 6) -> bytes:
-    """A PNG of zeros, a thousandth of the size of its pixels. Colour 6: with transparency, four channels; 0: grey."""
+    """Return a PNG of zeros, about a thousandth of the size of its pixels. Colour 6 is RGBA, 0 is grey."""
     packed = zlib.compressobj(9)
     line = bytes(1 + wide * depth * {0: 1, 2: 3, 6: 4}[colour] // 8)
     data = b"".join(packed.compress(line) for _ in range(high)) + packed.flush()
@@ -21,18 +21,18 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png(wide: int, high: int, *more: bytes) -> bytes:
-    """A picture truncated shortly after its header."""
+    """Return a PNG that is truncated shortly after its header."""
     head = _chunk(b"IHDR", struct.pack(">IIBBBBB", wide, high, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(more) + _chunk(b"IDAT", zlib.compress(bytes(1000))) + _chunk(b"IEND", b"")
 
 
 def texts() -> bytes:
-    """A picture with 60 texts that unpack to a million characters each."""
+    """Return a PNG with 60 compressed texts of a million characters each."""
     return png(9, 9, *[_chunk(b"zTXt", b"k%d\0\0" % i + zlib.compress(b"x" * 2**20, 9)) for i in range(60)])
 
 
 def jpeg(wide: int, high: int) -> bytes:
-    """A picture of 16 by 16 pixels whose header claims another size."""
+    """Return a JPEG of 16 × 16 pixels whose header declares another size."""
     from PIL import Image
 
     file = io.BytesIO()
@@ -43,7 +43,7 @@ def jpeg(wide: int, high: int) -> bytes:
 
 
 def gif(wide: int, high: int) -> bytes:
-    """A picture of a few bytes."""
+    """Return a GIF of a few bytes whose header declares this size."""
     return (
         b"GIF89a"
         + struct.pack("<HH", wide, high)
@@ -55,7 +55,7 @@ def gif(wide: int, high: int) -> bytes:
 
 
 def tiff(side: int) -> bytes:
-    """A deflated picture of one strip, thousands of times as large as its file."""
+    """Return a deflated TIFF of one strip, thousands of times as large as its file."""
     data = zlib.compress(bytes(side * side), 9)
     tags = [
         (256, side),
@@ -73,7 +73,7 @@ def tiff(side: int) -> bytes:
 
 
 def flac(seconds: int) -> bytes:
-    """Silence, two channels."""
+    """Return a FLAC file of stereo silence."""
     import numpy as np
     import soundfile
 
@@ -83,7 +83,7 @@ def flac(seconds: int) -> bytes:
 
 
 def wav(size: int, channels: int = 1, rate: int = 16_000) -> bytes:
-    """A header, and 200 bytes of sound."""
+    """Return a WAV file with a header of the given values and 200 bytes of sound."""
     shape = struct.pack(
         "<4sIHHIIHH", b"fmt ", 16, 1, channels, rate, 2 * rate * channels & 0xFFFFFFFF, 2 * channels & 0xFFFF, 16
     )

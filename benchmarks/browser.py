@@ -1,4 +1,4 @@
-"""A headless Chromium that opens a page, over the Chrome DevTools protocol: and measures the time until it is painted."""
+"""Control of a headless Chromium over the Chrome DevTools protocol, which measures the time until a page is painted."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Page:
     def __init__(self, socket: Any) -> None:
         self.socket, self.count, self.session = socket, 0, ""
         self.seen: list[str] = []
-        (page,) = [one for one in self.ask("Target.getTargets")["targetInfos"] if one["type"] == "page"]
+        (page,) = [target for target in self.ask("Target.getTargets")["targetInfos"] if target["type"] == "page"]
         self.session = self.ask("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]
         self.ask("Page.enable")
 
@@ -55,7 +55,7 @@ class Page:
         return document["result"].get("value")
 
     def opened(self, url: str) -> float:
-        """Seconds from asking for a page until it is loaded, laid out and painted."""
+        """Open a page and return the seconds until it is loaded, laid out and painted."""
         self.ask("Page.navigate", url="about:blank")
         self.seen.clear()
         start = time.perf_counter()
@@ -69,7 +69,7 @@ class Page:
 
 @contextmanager
 def page() -> Iterator[Page]:
-    """A page of a browser that is closed afterwards."""
+    """Start a browser, yield one page of it and close it at the end."""
     from websockets.sync.client import connect
 
     path = executable()

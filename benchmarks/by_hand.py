@@ -1,8 +1,8 @@
-"""A typical hand-written script: PIL, librosa, two small networks, concatenation, Adam.
+"""A typical hand-written training script: PIL, librosa, two small networks, concatenation, Adam.
 
 ``python -m benchmarks.by_hand TRAIN VALID TARGET IMAGE AUDIO EPOCHS SEED`` trains from raw files, validates after every
-epoch and prints, as JSON, what each took since the start (CPU and wall seconds) and its accuracy. It does not support
-missing cells.
+epoch and prints, as JSON, the CPU and wall seconds since the start and the accuracy at the end of each epoch. It does not
+support missing cells.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BATCH, RATE, WIDTH = 32, 1e-3, 64
 
 
 class Net(nn.Module):
-    """A network of three convolutions for each modality, and a head on both."""
+    """Three convolutions for each modality, and a head on the concatenated vectors."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Net(nn.Module):
 
 
 def read(table: Path, names: tuple[str, str, str], classes: list[str]) -> TensorDataset:
-    """Every row decoded into memory: pictures from 0 to 1, one second of each recording as a log-mel spectrogram."""
+    """Decode every row into memory: pictures scaled to [0, 1], one second of each recording as a log-mel spectrogram."""
     image, audio, target = names
     with open(table, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -64,7 +64,7 @@ def read(table: Path, names: tuple[str, str, str], classes: list[str]) -> Tensor
 
 
 def main(train: str, valid: str, target: str, image: str, audio: str, epochs: int, seed: int) -> None:
-    """What it prints is one line of JSON: ``[[cpu, wall, accuracy], ...]``."""
+    """Train the script and print one line of JSON: ``[[cpu, wall, accuracy], ...]``, an entry for each epoch."""
     torch.manual_seed(seed)
     began = time.process_time(), time.perf_counter()
     names = (image, audio, target)

@@ -1,6 +1,7 @@
-"""A whole training on tables of 30 to 20,000 columns: time and peak memory of the default beside the encoder ``mlp``.
+"""Time and peak memory of ``fit`` on tables of 30 to 20,000 columns, for the default encoder and for ``mlp``.
 
-60 rows each, as in samples with thousands of measurements. Each run is a process of its own; the two alternate.
+Each table has 60 rows, as in studies with thousands of measurements of each sample. Each run has a process of its own;
+the two encoders alternate.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ print(json.dumps({"seconds": seconds, "peak": peak, "encoder": model.recipe.mode
 
 
 def once(columns: int, encoder: str, settings: Settings) -> dict[str, float]:
-    """Return CPU seconds and peak megabytes of one training, from reading to scoring."""
+    """Return the CPU seconds and peak memory (MB) of one call of ``fit``, evaluation included."""
     arguments = (str(settings.few(ROWS, 30)), str(columns), "1" if settings.smoke else "all", encoder)
     results: dict[str, float] = json.loads(python(CODE, *arguments, OMP_NUM_THREADS="1")[1].splitlines()[-1])
     return results

@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--robustness", action="store_true", help="also with noise, occlusion, blur and half the size")
     parser.add_argument("overrides", nargs="*", help=f"settings of the recipe, as for fit; by default {' '.join(SETTINGS)}")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     for seed in range(options.first, options.first + options.seeds):
         print(
             json.dumps(measured(options.folder, seed, options.overrides or SETTINGS, robustness=options.robustness)),

@@ -1,8 +1,8 @@
-"""Real digits converted to kinds of cells without a real data set: points, graphs, vectors, short films; and Chinese
-sentences.
+"""Test data for kinds of cells that have no real data set: real digits as points, graphs, vectors and short films, and
+Chinese sentences.
 
 The digits are those of ``av_digits``; only their representation is synthetic. The sentences are made of clauses that people
-could have written: three neutral ones and one that decides, in any order.
+could have written: three neutral ones and one that decides the class, in random order.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ def grey(path: Path) -> Picture:
 
 
 def coarse(picture: Picture) -> Picture:
-    """``[7, 7]``: the mean of each 4 × 4."""
+    """Return the means of the blocks of 4 × 4 pixels, ``[7, 7]``."""
     mean: Picture = picture.reshape(7, 4, 7, 4).mean(axis=(1, 3))
     return mean
 
 
 def points(picture: Picture, folder: Path, name: str, rng: np.random.Generator) -> str:
-    """The bright pixels: across, down, and half their brightness."""
+    """Write the bright pixels as points (x, y, half the brightness) and return the file name."""
     down, across = np.nonzero(picture > 0.3)
     cloud = np.stack([across / 14 - 1, 1 - down / 14, picture[down, across] / 2], axis=1)
     np.save(folder / f"{name}.npy", cloud.astype(np.float32))
@@ -58,24 +58,24 @@ def points(picture: Picture, folder: Path, name: str, rng: np.random.Generator) 
 
 
 def graph(picture: Picture, folder: Path, name: str, rng: np.random.Generator) -> str:
-    """The cells that are not black, each joined to those beside it."""
+    """Return the blocks that are not black as the nodes of a graph; adjacent blocks share an edge."""
     cells = coarse(picture)
     places = [(int(i), int(j)) for i, j in np.argwhere(cells > 0.15)]
     number = {place: n for n, place in enumerate(places)}
     nodes = [[j / 3 - 1, 1 - i / 3, float(cells[i, j])] for i, j in places]
-    beside = ((0, 1), (1, 0), (1, 1), (1, -1))
-    edges = [[number[i, j], number[i + a, j + b]] for i, j in places for a, b in beside if (i + a, j + b) in number]
+    neighbours = ((0, 1), (1, 0), (1, 1), (1, -1))
+    edges = [[number[i, j], number[i + a, j + b]] for i, j in places for a, b in neighbours if (i + a, j + b) in number]
     return json.dumps({"nodes": nodes, "edges": edges})
 
 
 def vector(picture: Picture, folder: Path, name: str, rng: np.random.Generator) -> str:
-    """The 49 cells in a row."""
+    """Write the 49 block means as a vector and return the file name."""
     np.save(folder / f"{name}.npy", coarse(picture).astype(np.float32).ravel())
     return f"{folder.name}/{name}.npy"
 
 
 def film(picture: Picture, folder: Path, name: str, rng: np.random.Generator) -> str:
-    """Frames of noise; in two of them, one after the other, the digit."""
+    """Write frames of noise, two consecutive ones of which show the digit, and return the file name."""
     from PIL import Image
 
     frames = rng.uniform(0, 0.35, (FILM, 28, 28))
@@ -95,32 +95,32 @@ SHAPES: dict[str, Callable[[Picture, Path, str, np.random.Generator], str]] = {
 
 
 def make(digits: Path, folder: Path, shape: str, rows: int = 1000, held: int = 200) -> Path:
-    """``train.csv`` and ``valid.csv`` with the digits of ``digits`` in another shape."""
+    """Write ``train.csv`` and ``valid.csv`` with the digits of the folder ``digits`` as another kind of cell."""
     for part, most in (("train", rows), ("valid", held)):
         with (digits / f"{part}.csv").open(encoding="utf-8", newline="") as file:
             options: list[dict[str, Any]] = list(csv.DictReader(file))
         rng = np.random.default_rng(len(part))
-        some = [options[i] for i in sorted(rng.permutation(len(options))[:most])]
+        chosen = [options[i] for i in sorted(rng.permutation(len(options))[:most])]
         at = folder / part
         at.mkdir(parents=True, exist_ok=True)
         lines = [
             {shape: SHAPES[shape](grey(digits / row["image"]), at, f"{i:05d}", rng), "label": row["label"]}
-            for i, row in enumerate(some)
+            for i, row in enumerate(chosen)
         ]
         _write(folder / f"{part}.csv", lines)
     return folder
 
 
 def chinese(folder: Path, rows: int = 1000, held: int = 200) -> Path:
-    """``train.csv`` and ``valid.csv``: what people say of a restaurant, and whether they liked it."""
+    """Write ``train.csv`` and ``valid.csv``: reviews of a restaurant, and whether they are positive."""
     for seed, (part, count) in enumerate((("train", rows), ("valid", held))):
         rng = np.random.default_rng(seed)
         lines = []
         for i in range(count):
-            predicted = [NEUTRAL[j] for j in rng.permutation(len(NEUTRAL))[:3]]
-            result = (GOOD if i % 2 else BAD)[int(rng.integers(6))]
-            predicted.insert(int(rng.integers(4)), result)
-            lines.append({"text": "，".join(predicted) + "。", "label": "好评" if i % 2 else "差评"})
+            clauses = [NEUTRAL[j] for j in rng.permutation(len(NEUTRAL))[:3]]
+            verdict = (GOOD if i % 2 else BAD)[int(rng.integers(6))]
+            clauses.insert(int(rng.integers(4)), verdict)
+            lines.append({"text": "，".join(clauses) + "。", "label": "好评" if i % 2 else "差评"})
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / f"{part}.csv", lines)
     return folder

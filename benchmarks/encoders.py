@@ -1,5 +1,5 @@
-"""Encoders beside the best library implementation with the same layers: forward pass, and forward and backward, one
-thread."""
+"""CPU time of encoders, compared with the best library implementation of the same layers: forward, and forward and
+backward, on one thread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.measure import Results, Settings, Skipped, compared, cost, inter
 
 
 class Pair(NamedTuple):
-    """Two modules of one size, with their forward functions; the loss is the mean square of the output."""
+    """Two modules of the same size and their forward functions; the loss is the mean square of the output."""
 
     name: str
     ours: Any
@@ -36,7 +36,7 @@ def run(settings: Settings) -> Results:
 
 
 def pictures(settings: Settings) -> list[Pair]:
-    """The standard networks at a third of their usual side, so that a round takes a second and not ten."""
+    """Return the standard vision networks, on images of 96 pixels a side, so that a round takes about a second."""
     import torch
     from transformers import MobileNetV2Config, MobileNetV2Model, ResNetConfig, ResNetModel, ViTConfig, ViTModel
 
@@ -62,7 +62,7 @@ def pictures(settings: Settings) -> list[Pair]:
 
 
 def words(settings: Settings) -> Pair:
-    """Our transformer over words beside BERT of the same width, depth and heads; a third of the batch is padding."""
+    """Return the transformer over words and BERT of the same width, depth and heads; a third of the batch is padding."""
     import torch
     from transformers import BertConfig, BertModel
 
@@ -86,7 +86,7 @@ def words(settings: Settings) -> Pair:
 
 
 def spectrograms(settings: Settings) -> Pair:
-    """Our patch transformer over a second of sound beside AST of the same patches, width, depth and heads."""
+    """Return the patch transformer over about a second of sound and AST of the same patches, width, depth and heads."""
     import torch
     from transformers import ASTConfig, ASTModel
 
@@ -109,7 +109,7 @@ def spectrograms(settings: Settings) -> Pair:
 
 
 def recurrences(settings: Settings) -> Pair:
-    """Our recurrent encoder beside torch's LSTM over packed sequences of the same lengths."""
+    """Return the recurrent encoder and torch's LSTM over packed sequences of the same lengths."""
     import torch
     from torch import nn
     from torch.nn.utils.rnn import pack_padded_sequence
@@ -123,7 +123,7 @@ def recurrences(settings: Settings) -> Pair:
     spec = {"kind": "recurrent", "dim": dim, "depth": 1, "cell": "lstm", "dropout": 0.0}
 
     class Packed(nn.Module):
-        """Projection, then a packed bidirectional LSTM: what ours does by masks."""
+        """Projection, then a packed bidirectional LSTM; our encoder uses masks instead."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -145,7 +145,7 @@ def recurrences(settings: Settings) -> Pair:
 
 
 def measured(pair: Pair, settings: Settings) -> Results:
-    """Processor time of some passes over one batch, forward only and with gradients."""
+    """Compare the CPU time per row of passes over one batch, forward only and with gradients."""
     import torch
 
     passes = settings.few(3, 1)
@@ -171,7 +171,7 @@ def measured(pair: Pair, settings: Settings) -> Results:
         ours, theirs = work(pair.ours, pair.run_ours), work(pair.theirs, pair.run_theirs)
         for model, once in ((pair.ours, ours), (pair.theirs, theirs)):
             model.train(work is both)
-            once()  # the first pass makes room and picks algorithms
+            once()  # the first pass allocates memory and selects algorithms
         mine, other = interleaved(
             lambda ours=ours: cost(ours),  # type: ignore[misc]
             lambda theirs=theirs: cost(theirs),  # type: ignore[misc]

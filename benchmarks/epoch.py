@@ -1,7 +1,7 @@
-"""An epoch as ``fit`` runs it (Lightning, store, loader) beside a bare PyTorch loop on tensors already in memory.
+"""Time of an epoch of ``fit`` (Lightning, store, loader), compared with a bare PyTorch loop on tensors in memory.
 
 Both train the same model from the same seed with the same optimiser, schedule, clipping and augmentation, and validate
-after every epoch; the bare loop computes loss and accuracy there, ours all of the task's measures.
+after every epoch; the bare loop computes loss and accuracy there, ``fit`` all metrics of the task.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Ticking(Rows):
 
 @dataclass
 class Task:
-    """Return what both loops train."""
+    """The model, recipe and rows that both loops train with."""
 
     plan: Recipe
     schema: Schema
@@ -66,7 +66,7 @@ class Task:
 
 
 def task(tables: dict[str, Path], ignore: list[str], cache: Path, epochs: int) -> Task:
-    """The synthetic table as ``fit`` would see it."""
+    """Prepare the synthetic table as ``fit`` does."""
     sets = {"size": "small"}, {"epochs": epochs, "patience": 10**6}
     plan = Recipe.parse({"model": sets[0], "training": sets[1]})
     train, valid = Table.read(tables["train"]), Table.read(tables["valid"])
@@ -80,7 +80,7 @@ def task(tables: dict[str, Path], ignore: list[str], cache: Path, epochs: int) -
 
 
 def ours(job: Task) -> list[tuple[float, float]]:
-    """Seconds (processor, wall) of each epoch but the first, validation and all."""
+    """Return the seconds (CPU, wall) of the epochs of ``fit`` except the last, validation included."""
     model, objectives = job.model()
     ticking = Ticking(job.rows.inputs, job.rows.targets, job.rows.weight, job.rows.problems, job.rows.prompts)
     _run(job.plan, job.schema, model, objectives, ticking, job.valid, None, False, Console(quiet=True))
@@ -89,7 +89,7 @@ def ours(job: Task) -> list[tuple[float, float]]:
 
 
 def bare(job: Task) -> list[tuple[float, float]]:
-    """The same in a hand-written loop, everything in memory."""
+    """Return the seconds (CPU, wall) of the epochs of a hand-written loop except the first, validation included."""
     model, objectives = job.model()
     spec = job.plan.training
     schema = job.schema

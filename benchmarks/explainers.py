@@ -103,7 +103,7 @@ def folder_of(data: Path, work: Path, name: str) -> Path:
 
 
 def fitted(case: Case, encoder: str, train: Table, seed: int = 0, cache: Path | None = None) -> Trained:
-    """A small model of one stream."""
+    """Train a small model of one stream."""
     kept = case.inputs or (case.column,)
     columns: Any = {case.column: {"kind": "series", **case.options}} if not case.inputs else {}
     recipe = sm.Recipe.parse(
@@ -118,18 +118,18 @@ def fitted(case: Case, encoder: str, train: Table, seed: int = 0, cache: Path | 
 
 
 def mixed(table: Table, seed: int) -> list[int]:
-    """Return all rows in random order with alternating classes: tables are often sorted by class."""
+    """Return all row numbers in random order with alternating classes, since tables are often sorted by class."""
     places: dict[str, list[int]] = defaultdict(list)
     for i, label in enumerate(table.column("label")):
         places[str(label)].append(i)
     draw = random.Random(seed)
-    for some in places.values():
-        draw.shuffle(some)
+    for rows in places.values():
+        draw.shuffle(rows)
     return [i for turn in zip_longest(*(places[name] for name in sorted(places))) for i in turn if i is not None]
 
 
 def probes(model: Trained, table: Table, count: int, seed: int) -> list[tuple[Probe, Probe]]:
-    """Rows that the model gets right, each before the encoder and before a scrambled copy of it."""
+    """Return probes of rows that the model answers correctly: through its encoder and through a scrambled copy of it."""
     results: list[tuple[Probe, Probe]] = []
     network, (stream, *_) = model.predictor.model, model.model.streams
     other = scrambled(network.encoders[stream])
@@ -137,11 +137,11 @@ def probes(model: Trained, table: Table, count: int, seed: int) -> list[tuple[Pr
     for i in mixed(table, seed)[: 20 * count]:
         if len(results) == count:
             break
-        one = table.take([i])
-        (answer,) = model.predict(one)
-        if answer.value != str(one.row(0)["label"]):
+        row_table = table.take([i])
+        (answer,) = model.predict(row_table)
+        if answer.value != str(row_table.row(0)["label"]):
             continue
-        (batch,) = model.batches(model.encode(one))
+        (batch,) = model.batches(model.encode(row_table))
         with torch.no_grad():
             parts = network.encode(batch)
         if not bool(parts[stream].present[0]):
@@ -155,10 +155,10 @@ def probes(model: Trained, table: Table, count: int, seed: int) -> list[tuple[Pr
 
 
 def measured(spec: Spec, settings: Sequence[tuple[Probe, Probe]], chances: Sequence[float], seed: int) -> dict[str, Any]:
-    """Evaluate an explainer on these rows: for each its curves, and the error of the sum of its values."""
+    """Evaluate an explainer on these rows: the areas under its curves, and the error of the sum of its values."""
     rows: list[dict[str, Any]] = []
     for i, ((real, blind), chance) in enumerate(zip(settings, chances, strict=True)):
-        # Chance is drawn anew for each row, and not from the draws it is held against.
+        # Random maps are drawn separately for each row, and differ from those they are compared with.
         drawn = {"seed": 100_000 + 1000 * seed + i} if spec["kind"] == CHANCE else {}
         explainer: Explainer = build("explainers", {**spec, **drawn})
         began = time.process_time()
@@ -185,7 +185,7 @@ def measured(spec: Spec, settings: Sequence[tuple[Probe, Probe]], chances: Seque
 
 
 def run(data: Path, out: Path, names: Sequence[str], rows: int, seeds: Sequence[int], work: Path) -> None:
-    """Every line that ``out`` does not hold yet, all of one seed first."""
+    """Compute the lines that ``out`` does not contain yet, seed by seed."""
     done = {(r["case"], r["encoder"], r["explainer"], r["seed"]) for r in read(out)} if out.exists() else set()
     torch.set_num_threads(1)
     for seed in seeds:
@@ -198,16 +198,16 @@ def run(data: Path, out: Path, names: Sequence[str], rows: int, seeds: Sequence[
             train = train.take(range(min(len(train), case.rows)))
             held = Table.read(at / f"{case.held}.csv")
             for encoder in case.encoders:
-                wanted = [kind for kind in EXPLAINERS if (name, encoder, kind, seed) not in done]
-                if not wanted:
+                pending = [kind for kind in EXPLAINERS if (name, encoder, kind, seed) not in done]
+                if not pending:
                     continue
                 began = time.process_time()
                 model = fitted(case, encoder, train, seed, work / "cache")
                 values = probes(model, held, rows, seed)
                 chances = [by_chance(real, seed=1000 * seed + i).gap for i, (real, _) in enumerate(values)]
-                for kind in wanted:
+                for kind in pending:
                     explainer: Explainer = build("explainers", EXPLAINERS[kind])
-                    result = explainer.refuses(values[0][0]) if values else "no row was answered rightly"
+                    result = explainer.refuses(values[0][0]) if values else "no row was answered correctly"
                     results = {"refuses": result} if result else measured(EXPLAINERS[kind], values, chances, seed)
                     line = {"case": name, "encoder": encoder, "explainer": kind, "seed": seed, **results}
                     with out.open("a", encoding="utf-8") as file:
@@ -242,8 +242,8 @@ class Line:
 
     def areas(self) -> list[str]:
         over, error = self.ahead
-        predicted = [f"{self.mean('deletion'):.3f}", f"{self.mean('insertion'):.3f}", f"{self.mean('gap'):+.3f}"]
-        return [*predicted, f"{self.mean('chance'):+.3f}", f"{over:+.3f} ± {error:.3f}"]
+        cells = [f"{self.mean('deletion'):.3f}", f"{self.mean('insertion'):.3f}", f"{self.mean('gap'):+.3f}"]
+        return [*cells, f"{self.mean('chance'):+.3f}", f"{over:+.3f} ± {error:.3f}"]
 
     @property
     def scrambled(self) -> str:
@@ -263,9 +263,9 @@ class Line:
 
 
 def grouped(lines: Sequence[dict[str, Any]], *names: str) -> dict[tuple[str, ...], Line]:
-    """The rows of all lines alike in these names, as cases, encoders and explainers are listed, chance the last of them.
+    """Group the rows of all lines by the values of these names, in the order of the lists above, with chance last.
 
-    What was refused is left out.
+    Refusals are left out.
     """
     cases, explainers = list(CASES), [*(name for name in EXPLAINERS if name != CHANCE), CHANCE]
 
@@ -279,9 +279,9 @@ def grouped(lines: Sequence[dict[str, Any]], *names: str) -> dict[tuple[str, ...
         return tuple(spots[name] for name in names)
 
     rows: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
-    for line in sorted((one for one in lines if "rows" in one), key=place):
+    for line in sorted((line for line in lines if "rows" in line), key=place):
         rows[tuple(line[name] for name in names)] += line["rows"]
-    return {key: Line(some) for key, some in rows.items()}
+    return {key: Line(members) for key, members in rows.items()}
 
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -293,29 +293,29 @@ AREAS = ("deletion ↓", "insertion ↑", "gap", "chance's gap", "ahead of chanc
 
 
 def table(lines: Sequence[dict[str, Any]]) -> str:
-    """A line for each encoder and explainer."""
+    """Return a Markdown table with a line for each encoder and explainer."""
     head = ["sense", "encoder", "explainer", "rows", *AREAS, "beats chance", "scrambled", "lost", "ms a row"]
     # Explainers whose values never sum get no entry.
-    sums = {one["explainer"] for one in lines for row in one.get("rows", ()) if row["lost"] is not None}
+    sums = {group["explainer"] for group in lines for row in group.get("rows", ()) if row["lost"] is not None}
     results = []
-    for (case, encoder, explainer), one in grouped(lines, "case", "encoder", "explainer").items():
-        lost = one.adds if explainer in sums else ""
-        result = [*one.areas(), "yes" if one.beats else "no", one.scrambled, lost, f"{one.mean('ms'):.0f}"]
-        results.append([case, encoder, explainer, str(len(one.rows)), *result])
+    for (case, encoder, explainer), group in grouped(lines, "case", "encoder", "explainer").items():
+        lost = group.adds if explainer in sums else ""
+        result = [*group.areas(), "yes" if group.beats else "no", group.scrambled, lost, f"{group.mean('ms'):.0f}"]
+        results.append([case, encoder, explainer, str(len(group.rows)), *result])
     return markdown(head, results)
 
 
 def areas(lines: Sequence[dict[str, Any]]) -> str:
-    """A line for each modality and explainer, over its encoders."""
-    each = grouped(lines, "case", "encoder", "explainer")
+    """Return a Markdown table with a line for each modality and explainer, over the encoders."""
+    by_encoder = grouped(lines, "case", "encoder", "explainer")
     head = ["sense", "explainer", "rows", *AREAS, "beats chance on"]
     results = []
-    for (case, explainer), one in grouped(lines, "case", "explainer").items():
-        verdicts = {key[1]: some.beats for key, some in each.items() if (key[0], key[2]) == (case, explainer)}
-        predicted = f"{sum(verdicts.values())} of {len(verdicts)} encoders"
+    for (case, explainer), group in grouped(lines, "case", "explainer").items():
+        verdicts = {key[1]: member.beats for key, member in by_encoder.items() if (key[0], key[2]) == (case, explainer)}
+        share = f"{sum(verdicts.values())} of {len(verdicts)} encoders"
         but = ", ".join(name for name, beats in verdicts.items() if not beats)
         but = f" (not {but})" if but and any(verdicts.values()) else ""
-        results.append([case, explainer, str(len(one.rows)), *one.areas(), predicted + but])
+        results.append([case, explainer, str(len(group.rows)), *group.areas(), share + but])
     return markdown(head, results)
 
 
@@ -335,11 +335,11 @@ def main() -> None:
     parser.add_argument("--cases", default=";".join(CASES), help="separated by ;")
     parser.add_argument("--rows", type=int, default=12)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--work", type=Path, default=Path("explainers"), help="where made sets and decoded media are kept")
+    parser.add_argument("--work", type=Path, default=Path("explainers"), help="folder of generated sets and decoded media")
     parser.add_argument("--table", type=Path)
     parser.add_argument("--areas", type=Path)
     parser.add_argument("--fill", type=Path)
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     for path, show in ((arguments.table, table), (arguments.areas, areas)):
         if path is not None:
             sys.stdout.write(show(read(path)) + "\n")

@@ -1,4 +1,4 @@
-"""``--quality fast`` beside the same kinds of model in scikit-learn: CPU time of both on the same rows, in one run.
+"""CPU time of ``--quality fast`` and of the same kinds of model in scikit-learn, on the same rows.
 
 The reference is what the league calls ``linear`` and ``forest``, one after the other: TF-IDF of words, pairs of words and
 letters, imputed and standardised numbers, one-hot categories, a logistic regression with its penalty by cross-validation,
@@ -26,14 +26,14 @@ ASKED = 50
 
 
 def fast(which: Set) -> None:
-    """The whole fit, from cells to a scored model."""
+    """Train and evaluate a model with ``quality="fast"``, starting from cells."""
     columns = [*which.kinds, which.target]
     table = {name: which.table.column(name) for name in columns}
     sensorium.fit(table, target=which.target, quality="fast", quiet=True)
 
 
 def plain(which: Set) -> None:
-    """The reference: the same cells, its features learnt and its models fitted."""
+    """Fit the reference on the same cells, feature extraction included."""
     answers = np.array(which.table.column(which.target), dtype=object)
     rows = np.arange(len(which.table))
     for way in ("linear", "forest"):
@@ -52,8 +52,8 @@ def run(settings: Settings) -> Results:
             partial(cost, partial(fast, which)), partial(cost, partial(plain, which)), settings.few(3, 1)
         )
         note = f"{len(which.table)} rows, linear and forest"
-        each = ([one.cpu for one in ours], [one.cpu for one in reference])
-        results.append(compared(f"fast, {name}", "CPU s", *each, at_most=2.0, note=note))
+        costs = ([timing.cpu for timing in ours], [timing.cpu for timing in reference])
+        results.append(compared(f"fast, {name}", "CPU s", *costs, at_most=2.0, note=note))
     return results
 
 

@@ -29,7 +29,7 @@ def recordings(folder: Path, name: str) -> list[tuple[Any, str]]:
 
 
 def windows(every: list[Any], first: int) -> list[dict[str, Any]]:
-    """Return windows of the recordings ``every`` that start forecasting at steps ``first`` to 80."""
+    """Return the windows of the recordings ``every`` whose forecasts start at the steps ``first`` to 80."""
     ends = range(PAST, first - 1, -STRIDE)
     return [{"past": x[:end].tolist(), "future": x[end : end + AHEAD].tolist()} for x in every for end in ends]
 
@@ -40,7 +40,7 @@ def run(folder: Path, seed: int) -> dict[str, float]:
     draw = np.random.default_rng(seed)
     held: set[int] = set()
     for label in sorted({label for _, label in every}):
-        held |= set(draw.permutation([i for i, one in enumerate(every) if one[1] == label])[:HELD_OUT].tolist())
+        held |= set(draw.permutation([i for i, recording in enumerate(every) if recording[1] == label])[:HELD_OUT].tolist())
     train = windows([x for i, (x, _) in enumerate(every) if i not in held], FIRST)
     valid = windows([x for i, (x, _) in enumerate(every) if i in held], FIRST)
     start = time.process_time()
@@ -55,9 +55,9 @@ def main() -> None:
     """Print the scores of three seeds, then mean and spread."""
     scores = [run(Path(sys.argv[1]), seed) for seed in range(3)]
     for name in scores[0]:
-        values = [one[name] for one in scores]
-        each = ", ".join(f"{value:.3f}" for value in values)
-        print(f"{name:16} {statistics.fmean(values):.3f} ± {statistics.stdev(values):.3f}   ({each})")
+        values = [result[name] for result in scores]
+        listed = ", ".join(f"{value:.3f}" for value in values)
+        print(f"{name:16} {statistics.fmean(values):.3f} ± {statistics.stdev(values):.3f}   ({listed})")
 
 
 if __name__ == "__main__":

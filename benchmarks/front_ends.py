@@ -1,8 +1,8 @@
-"""Front ends of sound beside librosa's (STFT, mel, MFCC) and spafe's (PLP): one recording, and a batch of them.
+"""Speed of the audio front ends, compared with librosa (STFT, mel, MFCC) and spafe (PLP), on one recording and on a batch.
 
-Both get the same settings and do the same work, in the same process, on one core, in turn. Ratios are speeds, reference
-over ours. The reference processes the recordings of a batch one after the other, as its users do. Notes give the seconds of
-sound processed per second.
+Both use the same settings and run alternately in one process on one core. Ratios are speeds: the time of the reference
+over ours. The reference processes the recordings of a batch one after the other, as its users do. Notes give the seconds
+of sound processed per second.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def run(settings: Settings) -> Results:
             lambda x, n: mfcc(x, RATE, centred, n, count=20, mels=MELS),
             lambda y: librosa.feature.mfcc(y=y, sr=RATE, n_mfcc=20, n_mels=MELS, **frame),
         ),
-        # Twenty bands: as many as ours finds up to 8 kHz. Its filters are handed to it, since making them takes it longest.
+        # Twenty bands: as many as ours has up to 8 kHz. The reference gets its filters, since those cost it most.
         "plp": (lambda x, n: plp(x, RATE, spoken, n, count=13), _spafe(spafe_plp, short)),
     }
     results: Results = []
@@ -78,9 +78,9 @@ def _beside(
     least: float,
     settings: Settings,
 ) -> Any:
-    """One front end on one batch, beside its reference."""
+    """Compare one front end with its reference on one batch."""
     size = len(batch)
-    again = settings.few(max(1, 8 // size), 1)  # a single recording takes less than the clock can tell
+    again = settings.few(max(1, 8 // size), 1)  # a single recording takes less than the resolution of the clock
     alone = list(batch.numpy())
 
     def mine() -> Cost:
@@ -92,10 +92,10 @@ def _beside(
     mine(), reference()  # tables are made once, libraries loaded
     first, second = interleaved(mine, reference, settings.few(7, 1))
     sound = seconds * size * again
-    one, two = ([c.cpu / sound * 1000 for c in costs] for costs in (first, second))
+    ours_ms, theirs_ms = ([c.cpu / sound * 1000 for c in costs] for costs in (first, second))
     what = "one recording" if least == 1 else f"batch of {size}"
-    speed = f"real time × {1000 / float(np.median(one)):,.0f}, reference × {1000 / float(np.median(two)):,.0f}"
-    return compared(f"{name}, {what}", "ms / s of sound", one, two, inverse=True, at_least=least, note=speed)
+    speed = f"real time × {1000 / float(np.median(ours_ms)):,.0f}, reference × {1000 / float(np.median(theirs_ms)):,.0f}"
+    return compared(f"{name}, {what}", "ms / s of sound", ours_ms, theirs_ms, inverse=True, at_least=least, note=speed)
 
 
 def _spafe(function: Callable[..., Any], window: Any) -> Callable[[Any], Any]:

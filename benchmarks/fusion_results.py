@@ -1,11 +1,12 @@
-"""The fusions of ``docs/results.md``: all of them on every multimodal set, the same encoders and budget, several seeds.
+"""The comparison of fusions in ``docs/results.md``: every fusion on every multimodal set, with the same encoders, budget
+and seeds.
 
     python -m benchmarks.fusion_results DATA OUT [--sets "av_hard|easy_vqa"] [--fusions all] [--seeds 3]
                                         [--epochs 8] [--seconds 60] [--size small]
 
-``DATA`` holds the sets as their README describes them. Every set has a folder of its own in ``OUT``, in which each
-finished run is one line, so a stopped run goes on. ``--epochs`` is a budget that a busy machine does not change;
-``--seconds`` is one by the clock. ``python -m benchmarks.fusion_results --table OUT`` prints the table.
+``DATA`` holds the sets as their README describes them. Every set has a folder of its own in ``OUT`` with one line for each
+finished run, so an interrupted comparison is continued. ``--epochs`` is a budget that does not depend on the load of the
+machine; ``--seconds`` is wall time. ``python -m benchmarks.fusion_results --table OUT`` prints the table.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def run(
     most: int | None = None,
     length: int | None = None,
 ) -> None:
-    """Every comparison that is not finished yet; of sets that come in folds, the first.
+    """Run every comparison that is not finished yet; of sets that come in folds, the first fold.
 
     ``most``: training rows; ``length``: tokens of a text.
     """
@@ -64,25 +65,25 @@ TEXTS = ("text", "context", "title", "name", "question", "notes_masked")
 
 
 def shorter(which: Set, length: int | None) -> list[str]:
-    """Overrides that cut the texts of a set."""
+    """Return overrides that limit the length of the texts of a set."""
     columns = [column for stream in which.streams.values() for column in stream if column in TEXTS]
     return [] if length is None else [f"columns.{column}={{kind: text, length: {length}}}" for column in columns]
 
 
 def slug(name: str) -> str:
-    """A set's name as a folder's."""
+    """Return the name of a set as a folder name."""
     return re.sub(r"\W+", "_", name)
 
 
 def table(out: Path) -> str:
-    """Markdown: a fusion a row, a set a column. Score ± spread over the seeds, then the robustness area."""
+    """Return a Markdown table of fusions by sets: score ± spread over the seeds, and the robustness area in brackets."""
     results: dict[str, Any] = {}
     for file in sorted(out.glob("*/set.txt")):
         name = file.read_text(encoding="utf-8")
         results[name] = json.loads((file.parent / "compare.json").read_text(encoding="utf-8"))
     results = {name: results[name] for name in SETS if name in results}
     fused = {n: {r["name"]: r for r in d["runs"] if len(r["streams"]) == len(SETS[n].streams)} for n, d in results.items()}
-    rows = sorted({name for each in [*fused.values(), *(d["skipped"] for d in results.values())] for name in each})
+    rows = sorted({name for by_name in [*fused.values(), *(d["skipped"] for d in results.values())] for name in by_name})
     lines = ["| fusion | " + " | ".join(f"{n} ({d['metric']})" for n, d in results.items()) + " |"]
     lines.append("|---|" + "---|" * len(results))
     for fusion in rows:
@@ -119,7 +120,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, help="training rows, at most: evenly taken from more")
     parser.add_argument("--length", type=int, help="tokens of a text, at most")
     parser.add_argument("--table", type=Path)
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     if arguments.table is not None:
         print(table(arguments.table))
         return

@@ -1,5 +1,5 @@
-"""A step (forward and backward) of every fusion: time and memory beside its equation written plainly and beside a version
-built from ``torch.nn.MultiheadAttention``, and how both grow with streams, tokens and width."""
+"""Time and memory of a training step (forward and backward) of every fusion, compared with a plain implementation of its
+equation and with one built from ``torch.nn.MultiheadAttention``, and their growth with streams, tokens and width."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Case:
 
 
 def run(settings: Settings) -> Results:
-    # The profiler, which counts memory, else says at every turn that it is there.
+    # The profiler, which counts memory, otherwise logs every start and stop.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     import torch
 
@@ -65,7 +65,7 @@ def _beside(kind: str, case: Case, repeats: int, what: str) -> Results:
 
 
 def _growth(kind: str, case: Case, repeats: int) -> Results:
-    """Time and memory for twice as many over those for once; the reference's column holds the plain form's growth."""
+    """Return the growth of time and memory when one size doubles; the reference column is the growth of the plain form."""
     results: Results = []
     larger = {
         "streams": Case(case.rows, 2 * case.streams, case.tokens, case.dim),
@@ -86,7 +86,7 @@ def _growth(kind: str, case: Case, repeats: int) -> Results:
 
 
 def _steps(kind: str, case: Case) -> tuple[Step, Step, Step | None]:
-    """One step of ours, of the plain form with the same weights, and of the one built from torch's attention."""
+    """Return a step of the fusion, of the plain form with the same weights, and of the torch form, if any."""
     import torch
 
     from sensorium.core.batch import Encoded
@@ -140,7 +140,7 @@ def _peak(step: Step) -> float:
     import torch
     from torch.profiler import ProfilerActivity, profile
 
-    step()  # the gradients are there from now on
+    step()  # allocates the gradients
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as result:
         step()
     held = most = 0

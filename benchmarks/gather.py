@@ -1,7 +1,7 @@
-"""A batch gathered from the store beside a plain copy of as many bytes that lie together.
+"""Bandwidth of gathering a batch from the store, compared with a plain copy of as many contiguous bytes.
 
-Both read the same mapped file in another place each time and write into new memory. Rows are gathered in a random order, as
-training does, and as they lie, as evaluation does.
+Both read the same mapped file at a different position each time and write into new memory. Rows are gathered in random
+order, as in training, and in stored order, as in evaluation.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ def compare(name: str, size: int, rows: int, shuffled: bool, folder: Path, setti
     results = encode(schema, Table({"photo": pictures}), media=UPLOADS_ONLY, store=Store(folder))
     stored = results.inputs["photo"]
     assert isinstance(stored, Cached)
-    each = size * size * 3
-    values = np.memmap(stored.cache.folder / "values.bin", np.uint8, "r").reshape(rows, each)
+    row_bytes = size * size * 3
+    values = np.memmap(stored.cache.folder / "values.bin", np.uint8, "r").reshape(rows, row_bytes)
     order = rng.permutation(rows) if shuffled else np.arange(rows)
     starts = np.arange(0, rows - BATCH + 1, BATCH)
 
-    def timed(one: Callable[[int], object]) -> Cost:
+    def timed(read: Callable[[int], object]) -> Cost:
         cpu, wall = time.process_time(), time.perf_counter()
         for start in starts.tolist():
-            one(start)
+            read(start)
         return Cost(time.process_time() - cpu, time.perf_counter() - wall)
 
     def copy(start: int) -> None:
-        np.copyto(np.empty((BATCH, each), np.uint8), values[start : start + BATCH])
+        np.copyto(np.empty((BATCH, row_bytes), np.uint8), values[start : start + BATCH])
 
     def gather(start: int) -> None:
         stored.gather(order[start : start + BATCH])
@@ -53,12 +53,12 @@ def compare(name: str, size: int, rows: int, shuffled: bool, folder: Path, setti
         assert (both == values[order[start : start + BATCH]].reshape(both.shape)).all()
     timed(copy), timed(gather)
     mine, other = interleaved(lambda: timed(gather), lambda: timed(copy), settings.few(15, 1))
-    total = len(starts) * BATCH * each / 1e9
+    total = len(starts) * BATCH * row_bytes / 1e9
     return [
         compared(
             f"gather, {name}, {'shuffled' if shuffled else 'in order'}",
             "CPU s a GB",
-            # Of the processor: nobody waits here, and a machine that others use too takes turns.
+            # CPU time: nothing here waits, and wall time would include that of other programs.
             [c.cpu / total for c in mine],
             [c.cpu / total for c in other],
             inverse=True,

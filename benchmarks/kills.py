@@ -1,13 +1,12 @@
-"""``python -m benchmarks.kills [--count 50] [--seed 0]``: a run that is killed repeatedly ends with the same result as an
-undisturbed one.
+"""``python -m benchmarks.kills [--count 50] [--seed 0]``: check that runs which are killed and resumed end with the same
+result as an undisturbed one.
 
-One run is never disturbed. Others are killed with SIGKILL, half of the times at a random moment and half at a random one
-of the moments that matter: in the middle of writing arrays to the store, before a file is on the disk, before and after it
-takes its place. The same command with ``--resume`` then goes on, until it comes to its end. Its weights, schema, recipe,
-store and report (the clock left out) must be those of the undisturbed run, bit for bit; and whatever a kill leaves must be
-a whole model or none, a whole checkpoint or none.
+Runs are killed with SIGKILL, half of the times at a random time and half at a random critical moment: while arrays are
+written to the store, before a file is flushed to the disk, and before and after it is renamed. The same command with
+``--resume`` then continues, until it finishes. Its weights, schema, recipe, store and report (times left out) must equal
+those of the undisturbed run bit for bit; and after every kill, the model and the checkpoint must be complete or absent.
 
-Runs are forked from a process that has everything imported, so a kill costs no start of Python. Linux and macOS only.
+Runs are forked from a process that has imported everything, so that a kill costs no start of Python. Linux and macOS only.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ FILES = ("model.safetensors", "schema.json", "recipe.yaml")
 
 
 class Moments:
-    """Counts critical moments, and kills this process at one of them."""
+    """Counter of critical moments that kills this process at a given one."""
 
     def __init__(self, at: int | None = None) -> None:
         self.at, self.seen = at, 0
@@ -54,7 +53,7 @@ class Moments:
         from sensorium.data.store import array_file
 
         self.kept = (os.replace, os.fsync, array_file._write_all)
-        replace, fsync, whole = self.kept
+        replace, fsync, write_all = self.kept
 
         def replacing(source: Any, target: Any) -> None:
             if self.pass_by():
@@ -72,7 +71,7 @@ class Moments:
             if data and self.pass_by():
                 file.write(data[: len(data) // 2])
                 die()
-            whole(file, data)
+            write_all(file, data)
 
         os.replace, os.fsync, array_file._write_all = replacing, syncing, writing  # type: ignore[assignment]
         return self
@@ -91,7 +90,7 @@ def fit(table: Path, out: Path, cache: Path) -> None:
     import sensorium as sm
     from sensorium.training import callbacks
 
-    callbacks.CHECKPOINT_INTERVAL = 0  # checkpoints as often as it can, so that kills meet them
+    callbacks.CHECKPOINT_INTERVAL = 0  # as many checkpoints as possible, so that some kills hit one
     sm.fit(
         table / "train.csv",
         target="event",
@@ -106,7 +105,8 @@ def fit(table: Path, out: Path, cache: Path) -> None:
 
 
 def killed(work: Callable[[], None], after: float | None, at: int | None) -> bool:
-    """Return whether the work, in its own process, was killed before its end: after a number of seconds or at a moment."""
+    """Run the work in a process that is killed after some seconds or at a moment; return whether it was killed before its
+    end."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -135,7 +135,7 @@ def killed(work: Callable[[], None], after: float | None, at: int | None) -> boo
 
 
 def left(out: Path) -> str:
-    """Check what a kill left: complete, or absent."""
+    """Check that the files a kill left are complete or absent; return a description of them."""
     from sensorium.artifact import Artifact
     from sensorium.core.errors import ArtifactError
 
@@ -155,7 +155,7 @@ def left(out: Path) -> str:
 
 
 def document(out: Path) -> Any:
-    """The report without the clock."""
+    """Return the report without times."""
     result = json.loads((out / "report.json").read_text())
     for record in result["history"]:
         del record["seconds"]
@@ -163,7 +163,7 @@ def document(out: Path) -> Any:
 
 
 def arrays(cache: Path) -> dict[tuple[str, bytes], bytes]:
-    """What lies on a store, by cache and digest."""
+    """Return the bytes of all arrays of a store, by cache and digest."""
     results = {}
     for index in cache.glob("*/index.sqlite"):
         values = (index.parent / "values.bin").read_bytes()
@@ -176,18 +176,18 @@ def arrays(cache: Path) -> dict[tuple[str, bytes], bytes]:
     return results
 
 
-def same(out: Path, cache: Path, whole: Path, whole_cache: Path) -> None:
+def same(out: Path, cache: Path, undisturbed: Path, undisturbed_cache: Path) -> None:
     for name in FILES:
-        if (out / name).read_bytes() != (whole / name).read_bytes():
+        if (out / name).read_bytes() != (undisturbed / name).read_bytes():
             raise AssertionError(f"{name} differs from that of the undisturbed run")
-    if document(out) != document(whole):
+    if document(out) != document(undisturbed):
         raise AssertionError("the report differs from that of the undisturbed run")
-    if arrays(cache) != arrays(whole_cache):
+    if arrays(cache) != arrays(undisturbed_cache):
         raise AssertionError("the store differs from that of the undisturbed run")
 
 
 def run(count: int, seed: int, folder: Path, rows: int = 60, say: Callable[[str], None] = print) -> Counter[str]:
-    """Kill a number of times, in as many runs as that takes; return what the kills left."""
+    """Kill and resume runs until there were ``count`` kills; return the number of kills by what they left."""
     import torch
 
     from sensorium.data.synthetic import make
@@ -200,7 +200,7 @@ def run(count: int, seed: int, folder: Path, rows: int = 60, say: Callable[[str]
     with Moments() as moments:
         fit(table, folder / "whole", folder / "whole-cache")
     seconds, most = time.monotonic() - began, moments.seen
-    say(f"an undisturbed run takes {seconds:.1f} s and passes {most} moments that matter")
+    say(f"an undisturbed run takes {seconds:.1f} s and passes {most} critical moments")
     chance, kills, runs = random.Random(seed), 0, 0
     result: Counter[str] = Counter()
     while kills < count:
@@ -215,7 +215,7 @@ def run(count: int, seed: int, folder: Path, rows: int = 60, say: Callable[[str]
             kills += 1
             result[left(out)] += 1
         same(out, cache, folder / "whole", folder / "whole-cache")
-        say(f"run {runs} came to its end as the undisturbed one, {kills} kills so far")
+        say(f"run {runs} ended with the same result as the undisturbed one, {kills} kills so far")
     return result
 
 

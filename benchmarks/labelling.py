@@ -1,7 +1,7 @@
-"""``python -m benchmarks.labelling FOLDER [--seeds 3]``: who speaks when, with default settings.
+"""``python -m benchmarks.labelling FOLDER [--seeds 3]``: sequence labelling of speakers, with default settings.
 
 FOLDER holds ``train.csv``, ``valid.csv`` and ``test.csv`` with the columns ``series`` and ``label`` (ts_japanesevowels):
-recordings of one speaker each. Some of a table are joined end to end into sequences of several speakers; every test
+recordings of one speaker each. Recordings of a table are concatenated into sequences of several speakers; every test
 recording is used once. Prints one JSON line for each seed: scores on the test sequences, those of a logistic regression for
 each step with the same transitions (Viterbi), and the CPU seconds of training.
 """
@@ -22,34 +22,34 @@ Rows = dict[str, list[Any]]
 
 
 def recordings(path: Path) -> list[tuple[np.ndarray[Any, Any], str]]:
-    """The series ``[T, C]`` of a table, each with its label."""
+    """Return the series ``[T, C]`` of a table with their labels."""
     with path.open(newline="", encoding="utf-8") as file:
         return [(np.load(path.parent / row["series"]), row["label"]) for row in csv.DictReader(file)]
 
 
 def joined(parts: Sequence[tuple[np.ndarray[Any, Any], str]], count: int | None, seed: int) -> Rows:
-    """Sequences of three to eight recordings; ``count`` None: each recording once."""
+    """Concatenate three to eight random recordings into each of ``count`` sequences; None: use each recording once."""
     rng = np.random.default_rng(seed)
     order = list(rng.permutation(len(parts))) if count is None else []
     rows: Rows = {"signal": [], "labels": []}
     while order if count is None else len(rows["signal"]) < count:
         size = int(rng.integers(3, 9))
         chosen = [order.pop() for _ in range(min(size, len(order)))] if count is None else rng.integers(0, len(parts), size)
-        some = [parts[i] for i in chosen]
-        ends = np.cumsum([0, *(len(series) for series, _ in some)]).tolist()
-        rows["signal"].append(np.concatenate([series for series, _ in some]))
-        rows["labels"].append([[ends[i], ends[i + 1], label] for i, (_, label) in enumerate(some)])
+        members = [parts[i] for i in chosen]
+        ends = np.cumsum([0, *(len(series) for series, _ in members)]).tolist()
+        rows["signal"].append(np.concatenate([series for series, _ in members]))
+        rows["labels"].append([[ends[i], ends[i + 1], label] for i, (_, label) in enumerate(members)])
     return rows
 
 
 def per_step(rows: Rows) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], list[int]]:
-    """All steps of ``rows``, their labels, and the length of each sequence."""
+    """Return all steps of ``rows``, their labels, and the length of each sequence."""
     labels = [np.repeat([s[2] for s in spans], [s[1] - s[0] for s in spans]) for spans in rows["labels"]]
     return np.concatenate(rows["signal"]), np.concatenate(labels), [len(part) for part in labels]
 
 
 def floor(train: Rows, test: Rows) -> dict[str, float]:
-    """A logistic regression for each step, decoded with the transitions of the training rows."""
+    """Return the scores of a logistic regression of each step, decoded with the transitions of the training rows."""
     import torch
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -76,7 +76,7 @@ def floor(train: Rows, test: Rows) -> dict[str, float]:
 
 
 def measured(folder: Path, seed: int, sequences: int, overrides: Sequence[str], on: str) -> dict[str, Any]:
-    """The scores of one seed on the table ``on``."""
+    """Train with one seed; return the scores on the table ``on``."""
     import sensorium as sm
 
     train = joined(recordings(folder / "train.csv"), sequences, seed)
@@ -104,10 +104,10 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=200, help="number of training sequences")
     parser.add_argument("--on", default="test", choices=("valid", "test"), help="the table that is scored")
     parser.add_argument("overrides", nargs="*", help="settings of the recipe, as for fit")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     for seed in range(options.seeds):
-        one = measured(options.folder, seed, options.sequences, options.overrides, options.on)
-        print(json.dumps(one), flush=True)
+        scores = measured(options.folder, seed, options.sequences, options.overrides, options.on)
+        print(json.dumps(scores), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Effect on other clients of pictures that are small files and huge once decoded: 8000 × 8000 pixels of 16 bits, RGBA.
+"""Effect on other clients of pictures that are small files but huge once decoded: 8000 × 8000 pixels of 16 bits, RGBA.
 
-32 such rows are in flight all the time, while another client sends small rows one after the other.
+32 such rows are in flight all the time while another client sends small rows one after the other.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ def run(settings: Settings) -> Results:
         at = Path(folder)
         rows = _model(at, settings)
         results: Results = []
-        for name, each, words in (
+        for name, rows_per_request, words in (
             ("a row a request", 1, ()),
             ("8 rows a request", 8, ()),
             ("8 rows a request, allowed by --max-request-pixels", 8, ("--max-request-pixels", str(2**30))),
         ):
-            results += measured(at / "run", rows, big, name, each, words, seconds)
+            results += measured(at / "run", rows, big, name, rows_per_request, words, seconds)
         return results
 
 
 def measured(
-    folder: Path, rows: list[Row], big: bytes, name: str, each: int, words: tuple[str, ...], seconds: float
+    folder: Path, rows: list[Row], big: bytes, name: str, rows_per_request: int, words: tuple[str, ...], seconds: float
 ) -> list[Measure]:
-    """Measure one way to send them: the other client's latency, and the server's memory."""
-    listed = json.dumps([{"photo": {"part": "big"}}] * each)
+    """Measure the latency of the other client and the memory of the server for one way of sending the pictures."""
+    listed = json.dumps([{"photo": {"part": "big"}}] * rows_per_request)
     hostile = form([("@rows", listed.encode(), False), ("big", big, True)])
     small = [
         form([(n, c if isinstance(c, bytes) else c.encode(), isinstance(c, bytes)) for n, c in row.items()]) for row in rows
@@ -53,7 +53,7 @@ def measured(
         over = threading.Event()
         threads = [
             threading.Thread(target=_again, args=(service, hostile, over, statuses), daemon=True)
-            for _ in range(FLIGHT // each)
+            for _ in range(FLIGHT // rows_per_request)
         ]
         for thread in threads:
             thread.start()
@@ -79,7 +79,7 @@ def measured(
 
 
 def _asked(service: Service, small: list[tuple[bytes, str]], seconds: float) -> list[float]:
-    """Seconds of each answer to small rows, one after the other."""
+    """Return the seconds of each answer to small rows that are sent one after the other."""
     results, until = [], time.perf_counter() + seconds
     while time.perf_counter() < until:
         body, kind = small[len(results) % len(small)]

@@ -1,17 +1,18 @@
-"""The league: small public tables of every kind, sensorium with default settings beside three models of scikit-learn.
+"""The league: sensorium with default settings and three models of scikit-learn on small public tables of every kind.
 
     python -m benchmarks.league [--sets a,b] [--folds 5] [--seeds 1] [--ways default,linear,forest,boosting]
         [--out league.jsonl] [--quality good] [--set training.epochs=20] [--rows N] [--data DATA] [--part train]
         [--statsmodels WHEEL] [--sktime WHEEL] [--aeon WHEEL]
     python -m benchmarks.league --table league.jsonl [more.jsonl ...]
 
-The wheels come from ``pip download --no-deps statsmodels sktime aeon``; nothing of them is run. One line is appended to
-``--out`` for every set, way, seed and fold, so a run that was stopped goes on, and two processes may share the sets. With
-``--name`` another version or other settings stand in the same table; ``--beside`` takes the rivals from an older file.
+The wheels come from ``pip download --no-deps statsmodels sktime aeon``; none of their code is run. One line is appended to
+``--out`` for every set, method ("way"), seed and fold, so an interrupted run is continued, and two processes may share the
+sets. ``--name`` adds another version or other settings to the same table; ``--beside`` takes the rivals from an older file.
 
-All ways see the same folds: each class dealt out evenly, or whole groups. Nothing is chosen on the rows that are scored.
-The score is, by rule: AUROC for two classes, accuracy for more, R² for numbers. The difference is paired, fold by fold, to
-the rival whose mean is best *on these folds*, which favours the rivals a little; its standard error is over folds, seeds.
+All methods see the same folds, which are stratified by class or hold whole groups. Nothing is chosen on the rows that are
+scored. The score is AUROC for two classes, accuracy for more, and R² for numbers. The difference is paired, fold by fold,
+to the rival whose mean is best *on these folds*, which favours the rivals a little; its standard error is over folds and
+seeds.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ FLOOR = 1e-6
 
 
 class TrainingSettings(NamedTuple):
-    """Training settings of sensorium, and the name of its lines."""
+    """Training settings of sensorium, and the name of its results in the table."""
 
     name: str = DEFAULT
     quality: str | None = None
@@ -103,7 +104,7 @@ def run(
     outcome: TrainingSettings,
     beside: Sequence[Path] = (),
 ) -> None:
-    """Compute every line that ``out`` and the files ``beside`` do not hold yet."""
+    """Compute the lines that neither ``out`` nor the files ``beside`` contain yet."""
     done = {tuple(line["key"]) for path in (*beside, out) for line in read(path)}
     for module in ("sensorium.training.fit", "sklearn.ensemble", "sklearn.model_selection", "sklearn.metrics"):
         import_module(module)  # so that no fold pays for them
@@ -142,12 +143,12 @@ def run(
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Read the lines so far."""
+    """Read the lines of a results file; none if it does not exist."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 class Standing(NamedTuple):
-    """One set's row of the table: the headline metric, the folds that all methods have, and their scores and costs."""
+    """Row of the table for one set: the headline metric, and the scores and costs on the folds that all methods have."""
 
     measure: str
     scores: dict[str, Array]
@@ -174,7 +175,7 @@ class Standing(NamedTuple):
 
 
 def standings(lines: Iterable[dict[str, Any]]) -> dict[str, Standing]:
-    """By set; only the seeds and folds that every way has answered, so that all are compared on the same rows."""
+    """Return the standings by set, over the seeds and folds for which every method has results."""
     by_set: dict[str, dict[str, dict[tuple[int, ...], dict[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
     for line in lines:
         name, way, *fold = line["key"]
@@ -197,20 +198,21 @@ def standings(lines: Iterable[dict[str, Any]]) -> dict[str, Standing]:
 
 
 def table(lines: Sequence[dict[str, Any]]) -> str:
-    """Markdown: scores, then what else was measured; last the mean ranks, and where sensorium is behind."""
+    """Return Markdown tables of the scores and of the other metrics, then the mean ranks and the sets where sensorium is
+    behind."""
     result = standings(lines)
-    named = list(dict.fromkeys(way for one in result.values() for way in one.scores))
+    named = list(dict.fromkeys(way for standing in result.values() for way in standing.scores))
     ways = [way for way in named if way not in rivals.WAYS] + [way for way in rivals.WAYS if way in named]
     mine = [way for way in ways if way not in rivals.WAYS]
     titles = ["set", "score", *ways, *(f"{way} − best rival" for way in mine), *(f"rank of {way}" for way in mine)]
     text = ["| " + " | ".join(titles) + " | seconds a fold |", "|---" * (len(titles) + 1) + "|"]
     other = ["| set | measure | " + " | ".join(ways) + " |", "|---" * (len(ways) + 2) + "|"]
     behind: dict[str, list[str]] = {way: [] for way in mine}
-    for name, one in result.items():
-        best = max(float(values.mean()) for values in one.scores.values())
+    for name, standing in result.items():
+        best = max(float(values.mean()) for values in standing.scores.values())
         cells = []
         for way in ways:
-            values = one.scores.get(way)
+            values = standing.scores.get(way)
             if values is None:
                 cells.append("–")
                 continue
@@ -218,19 +220,19 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
             mark = "**" if float(values.mean()) == best else ""
             cells.append(f"{mark}{values.mean():.3f}{mark}{spread}")
         for way in mine:
-            paired = one.difference(way)
+            paired = standing.difference(way)
             cells.append("–" if paired is None else f"{paired[1]:+.3f} ± {paired[2]:.3f} ({paired[0]})")
             if paired is not None and paired[1] < -paired[2]:
                 behind[way].append(f"{name} ({paired[1]:+.3f} ± {paired[2]:.3f})")
-        cells += [f"{one.ranks[way]:g}" if way in one.ranks else "–" for way in mine]
-        cells.append(" / ".join(f"{one.seconds[way]:.1f}" if way in one.seconds else "–" for way in ways))
-        text.append(f"| {name} | {one.measure} | " + " | ".join(cells) + " |")
-        for measure in next(iter(one.more.values())):
-            values_of = [f"{one.more[way][measure]:.3f}" if way in one.more else "–" for way in ways]
+        cells += [f"{standing.ranks[way]:g}" if way in standing.ranks else "–" for way in mine]
+        cells.append(" / ".join(f"{standing.seconds[way]:.1f}" if way in standing.seconds else "–" for way in ways))
+        text.append(f"| {name} | {standing.measure} | " + " | ".join(cells) + " |")
+        for measure in next(iter(standing.more.values())):
+            values_of = [f"{standing.more[way][measure]:.3f}" if way in standing.more else "–" for way in ways]
             other.append(f"| {name} | {measure} | " + " | ".join(values_of) + " |")
-    whole = [one for one in result.values() if set(one.scores) == set(ways)]
-    ranks = [f"{way} {np.mean([one.ranks[way] for one in whole]):.2f}" for way in ways] if whole else ["–"]
-    last = [f"Mean rank of {len(ways)} over the {len(whole)} sets that all have answered: {', '.join(ranks)}."]
+    complete = [standing for standing in result.values() if set(standing.scores) == set(ways)]
+    ranks = [f"{way} {np.mean([standing.ranks[way] for standing in complete]):.2f}" for way in ways] if complete else ["–"]
+    last = [f"Mean rank of {len(ways)} over the {len(complete)} sets with results of all: {', '.join(ranks)}."]
     for way in mine:
         listed = ", ".join(behind[way]) or "none"
         last.append(f"Sets where {way} is more than one standard error below the best rival: {listed}.")
@@ -240,13 +242,13 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", default="", help="names, separated by commas [default: all that are here]")
+    parser.add_argument("--sets", default="", help="names, separated by commas [default: all available]")
     parser.add_argument("--ways", default=",".join((DEFAULT, *rivals.WAYS)))
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=1, help="number of fold assignments, each with its own training seed")
     parser.add_argument("--rows", type=int, help="maximum number of rows of a set")
     parser.add_argument("--out", type=Path, default=Path("league.jsonl"))
-    parser.add_argument("--beside", type=Path, nargs="*", default=[], help="older results that need not be made again")
+    parser.add_argument("--beside", type=Path, nargs="*", default=[], help="older results that need not be computed again")
     parser.add_argument("--name", default=DEFAULT, help="name of sensorium's lines")
     parser.add_argument("--quality", choices=("fast", "good", "best"))
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="OPTION=VALUE")
@@ -255,8 +257,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--part", default="train", help="which table of those [train]")
     for package in ("statsmodels", "sktime", "aeon"):
-        parser.add_argument(f"--{package}", type=Path, help="its wheel or folder, where it is not installed")
-    parser.add_argument("--list", action="store_true", help="only say which sets are here")
+        parser.add_argument(f"--{package}", type=Path, help="its wheel or folder, if it is not installed")
+    parser.add_argument("--list", action="store_true", help="only list the available sets")
     parser.add_argument("--table", type=Path, nargs="+", metavar="FILE", help="only print the tables of these results")
     args = parser.parse_args(arguments)
     if args.table is not None:

@@ -1,12 +1,12 @@
 """Rivals of the league: three models of scikit-learn with expert preprocessing.
 
-* ``linear``: numbers imputed by their median, with a column for each that says where, and standardised; categories one-hot;
-  texts as TF-IDF of words, pairs of words and letters (2 to 5); logistic regression with its penalty by cross-validation of
-  the training rows, or ridge regression with its own.
-* ``forest``: 300 extremely randomised trees on the same, but numbers as they are and texts brought to 50 components.
-* ``boosting``: gradient-boosted trees of histograms, on the same as the forest, gaps left to the trees.
+* ``linear``: numbers with the median imputed, an indicator of missing cells, and standardised; one-hot categories; texts as
+  TF-IDF of words, word pairs and character n-grams (2 to 5); logistic or ridge regression with its penalty chosen by
+  cross-validation on the training rows.
+* ``forest``: 300 extremely randomised trees on the same inputs, but numbers unscaled and texts reduced to 50 components.
+* ``boosting``: histogram gradient boosting on the inputs of the forest, with missing values left to the trees.
 
-All three read series, pictures and sounds as numbers: statistics and a resampled course, a thumbnail's pixels, log-mel
+All three read series, pictures and sounds as numbers: statistics and a resampled curve, the pixels of a thumbnail, log-mel
 means. Nothing is chosen on the rows that are scored.
 """
 
@@ -27,7 +27,7 @@ Array = NDArray[Any]
 WAYS = ("linear", "forest", "boosting")
 COURSE = 64
 THUMBNAIL = {1: 24, 3: 16}
-"""Pixels a side, by the number of colours."""
+"""Width and height in pixels, by the number of colour channels."""
 
 
 def number(cell: Any) -> float:
@@ -35,7 +35,7 @@ def number(cell: Any) -> float:
 
 
 def _series(cell: Any, root: Path) -> Array:
-    """Statistics of each channel and its course at 64 points, 24 where there are more than two channels."""
+    """Return statistics of each channel and its values resampled at 64 points, or 24 for more than two channels."""
     steps = np.load(root / cell, allow_pickle=False) if isinstance(cell, str) else np.asarray(cell)
     steps = steps.reshape(len(steps), -1).astype(np.float64)
     points = COURSE if steps.shape[1] <= 2 else 24
@@ -54,7 +54,7 @@ def _series(cell: Any, root: Path) -> Array:
 
 
 def _image(cell: Any, root: Path) -> Array:
-    """The pixels of a thumbnail, 0 to 1."""
+    """Return the pixels of a thumbnail, in [0, 1]."""
     from PIL import Image
 
     with Image.open(root / cell) if isinstance(cell, str) else Image.fromarray(cell) as opened:
@@ -67,7 +67,7 @@ def _image(cell: Any, root: Path) -> Array:
 
 
 def _audio(cell: Any, root: Path) -> Array:
-    """Of 40 log-mel bands: mean and deviation over the recording, and the means of its eight parts."""
+    """Return the mean and deviation of 40 log-mel bands over the recording, and their means over each eighth of it."""
     import soundfile
     from scipy.signal import stft
 
@@ -86,7 +86,7 @@ _MEDIA: dict[Kind, Callable[[Any, Path], Array]] = {"series": _series, "image": 
 
 
 class Plain:
-    """All rows of a set as columns that scikit-learn can take; what is learnt from rows is learnt fold by fold."""
+    """All rows of a set as columns for scikit-learn; everything fitted is fitted on the training rows of each fold."""
 
     def __init__(self, which: Set) -> None:
         table = which.table
@@ -104,12 +104,12 @@ class Plain:
                 self.texts.append(["" if is_blank(cell) else str(cell) for cell in cells])
             else:
                 results = [None if is_blank(cell) else _MEDIA[kind](cell, root) for cell in cells]
-                width = max(len(one) for one in results if one is not None)
-                numbers.append(np.array([np.full(width, np.nan) if one is None else one for one in results]))
+                width = max(len(result) for result in results if result is not None)
+                numbers.append(np.array([np.full(width, np.nan) if result is None else result for result in results]))
         self.numbers = np.hstack(numbers) if numbers else np.empty((len(table), 0))
 
     def design(self, way: str, learn: Array, check: Array, seed: int) -> tuple[Any, Any]:
-        """Inputs of the rows to learn from and of those to answer."""
+        """Return input matrices of the rows ``learn``, on which the preprocessing is fitted, and of the rows ``check``."""
         from scipy.sparse import csr_array, hstack, issparse
         from sklearn.preprocessing import OneHotEncoder
 
@@ -123,9 +123,9 @@ class Plain:
                 warnings.filterwarnings("ignore", "Found unknown categories")
                 blocks.append(_fitted(onehot, cells[learn], cells[check]))
         for texts in self.texts:
-            known, requested = [texts[i] for i in learn], [texts[i] for i in check]
-            blocks.append(_fitted(_of_texts(way, len(known), seed), known, requested))
-        if any(issparse(one) for block in blocks for one in block):
+            learn_texts, check_texts = [texts[i] for i in learn], [texts[i] for i in check]
+            blocks.append(_fitted(_of_texts(way, len(learn_texts), seed), learn_texts, check_texts))
+        if any(issparse(matrix) for block in blocks for matrix in block):
             first, second = (csr_array(hstack([block[i] for block in blocks])) for i in (0, 1))
             return first, second
         return np.hstack([block[0] for block in blocks]), np.hstack([block[1] for block in blocks])
@@ -159,7 +159,7 @@ def _of_texts(way: str, rows: int, seed: int) -> Any:
 
 
 def _likelihood(model: Any, inputs: Any, answers: Array) -> float:
-    """The mean log-probability of the right class; of one that the part had no row of, that of the floor."""
+    """Return the mean log-probability of the true class; a class without training rows counts as the lower bound."""
     place = {name: i for i, name in enumerate(model.classes_)}
     chances = model.predict_proba(inputs)
     right = [chances[row, place[name]] if name in place else 0.0 for row, name in enumerate(answers)]

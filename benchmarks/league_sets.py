@@ -1,9 +1,9 @@
-"""The tables of the league: data sets of scikit-learn, statsmodels, sktime and aeon, and a folder of others.
+"""The tables of the league: data sets of scikit-learn, statsmodels, sktime and aeon, and a folder of further sets.
 
-scikit-learn's are always there. The other packages need not be installed: only the files of data in their wheels are read,
-from a wheel, from a folder it was unpacked to, or from where the package can be imported. Every set is shown as it is: no
-column is made for it, and nothing is scaled. Where training and test rows come apart they are put together, for the
-league cuts folds of its own; of the folder of others only the training rows are read.
+Those of scikit-learn are always available. The other packages need not be installed: only their data files are read, from
+a wheel, from an unpacked folder, or from the installed package. Sets are used as they are, without derived columns or
+scaling. Separate training and test rows are joined, since the league makes its own folds; of the further sets only the
+training rows are read.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Set:
     """One prediction problem on one table.
 
     Args:
-        classes: Whether the target is one of some classes, and not a number.
-        kinds: What each input column is; given to the rivals, not to sensorium.
+        classes: Whether the target is a class; otherwise it is a number.
+        kinds: Kinds of the input columns; given to the rivals, not to sensorium.
         group: A column whose equal values (patients, recordings) are never on both sides of a fold.
-        rows: More are thinned to these, the same for every way.
+        rows: Maximum number of rows; larger tables are sampled, in the same way for every method.
     """
 
     name: str
@@ -46,11 +46,11 @@ class Set:
 
     @property
     def ignore(self) -> list[str]:
-        """Columns that are no inputs."""
+        """Columns that are not inputs."""
         return [name for name in self.table.columns if name not in (*self.kinds, self.target, self.group)]
 
     def thinned(self, most: int | None) -> Set:
-        """The same question with ``most`` rows, or as many as the set itself allows; rows without an answer left out."""
+        """Return the set with a random sample of at most ``most`` (and ``rows``) of the rows that have a target."""
         answered = np.array([i for i, cell in enumerate(self.table.column(self.target)) if cell not in ("", None)])
         count = min(self.rows, most or self.rows, len(answered))
         chosen = np.sort(np.random.default_rng(0).permutation(len(answered))[:count])
@@ -59,13 +59,13 @@ class Set:
 
 @dataclass(frozen=True)
 class Package:
-    """The files of a package: from its wheel, its folder, the folder it lies in, or where Python finds it."""
+    """Files of a package, read from its wheel, its folder, the parent folder, or the installed package."""
 
     name: str
     place: Path | None = None
 
     def read(self, inner: str) -> str | None:
-        """The text of ``inner``, a path in the package; None where there is no such file, or no such package."""
+        """Return the text of the file at the path ``inner`` in the package, or None if the file or package is missing."""
         place = self.place
         if place is None:
             result = find_spec(self.name)
@@ -84,7 +84,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Sources:
-    """Sources of sets: wheels or folders of the packages, and the folder of other sets with the part of each to read."""
+    """Sources of sets: wheels or folders of the packages, and the folder of further sets with the part of each to read."""
 
     statsmodels: Path | None = None
     sktime: Path | None = None
@@ -102,7 +102,7 @@ class Sources:
         made = {name: make() for name, make in makers.items() if not self.only or name in self.only}
         missing = [name for name in self.only if made[name] is None]
         if missing:
-            raise SystemExit(f"the files of {', '.join(missing)} are not here: name a wheel or a folder (--help)")
+            raise SystemExit(f"the files of {', '.join(missing)} were not found: name a wheel or a folder (--help)")
         return {name: results for name, results in made.items() if results is not None}
 
 
@@ -148,7 +148,7 @@ def _of_sklearn() -> Makers:
 
 @dataclass(frozen=True)
 class Csv:
-    """A table of statsmodels: its file, the target, what is a category, and what is left out."""
+    """A table of statsmodels: its file, target, categories, and the columns that are left out."""
 
     file: str
     target: str
@@ -161,19 +161,19 @@ class Csv:
 
 
 def _unfaithful(columns: Rows) -> Rows:
-    """Whether there was any affair, and not how many."""
+    """Replace the number of affairs with whether there was any."""
     name = "affairs" if "affairs" in columns else "naffairs"
     return {**columns, name: ["yes" if float(cell) > 0 else "no" for cell in columns[name]]}
 
 
 def _share(columns: Rows) -> Rows:
-    """The share of pupils above the median in place of the two counts."""
+    """Add the share of pupils above the median, computed from the two counts."""
     pupils, above = columns["MATHTOT"], columns["PR50M"]
     return {**columns, "share": [float(a) / float(n) for a, n in zip(above, pupils, strict=True)]}
 
 
 def _one_row_a_traveller(columns: Rows) -> Rows:
-    """The four ways to travel side by side, and which of them was taken."""
+    """Return one row for each traveller: the columns of all four modes of transport, and the mode taken."""
     ways = {"1": "air", "2": "train", "3": "bus", "4": "car"}
     people: dict[str, dict[str, Any]] = {}
     for i, person in enumerate(columns["individual"]):
@@ -240,16 +240,16 @@ SERIES = {
     **dict.fromkeys(("OSULeaf", "PLAID", "PickupGestureWiimoteZ"), True),
     **dict.fromkeys(("Covid3Month", "Tecator", "CardanoSentiment"), False),
 }
-"""By name in sktime and aeon, whether the target is one of some classes."""
+"""Names of sets in sktime and aeon, and whether their target is a class."""
 
 
 def read_ts(text: str) -> tuple[list[np.ndarray[Any, Any]], list[str]]:
-    """The series ``[T]`` or ``[T, C]`` float32 of a ``.ts`` file, and what stands behind the last colon of each line."""
+    """Return the series of a ``.ts`` file, ``[T]`` or ``[T, C]`` float32, and the text after the last colon of each."""
     series, answers = [], []
     for number, line in enumerate(text.splitlines(), 1):
         line = line.strip()
         if line.lower().startswith("@timestamps true"):
-            raise ValueError(f"line {number}: series with times of their own are not read here")
+            raise ValueError(f"line {number}: series with timestamps are not supported")
         if not line or line[0] in "#@":
             continue
         *channels, answer = line.split(":")
@@ -281,7 +281,7 @@ def _of_series(sources: Sources) -> Makers:
 
 
 def _kinds(**columns: str) -> dict[str, Kind]:
-    """``number="age fee", text="title"`` by column."""
+    """Return the kind of each column, given as ``number="age fee", text="title"``."""
     return {column: kind for kind, names in columns.items() for column in names.split()}  # type: ignore[misc]
 
 
@@ -299,20 +299,20 @@ FOLDER: dict[str, tuple[dict[str, Kind], str | None, int]] = {
     "ts_basicmotions": (_kinds(series="series"), None, 2000),
     "ts_japanesevowels": (_kinds(series="series"), None, 2000),
 }
-"""Input columns, the group, and how many rows: all targets are classes in the column ``label``."""
+"""Kinds of the input columns, the group and the number of rows; all targets are classes in the column ``label``."""
 
 
 def _takes(table: Table) -> list[str]:
-    """Which recording each sound was made of: the speaker, what is said and the number of samples tell.
+    """Return the recording that each sound was made from, identified by speaker, label and number of samples.
 
-    The same recording is there some three times, each under other noise. On both sides of a fold it would be known again:
-    trees then have 0.997 of the sounds right, and 0.95 where it is not.
+    Each recording occurs about three times, with different noise. On both sides of a fold it would be recognised: trees
+    then have an accuracy of 0.997, and of 0.95 otherwise.
     """
     import soundfile
 
     cells = zip(table.column("speaker"), table.column("label"), table.column("audio"), strict=True)
     root = table.root or Path.cwd()
-    # A row without sound cannot be known again by it.
+    # Rows without sound share no recording.
     return [
         f"{who}/{what}/{soundfile.info(root / file).frames}" if file else f"row {i}"
         for i, (who, what, file) in enumerate(cells)
@@ -335,13 +335,13 @@ def _of_folder(sources: Sources) -> Makers:
 
 
 def described(sets: Iterable[Set]) -> str:
-    """The sets as a table in Markdown."""
+    """Return a Markdown table of the sets."""
     lines = ["| set | rows | answer | inputs |", "|---|---|---|---|"]
-    for one in sets:
-        answers = one.table.column(one.target)
-        answer = f"{len(set(answers))} classes" if one.classes else "number"
-        counts = {kind: list(one.kinds.values()).count(kind) for kind in dict.fromkeys(one.kinds.values())}
+    for which in sets:
+        answers = which.table.column(which.target)
+        answer = f"{len(set(answers))} classes" if which.classes else "number"
+        counts = {kind: list(which.kinds.values()).count(kind) for kind in dict.fromkeys(which.kinds.values())}
         inputs = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-        grouped = f", folds by {one.group}" if one.group else ""
-        lines.append(f"| {one.name} | {len(one.table)} | {answer} | {inputs}{grouped} |")
+        grouped = f", folds by {which.group}" if which.group else ""
+        lines.append(f"| {which.name} | {len(which.table)} | {answer} | {inputs}{grouped} |")
     return "\n".join(lines)

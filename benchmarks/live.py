@@ -1,5 +1,4 @@
-"""Live streams over a socket: the latency from the last sample of a window to its answer, and the number of windows per
-second."""
+"""Live streams over a websocket: latency from the last sample of a window to its answer, and windows per second."""
 
 from __future__ import annotations
 
@@ -26,12 +25,12 @@ from benchmarks.serving import up
 
 RATE = 16_000
 STEPS = 48.0
-"""Readings a second of the sensor."""
+"""Sample rate of the sensor, in Hz."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What is streamed: a column, its samples ``[T, C]``, and how they are cut."""
+    """A stream to send: its column, samples ``[T, C]``, rate (Hz), samples per chunk, and window and hop (seconds)."""
 
     column: str
     samples: NDArray[Any]
@@ -44,7 +43,7 @@ class Source:
         return {"column": self.column, "rate": self.rate, "seconds": self.seconds, "hop": self.hop, "keep": keep}
 
     def chunks(self) -> list[tuple[int, int, bytes]]:
-        """Number, last step and bytes of each."""
+        """Return the number, end step and bytes of each chunk."""
         from sensorium.streaming.stream_session import HEADER
 
         results = []
@@ -55,16 +54,16 @@ class Source:
 
     @property
     def length(self) -> float:
-        """Seconds."""
+        """Length of the samples, in seconds."""
         return len(self.samples) / self.rate
 
 
 @dataclass
 class StreamAnswers:
-    """The answers to one stream."""
+    """Latencies, summary and duration (seconds) of one stream."""
 
     waits: list[float] = field(default_factory=list)
-    """Seconds from sending a window's last sample to its answer."""
+    """Seconds from sending the last sample of each window to its answer."""
     summary: dict[str, Any] = field(default_factory=dict)
     took: float = 0.0
 
@@ -77,7 +76,7 @@ def run(settings: Settings) -> Results:
 
 
 def _model(folder: Path, settings: Settings) -> None:
-    """A small model of all streams, saved in ``run``."""
+    """Train a small model of all streams and save it in ``run``."""
     import sensorium
     from sensorium.data.synthetic import make
 
@@ -88,14 +87,14 @@ def _model(folder: Path, settings: Settings) -> None:
 
 
 def sound(seconds: float) -> Source:
-    """A tone that climbs and falls in noise, in chunks of 20 ms."""
+    """Return a tone of varying pitch in noise, in chunks of 20 ms."""
     rng, at = np.random.default_rng(0), np.arange(round(seconds * RATE)) / RATE
     wave = 0.4 * np.sin(2 * np.pi * (600 * at + 200 * np.sin(at))) + rng.normal(0, 0.02, len(at))
     return Source("sound", (32_767 * wave).astype("<i2")[:, None], RATE, RATE // 50)
 
 
 def sensor(seconds: float) -> Source:
-    """Readings of three axes, two a chunk."""
+    """Return readings of three axes, two in each chunk."""
     readings = np.random.default_rng(0).normal(size=(round(seconds * STEPS), 3)).astype("<f4")
     return Source("sensor", readings, STEPS, 2, seconds=2.0)
 
@@ -129,10 +128,10 @@ async def _measured(folder: Path, seconds: float, streams: int) -> Results:
     return results
 
 
-def _waits(name: str, heard: list[StreamAnswers], source: Source) -> list[Measure]:
-    waits = [wait for one in heard for wait in one.waits]
+def _waits(name: str, streams: list[StreamAnswers], source: Source) -> list[Measure]:
+    waits = [wait for answers in streams for wait in answers.waits]
     p50, p99 = np.percentile(waits, (50, 99)).tolist()
-    dropped = sum(one.summary["dropped"] for one in heard)
+    dropped = sum(answers.summary["dropped"] for answers in streams)
     note = f"{len(waits)} windows of {source.seconds:g} s, {dropped} dropped; from the last sample sent to the answer read"
     return [
         Measure(f"{name}: latency, median", "ms", 1000 * p50, note=note),
@@ -141,37 +140,37 @@ def _waits(name: str, heard: list[StreamAnswers], source: Source) -> list[Measur
 
 
 async def _misled(port: int, source: Source) -> Measure:
-    """A sender that loses, swaps, repeats and delays chunks: checks that each is counted correctly."""
+    """Check that lost, swapped, repeated and late chunks are each counted correctly."""
     chunks = source.chunks()
     sent: list[tuple[int, int, bytes]] = []
     late: dict[int, tuple[int, int, bytes]] = {}
-    did = {"lost": 0, "reordered": 0, "repeated": 0, "late": 0}
+    faults = {"lost": 0, "reordered": 0, "repeated": 0, "late": 0}
     skip = -1
     for i, chunk in enumerate(chunks):
         if i in late:
             sent.append(late.pop(i))
         if i <= skip:
             continue
-        turn = i % 40
-        if turn == 5 and i + 8 < len(chunks):
-            did["lost"] += 1
-        elif turn == 15 and i + 1 < len(chunks):
+        phase = i % 40
+        if phase == 5 and i + 8 < len(chunks):
+            faults["lost"] += 1
+        elif phase == 15 and i + 1 < len(chunks):
             sent += [chunks[i + 1], chunk]
-            did["reordered"] += 1
+            faults["reordered"] += 1
             skip = i + 1
-        elif turn == 25:
+        elif phase == 25:
             sent += [chunk, chunk]
-            did["repeated"] += 1
-        elif turn == 30 and i + 8 < len(chunks):
-            late[i + 8] = chunk  # longer than is waited for: given up, and then late
-            did["lost"] += 1
-            did["late"] += 1
+            faults["repeated"] += 1
+        elif phase == 30 and i + 8 < len(chunks):
+            late[i + 8] = chunk  # later than the server waits: counted as lost, then as late
+            faults["lost"] += 1
+            faults["late"] += 1
         else:
             sent.append(chunk)
-    heard = await _heard(port, source, keep=True, chunks=sent)
-    wrong = sum(abs(heard.summary[name] - count) for name, count in did.items())
-    counted = ", ".join(f"{count} {name}" for name, count in did.items())
-    note = f"sent: {counted}; {heard.summary['filled'] / source.rate:.2f} s of silence put in their place"
+    answers = await _heard(port, source, keep=True, chunks=sent)
+    wrong = sum(abs(answers.summary[name] - count) for name, count in faults.items())
+    counted = ", ".join(f"{count} {name}" for name, count in faults.items())
+    note = f"sent: {counted}; {answers.summary['filled'] / source.rate:.2f} s of silence put in their place"
     return Measure("live sound, chunks lost and mixed up: counted wrongly", "", float(wrong), at_most=0, note=note)
 
 
@@ -183,11 +182,11 @@ async def _heard(
     keep: bool = False,
     chunks: list[tuple[int, int, bytes]] | None = None,
 ) -> StreamAnswers:
-    """One stream from its first chunk to the summary; ``pace``: how many times as fast as it would be heard."""
+    """Send one stream and collect its answers; ``pace`` is the speed relative to real time, None as fast as possible."""
     from websockets.asyncio.client import connect
 
-    heard = StreamAnswers()
-    went: list[tuple[int, float]] = []
+    answers = StreamAnswers()
+    send_times: list[tuple[int, float]] = []
     async with connect(f"ws://127.0.0.1:{port}/stream", max_size=2**22, proxy=None) as stream:
         await stream.send(json.dumps(source.setup(keep=keep)))
         steps = json.loads(await stream.recv())["window_steps"]
@@ -197,7 +196,7 @@ async def _heard(
             for _, end, message in chunks or source.chunks():
                 if pace is not None:
                     await asyncio.sleep(max(start + end / source.rate / pace - time.perf_counter(), 0))
-                went.append((end, time.perf_counter()))
+                send_times.append((end, time.perf_counter()))
                 await stream.send(message)
             await stream.send('{"end": true}')
 
@@ -207,17 +206,17 @@ async def _heard(
             if "error" in answer:
                 raise RuntimeError(answer["error"]["problem"])
             if "summary" in answer:
-                heard.summary, heard.took = answer["summary"], now - start
+                answers.summary, answers.took = answer["summary"], now - start
             else:
                 last = round(answer["start"] * source.rate) + steps
-                heard.waits.append(now - next(when for end, when in went if end >= last))
+                answers.waits.append(now - next(when for end, when in send_times if end >= last))
         await sending
-    return heard
+    return answers
 
 
 @asynccontextmanager
 async def _serving(folder: Path) -> AsyncIterator[int]:
-    """The port of a server of its own."""
+    """Start a server and yield its port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

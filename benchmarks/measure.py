@@ -1,4 +1,4 @@
-"""Results of a benchmark, and fair timing of two alternatives on a shared machine."""
+"""Results of a benchmark, and interleaved timing of two alternatives on a shared machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Settings:
     """Settings of a benchmark run.
 
     Args:
-        smoke: Small data and one repeat: says whether a benchmark runs, not how fast anything is.
+        smoke: Small data and one repeat, to check that a benchmark runs; its times mean nothing.
         data: The folder of real data sets.
     """
 
@@ -37,7 +37,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Measure:
-    """One line of the table. A target holds for ``value``: the ratio, or ours where nothing is beside it."""
+    """One line of the table. Targets apply to ``value``: the ratio to the reference, or the value itself without one."""
 
     name: str
     unit: str
@@ -86,7 +86,7 @@ Results = list[Measure | Skipped]
 
 
 class Cost(NamedTuple):
-    """Seconds of processor (all threads) and of the clock on the wall."""
+    """CPU time of all threads and wall time, in seconds."""
 
     cpu: float
     wall: float
@@ -101,7 +101,7 @@ def cost(work: Callable[[], Any]) -> Cost:
 
 
 def interleaved(ours: Callable[[], Cost], reference: Callable[[], Cost], repeats: int) -> tuple[list[Cost], list[Cost]]:
-    """Run both alternately, each first every other time, so that slow phases of the machine affect both."""
+    """Run both alternately, swapping the order every time, so that slow phases of the machine affect both."""
     mine: list[Cost] = []
     other: list[Cost] = []
     for i in range(repeats):
@@ -113,7 +113,7 @@ def interleaved(ours: Callable[[], Cost], reference: Callable[[], Cost], repeats
 def compared(
     name: str, unit: str, ours: Sequence[float], reference: Sequence[float], *, inverse: bool = False, **rest: Any
 ) -> Measure:
-    """Medians of both, and the median and spread of the ratio pair by pair (``inverse``: reference over ours, a speed)."""
+    """Return the medians of both, and median and range of the paired ratios (``inverse``: reference over ours, a speed)."""
     pairs = list(zip(ours, reference, strict=True))
     ratios = [r / o if inverse else o / r for o, r in pairs]
     return Measure(
@@ -144,7 +144,7 @@ def python(code: str, *arguments: str, **environment: str) -> tuple[Cost, str]:
 
 
 def photos(folder: Path, count: int, size: tuple[int, int], ending: str, seed: int = 0) -> list[str]:
-    """Pictures of blurred noise (width, height), which compress about as photographs do; their names."""
+    """Write pictures of ``size`` (width, height) of blurred noise, which compress like photographs; return their names."""
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -161,7 +161,7 @@ def photos(folder: Path, count: int, size: tuple[int, int], ending: str, seed: i
 
 
 def sounds(folder: Path, count: int, seconds: float, rate: int, seed: int = 0) -> list[str]:
-    """Recordings of a tone in noise; their names."""
+    """Write recordings of a tone in noise; return their names."""
     import soundfile
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Peak memory of a whole training (read, decode, train, validate, evaluate) on a table and on one ten times as long."""
+"""Peak memory of ``fit`` (read, decode, train, validate, evaluate) on a table and on one with ten times the rows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(settings: Settings) -> Results:
     rows, times = settings.few(800, 16), 10
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder)
-        # 96 × 96 × 3 bytes each once decoded: ten times the rows would be 220 MB, were they all held.
+        # 96 × 96 × 3 bytes each once decoded: ten times the rows would take 220 MB if all were held in memory.
         names = photos(at, rows * times, (96, 96), ".jpg")
         for name, part in (("once", names[:rows]), ("often", names), ("valid", names[: rows // 4])):
             with open(at / f"{name}.csv", "w", newline="") as file:
@@ -47,7 +47,7 @@ def run(settings: Settings) -> Results:
                 arguments = (str(at / f"{name}.csv"), str(at / "valid.csv"), cache)
                 into.append(json.loads(python(CODE, *arguments, OMP_NUM_THREADS="1")[1].splitlines()[-1]))
     read = results["often"][0]["read"]
-    note = f"{rows * times} rows beside {rows}; reading the longer table itself took {read:.1f} MB of it"
+    note = f"{rows * times} rows and {rows} rows; without the table itself, {read:.1f} MB for the longer one"
     return [
         compared(
             f"peak memory, {times} × the rows",

@@ -1,9 +1,9 @@
-"""What the objectives ``balance`` and ``impute`` and the heads of a classifier are worth, beside doing without them.
+"""Ablation of the objectives ``balance`` and ``impute`` and of the heads of a classifier.
 
     python -m benchmarks.objectives DATA results.jsonl [--what impute] [--sets starved,mustard] [--seeds 0,1,2]
 
-``DATA`` holds the sets as for ``benchmarks.results``; ``starved`` and ``echo`` are made on the spot. One line is
-appended for every fit; ``--table results.jsonl`` prints the means, with all streams and with each subset of them.
+``DATA`` holds the sets as for ``benchmarks.results``; ``starved`` and ``echo`` are generated. One line is appended for
+every fit; ``--table results.jsonl`` prints the means, with all streams and with each subset of them.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ VARIANTS = {"balance": BALANCE, "impute": IMPUTE, "heads": HEADS}
 
 
 def starved(seed: int, train: int = 400, test: int = 1000) -> tuple[dict[str, Table], dict[str, tuple[str, ...]]]:
-    """A table that is quickly memorised, beside a vibration that is slow to learn and then nearly sufficient.
+    """Return tables with a stream that is quickly memorised and a series that is slow to learn but nearly sufficient.
 
-    ``table``: a category that is right in two rows of three, and twelve numbers that say nothing but tell rows apart.
-    ``wave``: four classes by the order of two tones, in noise.
+    ``table``: a category that equals the class in 70 % of the rows, and twelve random numbers, by which rows can be
+    memorised. ``wave``: two tones in noise, whose pitches and order determine the class.
     """
     results = {}
     for name, rows in (("train", train), ("test", test)):
@@ -68,9 +68,10 @@ def starved(seed: int, train: int = 400, test: int = 1000) -> tuple[dict[str, Ta
 
 
 def echo(seed: int, train: int = 500, test: int = 1000) -> tuple[dict[str, Table], dict[str, tuple[str, ...]]]:
-    """A table and a sensor that follow from the same four hidden numbers, each missing in two rows of five, never both.
+    """Return tables with a stream ``table`` and a sensor that depend on the same four latent numbers.
 
-    The class follows from the signs of two of the numbers and the larger of the others: neither stream determines it alone.
+    Each is missing in 40 % of the rows, never both. The class depends on the sign of the product of two of the numbers and
+    on which of the other two is larger.
     """
     mix = np.random.default_rng(99).standard_normal((2, 4, 6))
     results = {}
@@ -102,8 +103,8 @@ def _wave(label: int, rng: np.random.Generator) -> Any:
     return (wave + 0.5 * rng.standard_normal(96))[:, None].astype(np.float32)
 
 
-def one(name: str, seed: int, streams: tuple[str, ...], overrides: tuple[str, ...]) -> dict[str, Any]:
-    """One fit on these streams, and its scores with every subset of them at test time."""
+def measured(name: str, seed: int, streams: tuple[str, ...], overrides: tuple[str, ...]) -> dict[str, Any]:
+    """Train on these streams; return the scores with every subset of them at test time, and the CPU seconds."""
     if name in MADE:
         parts, every = MADE[name](seed)
         train, test, metric, ignore, group = parts["train"], parts["test"], "accuracy", (), None
@@ -132,7 +133,7 @@ def one(name: str, seed: int, streams: tuple[str, ...], overrides: tuple[str, ..
 
 
 def run(out: Path, what: str, names: list[str], seeds: list[int], variants: list[str]) -> None:
-    """Every fit that ``out`` does not hold yet."""
+    """Run the fits whose lines ``out`` does not contain yet."""
     done = {tuple(line["key"]) for line in read(out)}
     for name in names:
         streams = tuple(MADE[name](0, 2, 2)[1] if name in MADE else SETS[name].streams)
@@ -144,14 +145,14 @@ def run(out: Path, what: str, names: list[str], seeds: list[int], variants: list
                 key = (what, name, variant, seed)
                 if key in done or (variants and variant not in variants):
                     continue
-                line = {"key": key, **one(name, seed, used, overrides)}
+                line = {"key": key, **measured(name, seed, used, overrides)}
                 with open(out, "a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
                 print(f"{key}: {line['score']:.3f} in {line['cpu']:.0f} s", file=sys.stderr, flush=True)
 
 
 def table(path: Path) -> str:
-    """Markdown: mean and deviation over the seeds, with all streams and with each subset."""
+    """Return a Markdown table: mean and deviation over the seeds, with all streams and with each subset."""
     results: dict[Any, list[Any]] = defaultdict(list)
     for line in read(path):
         results[tuple(line["key"][:3])].append(line)
@@ -179,7 +180,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--variants", default="", help="names, separated by |")
     parser.add_argument("--table", type=Path)
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     if arguments.table is not None:
         print(table(arguments.table))
         return

@@ -1,7 +1,7 @@
-"""Batches of rows of similar length, beside batches of random rows: how much is padding, and what a step costs.
+"""Share of padding and cost of a step in batches of rows of similar length, compared with batches of random rows.
 
-Texts and series are made up, with lengths as they are in the world: a few long, many short. The real sets are those whose
-texts, series and sounds differ in length; they are skipped where they are not at hand.
+Texts and series are synthetic, with the skewed lengths of real data: many short, a few long. The real sets are those whose
+texts, series or sounds differ in length; missing ones are skipped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sensorium.training.step_timing import Job, StepTimer
 from sensorium.training.training_request import Request
 
 STEPS = 10
-"""Steps of a round; batches of a length are too different for fewer."""
+"""Steps in a round; with fewer, differences between batches would dominate."""
 REAL = (
     ("clothing, bags of words", "clothing", ["rating", "id"], []),
     ("clothing, text under a transformer", "clothing", ["rating", "id", "title"], ["model.encoders.text=transformer"]),
@@ -34,7 +34,7 @@ REAL = (
 
 
 def texts(folder: Path, rows: int) -> Path:
-    """A table of texts of 4 to 200 words: the logarithm of their length is normal, as it is of reviews."""
+    """Write a table of texts of 4 to 200 words, whose lengths are log-normal like those of reviews."""
     rng = np.random.default_rng(0)
     lengths = np.exp(rng.normal(3.3, 0.8, rows)).clip(4, 200).astype(int)
     path = folder / "texts.csv"
@@ -48,7 +48,7 @@ def texts(folder: Path, rows: int) -> Path:
 
 
 def series(folder: Path, rows: int) -> Path:
-    """A table of series of two channels and 10 to 300 steps."""
+    """Write a table of series of two channels and 10 to 300 steps."""
     rng = np.random.default_rng(1)
     (folder / "series").mkdir()
     path = folder / "series.csv"
@@ -77,24 +77,29 @@ def job(path: Path, ignore: list[str], overrides: list[str], cache: Path) -> tup
 
 
 def compare(name: str, held: Job, plan: Any, settings: Settings) -> Results:
-    """Padding and time of both, on the same rows."""
+    """Measure padding and time of both kinds of batches on the same rows."""
     spec = plan.training
     result = padding_shares(held.schema, held.rows, spec, 0)
     if result is None:
-        return [Skipped(name, "no stream of it is ragged")]
-    drawn, together = result
-    with StepTimer(held, spec) as one, StepTimer(held, spec.model_copy(update={"bucket": WINDOW})) as other:
-        one.steps(2), other.steps(2)
+        return [Skipped(name, "no stream has varying length")]
+    random_shares, sorted_shares = result
+    with StepTimer(held, spec) as unbucketed, StepTimer(held, spec.model_copy(update={"bucket": WINDOW})) as bucketed:
+        unbucketed.steps(2), bucketed.steps(2)
         count = settings.few(STEPS, 2)
         mine, theirs = interleaved(
-            lambda: cost(lambda: other.steps(count)), lambda: cost(lambda: one.steps(count)), settings.few(8, 2)
+            lambda: cost(lambda: bucketed.steps(count)), lambda: cost(lambda: unbucketed.steps(count)), settings.few(8, 2)
         )
     note = f"{len(held.rows)} rows in batches of {spec.batch_size}, rows of like length among {WINDOW} batches"
     return [
         Measure(
-            f"padding, {name}", "of cells", together.share, drawn.share, together.share / max(drawn.share, 1e-9), note=note
+            f"padding, {name}",
+            "of cells",
+            sorted_shares.share,
+            random_shares.share,
+            sorted_shares.share / max(random_shares.share, 1e-9),
+            note=note,
         ),
-        # Of the processor: one thread, on a machine that others use too.
+        # CPU time, of one thread: wall time would include that of other programs.
         compared(f"step, {name}", "CPU ms", [1e3 * c.cpu / count for c in mine], [1e3 * c.cpu / count for c in theirs]),
     ]
 

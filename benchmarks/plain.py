@@ -1,8 +1,8 @@
-"""Every fusion written as in the equation of its paper: no masks, no missing streams, loops where the paper has sums.
+"""Plain implementations of the equations of every fusion: without masks and missing streams, with loops for sums.
 
-A reference for numbers (``tests/fusions``, in float64) and for time (``benchmarks.fusions``). ``PLAIN[kind](fusion,
-inputs)`` takes the weights of a fusion in evaluation mode, and the streams that are there: ``inputs[stream]`` is its vector
-``[B, D]`` and its tokens ``[B, N, D]``, all of them real.
+They are the reference for values (``tests/fusions``, in float64) and for time (``benchmarks.fusions``).
+``PLAIN[kind](fusion, inputs)`` takes a fusion in evaluation mode, whose weights it uses, and the streams that are present:
+``inputs[stream]`` is a vector ``[B, D]`` and tokens ``[B, N, D]`` without padding.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def perceptron(mlp: Any, x: Tensor) -> Tensor:
 
 
 def attention(layer: Any, queries: Tensor, context: Tensor) -> Tensor:
-    """softmax(QKᵀ/√d)V, head by head, side by side, through the output layer."""
+    """Multi-head attention: softmax(QKᵀ/√d)V for each head, concatenated, then the output layer."""
     dim = queries.shape[-1]
     width = dim // layer.heads
     query, both = linear(layer.query, queries), linear(layer.key_value, context)
@@ -54,14 +54,14 @@ def attention(layer: Any, queries: Tensor, context: Tensor) -> Tensor:
 
 
 def block(part: Any, x: Tensor) -> Tensor:
-    seen = normal(part.norm_attention, x)
-    x = x + attention(part.attention, seen, seen)
+    normed = normal(part.norm_attention, x)
+    x = x + attention(part.attention, normed, normed)
     return x + perceptron(part.mlp, normal(part.norm_mlp, x))
 
 
 def trunk(part: Any, x: Tensor) -> Tensor:
-    for each in part.blocks:
-        x = block(each, x)
+    for layer in part.blocks:
+        x = block(layer, x)
     return normal(part.norm, x)
 
 
@@ -74,7 +74,7 @@ def residual(fusion: Any, hidden: Tensor) -> Tensor:
 
 
 def places(fusion: Any, inputs: Given) -> list[int]:
-    """Where the streams that are there stand in the fusion's order."""
+    """Return the positions of the present streams in the order of the fusion."""
     return [i for i, s in enumerate(fusion.streams) if s in inputs]
 
 
@@ -83,7 +83,7 @@ def chosen(fusion: Any, inputs: Given) -> list[tuple[int, Tensor, Tensor]]:
 
 
 def gathered(fusion: Any, inputs: Given, met: list[Tensor]) -> Tensor:
-    """Σₛ αₛ (vₛ + mean of the tokens), α a softmax over those that are there."""
+    """Return Σₛ αₛ (vₛ + mean of the tokens), where α is a softmax over the present streams."""
     alpha = torch.softmax(fusion.gathered.logits[places(fusion, inputs)], dim=0)
     streams = zip(chosen(fusion, inputs), met, strict=True)
     return sum((a * (v + x.mean(dim=1)) for a, ((_, v, _), x) in zip(alpha, streams, strict=True)), torch.zeros(()))
@@ -98,9 +98,9 @@ def single(fusion: Any, inputs: Given) -> Tensor:
 
 def concat(fusion: Any, inputs: Given) -> Tensor:
     rows = next(iter(inputs.values()))[0].shape[0]
-    side = [inputs[s][0] if s in inputs else fusion.missing[i].expand(rows, -1) for i, s in enumerate(fusion.streams)]
-    region_mask = torch.tensor([[float(s in inputs) for s in fusion.streams]]).to(side[0]).expand(rows, -1)
-    return perceptron(fusion.network, torch.cat([*side, region_mask], dim=1))
+    vectors = [inputs[s][0] if s in inputs else fusion.missing[i].expand(rows, -1) for i, s in enumerate(fusion.streams)]
+    given = torch.tensor([[float(s in inputs) for s in fusion.streams]]).to(vectors[0]).expand(rows, -1)
+    return perceptron(fusion.network, torch.cat([*vectors, given], dim=1))
 
 
 def weighted(fusion: Any, inputs: Given) -> Tensor:
@@ -137,10 +137,10 @@ def bilinear(fusion: Any, inputs: Given) -> Tensor:
 
 def tensor(fusion: Any, inputs: Given) -> Tensor:
     rows = next(iter(inputs.values()))[0]
-    one, nothing = rows.new_ones(rows.shape[0], 1), rows.new_zeros(rows.shape[0], fusion.width)
+    ones, absent = rows.new_ones(rows.shape[0], 1), rows.new_zeros(rows.shape[0], fusion.width)
     product = None
     for i, s in enumerate(fusion.streams):
-        z = torch.cat([one, perceptron(fusion.factor[i], inputs[s][0]) if s in inputs else nothing], dim=1)
+        z = torch.cat([ones, perceptron(fusion.factor[i], inputs[s][0]) if s in inputs else absent], dim=1)
         product = z if product is None else torch.einsum("bi,bj->bij", product, z).flatten(1)
     assert product is not None
     return residual(fusion, linear(fusion.product, product))
@@ -176,26 +176,26 @@ def film(fusion: Any, inputs: Given) -> Tensor:
 
 def cross_attention(fusion: Any, inputs: Given) -> Tensor:
     streams = chosen(fusion, inputs)
-    each = [x for _, _, x in streams]
+    tokens = [x for _, _, x in streams]
     for norm, attend in zip(fusion.norms, fusion.rounds, strict=True):
-        named = [normal(norm, x) + fusion.name[i] for x, (i, _, _) in zip(each, streams, strict=True)]
+        named = [normal(norm, x) + fusion.name[i] for x, (i, _, _) in zip(tokens, streams, strict=True)]
         if len(named) > 1:
             others = [torch.cat(named[:k] + named[k + 1 :], dim=1) for k in range(len(named))]
-            each = [x + attention(attend, n, o) for x, n, o in zip(each, named, others, strict=True)]
+            tokens = [x + attention(attend, n, o) for x, n, o in zip(tokens, named, others, strict=True)]
     alpha = torch.softmax(fusion.logits[places(fusion, inputs)], dim=0)
-    vectors = [v + x.mean(dim=1) for (_, v, _), x in zip(streams, each, strict=True)]
+    vectors = [v + x.mean(dim=1) for (_, v, _), x in zip(streams, tokens, strict=True)]
     return sum((a * v for a, v in zip(alpha, vectors, strict=True)), torch.zeros(()))
 
 
 def cross_modal(fusion: Any, inputs: Given) -> Tensor:
     streams = chosen(fusion, inputs)
-    each = [x + fusion.name[i] for i, _, x in streams]
+    tokens = [x + fusion.name[i] for i, _, x in streams]
     for shared, blocks in zip(fusion.looks, fusion.blocks, strict=True):
-        if len(each) > 1:
-            others = [torch.cat(each[:k] + each[k + 1 :], dim=1) for k in range(len(each))]
-            each = [look(shared, x, o) for x, o in zip(each, others, strict=True)]
-        each = [block(blocks[i], x) for (i, _, _), x in zip(streams, each, strict=True)]
-    return gathered(fusion, inputs, each)
+        if len(tokens) > 1:
+            others = [torch.cat(tokens[:k] + tokens[k + 1 :], dim=1) for k in range(len(tokens))]
+            tokens = [look(shared, x, o) for x, o in zip(tokens, others, strict=True)]
+        tokens = [block(blocks[i], x) for (i, _, _), x in zip(streams, tokens, strict=True)]
+    return gathered(fusion, inputs, tokens)
 
 
 def pairwise(fusion: Any, inputs: Given) -> Tensor:
@@ -222,13 +222,13 @@ def pairwise(fusion: Any, inputs: Given) -> Tensor:
 
 def bottleneck(fusion: Any, inputs: Given) -> Tensor:
     streams = chosen(fusion, inputs)
-    each = [x for _, _, x in streams]
-    shared = fusion.shared.expand(each[0].shape[0], -1, -1)
+    tokens = [x for _, _, x in streams]
+    shared = fusion.shared.expand(tokens[0].shape[0], -1, -1)
     for blocks in fusion.blocks:
-        both = [block(blocks[i], torch.cat([x, shared], dim=1)) for (i, _, _), x in zip(streams, each, strict=True)]
-        shared = torch.stack([b[:, x.shape[1] :] for b, x in zip(both, each, strict=True)]).mean(dim=0)
-        each = [b[:, : x.shape[1]] for b, x in zip(both, each, strict=True)]
-    return gathered(fusion, inputs, each)
+        both = [block(blocks[i], torch.cat([x, shared], dim=1)) for (i, _, _), x in zip(streams, tokens, strict=True)]
+        shared = torch.stack([b[:, x.shape[1] :] for b, x in zip(both, tokens, strict=True)]).mean(dim=0)
+        tokens = [b[:, : x.shape[1]] for b, x in zip(both, tokens, strict=True)]
+    return gathered(fusion, inputs, tokens)
 
 
 def early(fusion: Any, inputs: Given) -> Tensor:
@@ -239,16 +239,16 @@ def early(fusion: Any, inputs: Given) -> Tensor:
 
 def deep(fusion: Any, inputs: Given) -> Tensor:
     streams = chosen(fusion, inputs)
-    each = [x for _, _, x in streams]
+    tokens = [x for _, _, x in streams]
     state = torch.stack([linear(fusion.start[i], v) for i, v, _ in streams]).mean(dim=0)
     for layer in range(len(fusion.blocks)):
         gates = [2 * torch.sigmoid(linear(fusion.excite[layer][i], state)) for i, _, _ in streams]
-        each = [
-            block(fusion.blocks[layer][i], x * g[:, None]) for (i, _, _), x, g in zip(streams, each, gates, strict=True)
+        tokens = [
+            block(fusion.blocks[layer][i], x * g[:, None]) for (i, _, _), x, g in zip(streams, tokens, gates, strict=True)
         ]
-        squeezed = [linear(fusion.squeeze[layer][i], x.mean(dim=1)) for (i, _, _), x in zip(streams, each, strict=True)]
-        heard = normal(fusion.norms[layer], state + torch.stack(squeezed).mean(dim=0))
-        state = state + perceptron(fusion.joint[layer], heard)
+        squeezed = [linear(fusion.squeeze[layer][i], x.mean(dim=1)) for (i, _, _), x in zip(streams, tokens, strict=True)]
+        normed = normal(fusion.norms[layer], state + torch.stack(squeezed).mean(dim=0))
+        state = state + perceptron(fusion.joint[layer], normed)
     return state
 
 

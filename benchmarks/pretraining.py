@@ -1,4 +1,4 @@
-"""What pretraining on rows without labels brings with few labels, beside training from scratch.
+"""Gain from pretraining on unlabelled rows when few rows are labelled, compared with training from scratch.
 
 python -m benchmarks.pretraining digits FOLDER      train.csv and valid.csv with columns image, audio and label
 python -m benchmarks.pretraining vowels FOLDER      train.csv, valid.csv, test.csv with columns series (12 channels), label
@@ -27,7 +27,7 @@ PLAIN = ("model.experts=[]", "training.epochs=60")
 
 
 def digits(folder: Path) -> tuple[Rows, Rows, int, dict[str, str]]:
-    """The training and test rows of the digits, how many labels of each class, and the kinds of the columns."""
+    """Return training and test rows of the digits, the number of labels of each class, and the kinds of the columns."""
     import sensorium as sm
 
     parts = []
@@ -43,7 +43,7 @@ def digits(folder: Path) -> tuple[Rows, Rows, int, dict[str, str]]:
 
 
 def vowels(folder: Path) -> tuple[Rows, Rows, int, dict[str, str]]:
-    """The same of the vowels: two streams of six channels each."""
+    """Return the same for the vowels, as two streams of six channels each."""
     import sensorium as sm
 
     parts: list[Rows] = []
@@ -57,8 +57,8 @@ def vowels(folder: Path) -> tuple[Rows, Rows, int, dict[str, str]]:
     return parts[0], parts[1], 3, {"low": "series", "high": "series"}
 
 
-def drawn(rows: Rows, each: int, seed: int) -> tuple[Rows, Rows]:
-    """``each`` rows of every class, drawn by ``seed``, and the others."""
+def drawn(rows: Rows, per_class: int, seed: int) -> tuple[Rows, Rows]:
+    """Draw ``per_class`` rows of every class by ``seed``; return them and the other rows."""
     order = np.random.default_rng(seed).permutation(len(rows)).tolist()
     counts: dict[str, int] = {}
     few: Rows = []
@@ -66,7 +66,7 @@ def drawn(rows: Rows, each: int, seed: int) -> tuple[Rows, Rows]:
     for i in order:
         label = rows[i]["label"]
         counts[label] = counts.get(label, 0) + 1
-        (few if counts[label] <= each else others).append(rows[i])
+        (few if counts[label] <= per_class else others).append(rows[i])
     return few, others
 
 
@@ -80,14 +80,14 @@ def measure(
     seeds: int,
     settings: dict[str, tuple[str, ...]],
 ) -> dict[str, Any]:
-    """The scores of every seed with all streams and each alone, from scratch and from a base, and processor seconds."""
+    """Return the scores of every seed with all streams and each alone, from scratch and from a base, and CPU seconds."""
     import sensorium as sm
 
-    train, test, each, kinds = {"digits": digits, "vowels": vowels}[name](folder)
+    train, test, per_class, kinds = {"digits": digits, "vowels": vowels}[name](folder)
     results: dict[str, list[dict[str, float]]] = {}
     for seed in range(seeds):
-        few, others = drawn(train, each, seed)
-        # The vowels are few: rows with a label are among those without.
+        few, others = drawn(train, per_class, seed)
+        # There are few vowels, so the labelled rows are used in pretraining too.
         unlabelled = others[:1400] if name == "digits" else few + others
         rows = [{key: row[key] for key in kinds} for row in unlabelled]
         with tempfile.TemporaryDirectory() as out:
@@ -128,7 +128,7 @@ def measure(
 
 
 def table(results: dict[str, Any]) -> str:
-    """Means and deviations over the seeds, one line for each way of training."""
+    """Return means and deviations over the seeds, with a line for each way of training."""
     lines = []
     for name, runs in results.items():
         parts = []
@@ -141,7 +141,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Run one of the two and print its table."""
+    """Run one of the two experiments and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=("digits", "vowels"))
     parser.add_argument("folder", type=Path)
@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--only", choices=("network", "default"), help="the network alone, or the defaults, with experts")
     parser.add_argument("overrides", nargs="*")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     methods = args.method.split(",") if args.method else None
     epochs = args.epochs or {"digits": 20, "vowels": 60}[args.name]
     settings: dict[str, tuple[str, ...]] = {"network": PLAIN, "default": ()}

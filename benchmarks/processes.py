@@ -1,8 +1,8 @@
-"""Two processes of one thread each beside one: how much faster an epoch is.
+"""Speed-up of an epoch with two processes of one thread each, compared with one process.
 
-Each takes its half of the rows, in batches of the same size; gradients go over gloo. On a machine that others use too, the
-clock on the wall says little: so CPU seconds are given as well, one process's over the busier one's of the
-two. That is the speed-up where each has a core to itself, but for the time in which it only waits for the other.
+Each process takes half of the rows, in batches of the same size; gradients are averaged over gloo. Since wall time depends
+on other programs on the machine, CPU time is reported as well: that of the single process over that of the busier one of
+two. This is the speed-up if each has a core of its own, apart from time spent waiting for the other process.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ NAME = "2 processes × 1 thread over 1 × 1"
 
 def run(settings: Settings) -> Results:
     if sys.platform != "linux":
-        return [Skipped(NAME, "processes are forked, and speak over the loopback device")]
+        return [Skipped(NAME, "needs fork and the loopback device lo")]
     document = json.dumps([settings.few(1600, 80), settings.few(4, 3), settings.few(3, 1)])
-    # In a process of its own, which has used no GPU and no threads: it is forked.
+    # In a new process, which has used no GPU and no threads, since it forks.
     _, out = python(
         "from benchmarks.processes import main; main()",
         document,
@@ -51,7 +51,7 @@ def run(settings: Settings) -> Results:
 
 
 def main() -> None:
-    """What one process and two cost, as JSON on the last line."""
+    """Print the costs of one process and of two as one line of JSON."""
     import torch
 
     from benchmarks.epoch import task
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def epoch(job: Any, ranks: Any) -> list[tuple[float, float]]:
-    """Seconds (processor, wall) of each epoch but the first and the last, by the requests for its first batch."""
+    """Return the seconds (CPU, wall) of each epoch except the first and the last, from the requests for its first batch."""
     from benchmarks.epoch import Ticking, gaps
     from sensorium.reporting.console import Console
     from sensorium.training.network_training import _run
@@ -94,7 +94,7 @@ def epoch(job: Any, ranks: Any) -> list[tuple[float, float]]:
 
 
 def reduced(ranks: Any, size: int) -> float:
-    """Seconds of one all-reduce."""
+    """Return the seconds of one all-reduce."""
     import statistics
     import time
 

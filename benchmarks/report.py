@@ -1,4 +1,4 @@
-"""The report of an evaluation of many rows: its size, and the time a browser takes to open it."""
+"""Size of the report of an evaluation of many rows, and the time that a browser takes to open it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.measure import Measure, Results, Settings, photos, sounds
 
 ROWS = 10_000
 SLOW = 4
-"""Times slower than this machine: about a telephone."""
+"""Slowdown factor of the throttled browser, about that of a mobile phone."""
 
 
 def run(settings: Settings) -> Results:
@@ -21,7 +21,7 @@ def run(settings: Settings) -> Results:
     with tempfile.TemporaryDirectory() as folder:
         took = written(Path(folder), rows, settings)
         result = browser.executable()
-        note = "" if result else "no browser on this machine: how long it takes to open was not measured"
+        note = "" if result else "no browser on this machine: the time to open the report was not measured"
         name = f"report of {rows:,} rows"
         results: Results = [Measure(f"{name}: evaluated, explained and written", "CPU s", took, note=note)]
         for page, what in (("report", name), ("full", f"{name}, as large as one may be")):
@@ -33,9 +33,9 @@ def run(settings: Settings) -> Results:
 
 
 def written(folder: Path, rows: int, settings: Settings) -> float:
-    """``report.html`` of a small model of pictures, sounds, series, texts and numbers, with three targets; CPU seconds.
+    """Write ``report.html`` of a small model of five streams with three targets; return the CPU seconds.
 
-    ``full.html`` is the same with photographs and long sounds in place of the small ones.
+    ``full.html`` is the same report with photographs and long sounds in place of the small ones.
     """
     import sensorium
     from sensorium.data.synthetic import make
@@ -51,7 +51,7 @@ def written(folder: Path, rows: int, settings: Settings) -> float:
     with many.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, known[0])
         writer.writeheader()
-        # Few files, many rows: what a page shows does not depend on how many there were.
+        # Few files are enough for many rows: the page shows a bounded number of them.
         writer.writerows(known[i % len(known)] for i in range(rows))
     start = time.process_time()
     evaluation = model.evaluate(many, report=folder / "report.html")
@@ -59,15 +59,15 @@ def written(folder: Path, rows: int, settings: Settings) -> float:
     table = Table.read(many)
     encoded = model.encode(table)
     large, long = photos(folder / "large", 20, (640, 480), ".jpg"), sounds(folder / "long", 4, 20.0, 16_000)
-    for present, region_mask, names in (("photos", "large", large), ("sounds", "long", long)):
-        for i, path in enumerate(sorted((folder / present).iterdir())):
-            path.write_bytes((folder / region_mask / names[i % len(names)]).read_bytes())
+    for kind, source, names in (("photos", "large", large), ("sounds", "long", long)):
+        for i, path in enumerate(sorted((folder / kind).iterdir())):
+            path.write_bytes((folder / source / names[i % len(names)]).read_bytes())
     model.write_report(folder / "full.html", evaluation, table, encoded)
     return took
 
 
 def opened(path: Path, name: str, settings: Settings) -> list[Measure]:
-    """The time to open a page beside an empty one, in turn; and both on a machine made slower."""
+    """Measure the time to open a page and an empty one, alternately, at full speed and in a throttled browser."""
     empty = path.with_name("empty.html")
     empty.write_text("<!DOCTYPE html><title>empty</title>", encoding="utf-8")
     results = []
@@ -75,11 +75,11 @@ def opened(path: Path, name: str, settings: Settings) -> list[Measure]:
         for where, rate in (("", 1), (f", on a machine {SLOW} times slower", SLOW)):
             page.ask("Emulation.setCPUThrottlingRate", rate=rate)
             pairs = [(page.opened(path.as_uri()), page.opened(empty.as_uri())) for _ in range(settings.few(7, 1))]
-            times = [one for one, _ in pairs]
+            times = [seconds for seconds, _ in pairs]
             nothing = statistics.median(other for _, other in pairs)
-            note = f"an empty page {nothing:.3f} s; the first time, with nothing warm, {times[0]:.2f} s"
-            seconds = statistics.median(times)
+            note = f"an empty page {nothing:.3f} s; the first time, with cold caches, {times[0]:.2f} s"
+            middle = statistics.median(times)
             spread = (min(times), max(times))
             limit = 2 if rate == 1 else None
-            results.append(Measure(f"{name}: opens{where}", "s", seconds, nothing, spread=spread, at_most=limit, note=note))
+            results.append(Measure(f"{name}: opens{where}", "s", middle, nothing, spread=spread, at_most=limit, note=note))
     return results

@@ -1,5 +1,5 @@
-"""Prediction of one row, and of many in batches of 64, from raw files to answers, by a warm predictor and by hand: Pillow,
-soundfile, the same network."""
+"""Time per row of prediction from raw files, for one row and for batches of 64, by a warm predictor and by a hand-written
+script (Pillow, soundfile, the same network)."""
 
 from __future__ import annotations
 
@@ -43,36 +43,36 @@ def run(settings: Settings) -> Results:
         rows = [{name: test.row(i)[name] for name in ("photo", "sound")} for i in range(len(test))]
         predictor, schema, model = trained.predictor, trained.schema, trained.model
         media = LocalFiles(root, anywhere=True)
-        seen, heard = schema.columns["photo"].reader.state, schema.columns["sound"].reader.state
-        mode = "L" if seen["channels"] == 1 else "RGB"
+        image_state, sound_state = schema.columns["photo"].reader.state, schema.columns["sound"].reader.state
+        mode = "L" if image_state["channels"] == 1 else "RGB"
 
-        def by_hand(some: list[dict[str, Any]]) -> list[list[float]]:
+        def by_hand(batch_rows: list[dict[str, Any]]) -> list[list[float]]:
             pixels, waves = [], []
-            for row in some:
-                seen_as = picture((seen["width"], seen["height"]), mode, root / row["photo"])
-                pixels.append(seen_as.reshape(seen["height"], seen["width"], -1).transpose(2, 0, 1))
-                waves.append(sound(heard["rate"], root / row["sound"])[: heard["length"]])
+            for row in batch_rows:
+                pixel_array = picture((image_state["width"], image_state["height"]), mode, root / row["photo"])
+                pixels.append(pixel_array.reshape(image_state["height"], image_state["width"], -1).transpose(2, 0, 1))
+                waves.append(sound(sound_state["rate"], root / row["sound"])[: sound_state["length"]])
             lengths = np.array([len(wave) for wave in waves])
-            samples = np.zeros((len(some), lengths.max()), waves[0].dtype)
+            samples = np.zeros((len(batch_rows), lengths.max()), waves[0].dtype)
             for wave, into in zip(waves, samples, strict=True):
                 into[: len(wave)] = wave
-            present, real = torch.ones(len(some), dtype=torch.bool), np.arange(lengths.max()) < lengths[:, None]
+            present, real = torch.ones(len(batch_rows), dtype=torch.bool), np.arange(lengths.max()) < lengths[:, None]
             batch = Batch(
                 {
                     "photo": Field(torch.from_numpy(np.stack(pixels)), present),
                     "sound": Field(torch.from_numpy(samples), present, torch.from_numpy(real)),
                 },
                 {},
-                torch.ones(len(some)),
+                torch.ones(len(batch_rows)),
             )
             with torch.inference_mode():
                 chances: list[list[float]] = model(schema.prepare(batch))["event"].softmax(dim=1).tolist()
             return chances
 
-        for some in (rows[:1], rows[:8]):
-            answers = [p.targets["event"]["probabilities"] for p in predictor.predict(some, media=media)]
-            if not np.allclose([list(answer.values()) for answer in answers], by_hand(some), atol=1e-4):
-                raise AssertionError("the two ways answer differently")
+        for batch_rows in (rows[:1], rows[:8]):
+            answers = [p.targets["event"]["probabilities"] for p in predictor.predict(batch_rows, media=media)]
+            if not np.allclose([list(answer.values()) for answer in answers], by_hand(batch_rows), atol=1e-4):
+                raise AssertionError("the predictor and the script answer differently")
 
         def timed(work: Any, size: int) -> Cost:
             cpu, wall = time.process_time(), time.perf_counter()
@@ -85,7 +85,7 @@ def run(settings: Settings) -> Results:
         try:
             costs = {
                 size: interleaved(
-                    partial(timed, lambda some: predictor.predict(some, media=media), size),
+                    partial(timed, lambda batch_rows: predictor.predict(batch_rows, media=media), size),
                     partial(timed, by_hand, size),
                     settings.few(15, 1),
                 )

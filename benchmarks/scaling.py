@@ -1,7 +1,7 @@
-"""The same training on a table, on one ten times and on one a hundred times as long: time a row, and peak memory.
+"""Time per row and peak memory of the same training on a table and on tables of ten and a hundred times the rows.
 
-Every run takes about as many steps, so that each is measured as long. From shards as a stream (``--stream``) too, whose
-memory must not grow at all; there the price of decoding in every epoch is seen.
+All runs take about the same number of steps, so that each is measured for as long. Training from shards as a stream
+(``--stream``) is measured too: its memory must not grow, and its time includes decoding in every epoch.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def run(settings: Settings) -> Results:
         for many in times[1:]:
             ours, once = collected[way, many], collected[way, 1]
             name = f"{many} × the rows, {way}"
-            note = f"{rows * many:,} rows beside {rows:,}, pictures of 32 × 32, {ours[0]['read']:.1f} MB of table taken off"
+            note = f"{rows * many:,} rows beside {rows:,}, pictures of 32 × 32, less {ours[0]['read']:.1f} MB for the table"
             per_row = [[1e6 * run["cpu"] for run in runs] for runs in (ours, once)]
             results.append(compared(f"CPU time a row, {name}", "µs", *per_row, at_most=1.05))
             memory = [[run["peak"] - run["read"] for run in runs] for runs in (ours, once)]

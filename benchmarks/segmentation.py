@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--robustness", action="store_true", help="also with noise, occlusion, blur and half the size")
     parser.add_argument("overrides", nargs="*", help="settings of the recipe, as for fit")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     for seed in range(options.seeds):
         print(json.dumps(measured(options.folder, seed, options.overrides, robustness=options.robustness)), flush=True)
 

@@ -1,8 +1,8 @@
-"""The table of every encoder on every modality: same rows, same number of epochs, three seeds.
+"""Comparison of every encoder on every modality, with the same rows, number of epochs and three seeds.
 
     python -m benchmarks.senses DATA senses.jsonl [--senses image,sound,text,series] [--columns image] [--seeds 0,1,2]
 
-One line is appended for every fit, so a run that was stopped goes on where it was.
+One line is appended for every fit, so an interrupted run is continued.
 ``python -m benchmarks.senses --table senses.jsonl`` prints the table of ``docs/results.md``.
 """
 
@@ -27,7 +27,7 @@ from sensorium.data.tables.table import Table
 
 @dataclass(frozen=True)
 class Case:
-    """One column of one set, read alone."""
+    """One column of one set, used as the only input."""
 
     sense: str
     set: str
@@ -70,11 +70,13 @@ WAYS: dict[str, dict[str, tuple[Spec, Spec]]] = {
     },
     "series": {kind: ({}, {"kind": kind}) for kind in ("statistics", "tcn", "recurrent", "patch", "convnet")},
 }
-"""By modality and name: the column's options and the encoder."""
+"""Options of the column and encoder, by modality and name."""
 
 
-def one(case: Case, modality: Spec, encoder: Spec, train: Table, test: Table, seed: int, epochs: int) -> dict[str, Any]:
-    """One fit of a number of epochs, its score, size and cost, and the time to predict one row from its raw cell."""
+def measured(
+    case: Case, modality: Spec, encoder: Spec, train: Table, test: Table, seed: int, epochs: int
+) -> dict[str, Any]:
+    """Train for a number of epochs; return score, size and cost, and the time to predict one row from its raw cell."""
     which = SETS[case.set]
     others = [name for name in train.columns if name not in (case.column, "label", which.group)]
     columns: Any = {case.column: {"kind": case.kind, **modality}}
@@ -107,7 +109,7 @@ def one(case: Case, modality: Spec, encoder: Spec, train: Table, test: Table, se
 def todo(
     senses: list[str], columns: list[str], seeds: list[int], done: set[tuple[str, ...]]
 ) -> Iterator[tuple[Case, str, int]]:
-    """What is not yet measured, all of one seed first, so that a stopped run has every line once."""
+    """Yield what is not measured yet, seed by seed, so that an interrupted run has results for every combination first."""
     for seed in seeds:
         for case in CASES:
             for way in WAYS[case.sense] if case.sense in senses and case.column in columns else ():
@@ -116,22 +118,22 @@ def todo(
 
 
 def run(root: Path, out: Path, senses: list[str], columns: list[str], seeds: list[int], epochs: int) -> None:
-    """Every fit that ``out`` does not hold yet."""
+    """Run the fits whose lines ``out`` does not contain yet."""
     done = {tuple(line["key"]) for line in read(out)}
     for case, way, seed in todo(senses, columns, seeds, done):
         which, folder = SETS[case.set], root / SETS[case.set].folder
-        # Of a set that comes in folds, one: its own validation rows.
+        # A set with folds is used with its first, the validation rows.
         train, test = Table.read(folder / which.train), Table.read(folder / (which.more[0] if which.folds else which.test))
         modality, encoder = WAYS[case.sense][way]
         line = {"key": [case.set, case.column, way, str(seed)], "metric": which.metric}
-        line |= one(case, modality, encoder, train, test, seed, epochs)
+        line |= measured(case, modality, encoder, train, test, seed, epochs)
         with open(out, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         print(f"{line['key']}: {line['score']:.3f} in {line['cpu']:.0f} CPU s", file=sys.stderr, flush=True)
 
 
 def table(path: Path) -> str:
-    """Markdown, a line an encoder; the best of each column of a set in bold."""
+    """Return a Markdown table with a line for each encoder; the best of each column of a set is in bold."""
     results: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for line in read(path):
         name, column, way, _ = line["key"]
@@ -146,13 +148,13 @@ def table(path: Path) -> str:
             "| encoder | score | seeds | parameters | CPU s a fit | ms a row |",
             "|---|---|---|---|---|---|",
         ]
-        best = max(mean(line["score"] for line in some) for some in ways.values())
-        for way, some in ways.items():
-            scores = [line["score"] for line in some]
+        best = max(mean(line["score"] for line in runs) for runs in ways.values())
+        for way, runs in ways.items():
+            scores = [line["score"] for line in runs]
             text = f"{mean(scores):.3f}" + (f" ± {stdev(scores):.3f}" if len(scores) > 1 else "")
             text = f"**{text}**" if mean(scores) == best else text
-            cpu, row = mean(line["cpu"] for line in some), median(line["row_ms"] for line in some)
-            lines.append(f"| {way} | {text} | {len(some)} | {some[0]['parameters']:,} | {cpu:.0f} | {row:.1f} |")
+            cpu, row = mean(line["cpu"] for line in runs), median(line["row_ms"] for line in runs)
+            lines.append(f"| {way} | {text} | {len(runs)} | {runs[0]['parameters']:,} | {cpu:.0f} | {row:.1f} |")
     return "\n".join(lines)
 
 
@@ -166,7 +168,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--epochs", type=int, default=20, help="passes over the training rows, the same for all")
     parser.add_argument("--table", type=Path)
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     if arguments.table is not None:
         print(table(arguments.table))
         return

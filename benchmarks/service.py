@@ -1,4 +1,4 @@
-"""A server in a process of its own, as ``sensorium serve`` starts it, and raw HTTP requests to it."""
+"""A server process started by ``sensorium serve``, and raw HTTP requests to it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ BOUNDARY = "cut-here"
 
 
 class Service(NamedTuple):
-    """A server that runs: its port, and its process."""
+    """A running server: its port and process."""
 
     port: int
     process: subprocess.Popen[bytes]
 
     def post(self, path: str, body: bytes, kind: str, *, seconds: float = 60.0) -> tuple[int, bytes]:
-        """The status and the body of an answer; status 0 where there is none."""
+        """Send a request; return status and body of the response, or status 0 if there is none."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
         try:
             connection.request("POST", path, body, {"Content-Type": kind})
@@ -39,11 +39,11 @@ class Service(NamedTuple):
             connection.close()
 
     def forget(self) -> None:
-        """Reset ``VmHWM``."""
+        """Reset the peak memory of the server, ``VmHWM``."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
     def memory(self, name: str) -> float:
-        """Megabytes, of ``VmRSS`` (now) or ``VmHWM`` (the most so far); 0 once the process is gone."""
+        """Return the memory in MB: ``VmRSS`` (current) or ``VmHWM`` (peak); 0 if the process has ended."""
         if not Path(f"/proc/{self.process.pid}").exists():
             return 0.0
         result = dict(line.split(":", 1) for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines())
@@ -52,7 +52,7 @@ class Service(NamedTuple):
 
 @contextmanager
 def serving(run: Path, *words: str, seconds: float = 60.0) -> Iterator[Service]:
-    """A server of the model in ``run``, once it answers; it is stopped at the end."""
+    """Start a server of the model in ``run``, wait until it accepts connections, and stop it at the end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -87,7 +87,7 @@ def worked(pid: int) -> float:
 
 
 def form(parts: list[tuple[str, bytes, bool]]) -> tuple[bytes, str]:
-    """Parts (name, content, whether it is a file) as a body, and its content type."""
+    """Return the multipart body of parts (name, content, whether it is a file), and its content type."""
     body = b""
     for name, content, file in parts:
         named = f'; filename="{name}.bin"' if file else ""
@@ -98,21 +98,21 @@ def form(parts: list[tuple[str, bytes, bool]]) -> tuple[bytes, str]:
 def post(
     path: str, body: bytes, kind: str = "application/json", *, host: str = "localhost", more: tuple[str, ...] = ()
 ) -> bytes:
-    """A request as it is sent, after which the connection is closed."""
+    """Return the bytes of a POST request with ``Connection: close``."""
     typed = (f"Content-Type: {kind}",) if kind else ()
     head = (f"POST {path} HTTP/1.1", f"Host: {host}", *typed, f"Content-Length: {len(body)}", *more, "Connection: close")
     return "\r\n".join(head).encode() + b"\r\n\r\n" + body
 
 
 def exchange(port: int, sent: bytes, *, seconds: float, source: str = "") -> bytes:
-    """Return the response of a server to these bytes until it closes the connection, or for a number of seconds.
+    """Send bytes to a server and return what it answers until it closes the connection or ``seconds`` have passed.
 
     Args:
-        source: The client's address, of those of this machine.
+        source: Local address of the client.
     """
     result, until = b"", time.monotonic() + seconds
     with socket.create_connection(("127.0.0.1", port), seconds, (source, 0) if source else None) as connection:
-        with suppress(OSError):  # it was refused before it had arrived
+        with suppress(OSError):  # refused before all was sent
             connection.sendall(sent)
         with suppress(OSError):  # closed, or time is up
             while (left := until - time.monotonic()) > 0:
@@ -125,5 +125,5 @@ def exchange(port: int, sent: bytes, *, seconds: float, source: str = "") -> byt
 
 
 def statuses(results: bytes) -> list[int]:
-    """Of all answers in what was received."""
+    """Return the status codes of all responses in the received bytes."""
     return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", results)]

@@ -1,7 +1,6 @@
-"""A server under load: many clients that send whole, partial, damaged and oversized requests, each answer checked.
+"""A server under load: many clients that send whole, partial, damaged and oversized requests and check every answer.
 
-Clients run in this process, the server in its own, both on the same cores: the cost of clients is reported beside their
-results.
+Clients run in this process and the server in its own, on the same cores, so the CPU time of the clients is reported too.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ MEDIA = ("photo", "sound", "sensor")
 BOUNDARY = b"cut-here"
 OVERSIZED = 2**30
 KINDS = (("whole", 12), ("partial", 5), ("damaged", 2), ("oversized", 1))
-"""Number of requests of each kind among twenty; in those of several rows whole and partial ones are mixed as well."""
+"""Kinds of requests and their numbers among twenty; requests of several rows mix whole and partial rows."""
 SEVERAL = 16
 Row = dict[str, Any]
 
 
 @dataclass
 class Tally:
-    """The results seen by clients."""
+    """Results collected by the clients."""
 
     seconds: list[float] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
@@ -48,7 +47,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Sent:
-    """A request as bytes, and what its answer must be: the very bytes, or a status."""
+    """A request as bytes, and its expected answer: the exact body, or a status."""
 
     data: bytes
     kind: str
@@ -103,7 +102,7 @@ def run(settings: Settings) -> Results:
 
 
 def _offline(predictor: Any, rows: list[Row]) -> float:
-    """Rows a second, as ``sensorium predict`` answers them and without its fixed passes: the faster of both."""
+    """Return the rows per second of the predictor, with or without batch-invariant passes, whichever is faster."""
     predictor.predict(rows[:64], batch_invariant=True)
     best = 0.0
     for batch_invariant in (True, False, True, False):
@@ -114,7 +113,7 @@ def _offline(predictor: Any, rows: list[Row]) -> float:
 
 
 def _model(folder: Path, settings: Settings) -> list[Row]:
-    """A small model of all streams, saved in ``run``; the rows of its test table as a client has them."""
+    """Train a small model of all streams and save it in ``run``; return the rows of the test table with files as bytes."""
     import sensorium
     from sensorium.data.synthetic import make
 
@@ -132,7 +131,7 @@ def _model(folder: Path, settings: Settings) -> list[Row]:
 
 
 def _some(row: Row, kind: str, rng: random.Random) -> Row:
-    """A row as requests of a kind have it."""
+    """Return a row as requests of a kind contain it."""
     if kind == "partial":
         return {name: cell for name, cell in row.items() if rng.random() < 0.5}
     if kind == "damaged":
@@ -141,22 +140,22 @@ def _some(row: Row, kind: str, rng: random.Random) -> Row:
 
 
 def _requests(
-    rows: list[Row], predictor: Any, each: int, count: int, *, batch_invariant: bool = True
+    rows: list[Row], predictor: Any, rows_per_request: int, count: int, *, batch_invariant: bool = True
 ) -> dict[str, list[Sent]]:
-    """Requests of ``each`` rows by kind, ``count`` in all, with the answers that must come."""
+    """Return ``count`` requests of ``rows_per_request`` rows by kind, with the expected answers."""
     rng = random.Random(0)
     results: dict[str, list[Sent]] = {kind: [] for kind, _ in KINDS}
     for i in range(count):
         kind = rng.choices([kind for kind, _ in KINDS], [n for _, n in KINDS])[0] if i >= len(KINDS) else KINDS[i][0]
-        mixed = [rng.choices(("whole", "partial"), (12, 5))[0] for _ in range(each - 1)]
-        some = [_some(rng.choice(rows), one, rng) for one in [kind, *mixed]]
+        mixed = [rng.choices(("whole", "partial"), (12, 5))[0] for _ in range(rows_per_request - 1)]
+        request_rows = [_some(rng.choice(rows), row_kind, rng) for row_kind in [kind, *mixed]]
         want: bytes | int = {"damaged": 422, "oversized": 413}.get(kind, 0)
         if not want:
-            answers = [one.to_json() for one in predictor.predict(some, batch_invariant=batch_invariant)]
-            options = answers[0] if each == 1 else {"predictions": answers}
+            answers = [row_kind.to_json() for row_kind in predictor.predict(request_rows, batch_invariant=batch_invariant)]
+            options = answers[0] if rows_per_request == 1 else {"predictions": answers}
             want = json.dumps(options, separators=(",", ":")).encode()
-        data = _post(_parts(some[0]) if each == 1 else _listed(some), kind == "oversized")
-        results[kind].append(Sent(data, kind, want, each))
+        data = _post(_parts(request_rows[0]) if rows_per_request == 1 else _listed(request_rows), kind == "oversized")
+        results[kind].append(Sent(data, kind, want, rows_per_request))
     return results
 
 
@@ -165,7 +164,7 @@ def _parts(row: Row) -> list[tuple[str, Any]]:
 
 
 def _listed(rows: Sequence[Row]) -> list[tuple[str, Any]]:
-    """Several rows: their files as parts, and one part that refers to them."""
+    """Return the parts of a request of several rows: one part for each file, and one with rows that refer to them."""
     options = [
         {n: {"part": f"{n}{i}"} if isinstance(c, bytes) else c for n, c in row.items()} for i, row in enumerate(rows)
     ]
@@ -232,7 +231,7 @@ async def _loaded(folder: Path, load: Load, offline: float) -> list[Measure]:
 
 
 async def up(port: int) -> None:
-    """Until the server takes connections."""
+    """Wait until the server accepts connections."""
     for _ in range(600):
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -251,7 +250,7 @@ async def _crowd(port: int, load: Load, seconds: float, tally: Tally) -> None:
 
 
 class _Client(asyncio.Protocol):
-    """One client on a connection that it keeps: it sends, reads the answer, checks it, and sends the next."""
+    """A client on a persistent connection, which sends a request, checks the answer and sends the next."""
 
     def __init__(self, port: int, load: Load, seed: int, until: float, tally: Tally) -> None:
         self.port, self.load, self.until, self.tally = port, load, until, tally
@@ -316,13 +315,13 @@ class _Client(asyncio.Protocol):
 
 
 def _right(sent: Sent, status: int, body: bytes) -> bool:
-    """Whether an answer is the right one, to the last bit; a server that is too busy may say so."""
+    """Return whether an answer is the expected one, bit for bit; an overloaded server may answer 429 or 503."""
     if status == 200:
         return body == sent.want
     return (status in (429, 503) or status == sent.want) and "problem" in json.loads(body)["error"]
 
 
 def _resident(pid: int) -> float:
-    """Megabytes of memory that a process holds."""
+    """Return the resident memory of a process, in MB."""
     with open(f"/proc/{pid}/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6

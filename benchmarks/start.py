@@ -48,7 +48,7 @@ def run(settings: Settings) -> Results:
 
 
 def answer(at: Path, tables: dict[str, Path], repeats: int) -> Measure:
-    """From nothing to the first answer of a saved model, beside ``import torch``."""
+    """Compare the time from the start of Python to the first answer of a saved model with that of ``import torch``."""
     import json
 
     import sensorium as sm
@@ -68,7 +68,7 @@ def answer(at: Path, tables: dict[str, Path], repeats: int) -> Measure:
     def reference() -> Cost:
         return python("import torch")[0]
 
-    if repeats > 1:  # the first of each reads from disk
+    if repeats > 1:  # the first run of each reads from disk
         ours(), reference()
     mine, other = interleaved(ours, reference, repeats)
     return compared(

@@ -1,6 +1,7 @@
-"""Filling the store beside a bare decode loop: the same files, the same resize or resample, as many threads.
+"""Speed of filling the store, compared with a bare loop that decodes and resizes or resamples the same files.
 
-The bare loop stores nothing; ours also looks up cached cells, verifies what it reads, writes and indexes.
+Both use the same number of threads. The bare loop stores nothing; filling the store also looks up cached cells, verifies
+what it reads, writes and indexes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Decode = Callable[[Path], Any]
 
 
 def picture(size: tuple[int, int], mode: str, path: Path) -> Any:
-    """A picture of ``size`` (width, height): decoded at a fraction where JPEG allows it, then resized."""
+    """Return a picture of ``size`` (width, height), decoded at reduced size if it is a JPEG, then resized."""
     from PIL import Image
 
     with Image.open(path) as file:
@@ -38,7 +39,7 @@ def picture(size: tuple[int, int], mode: str, path: Path) -> Any:
 
 
 def sound(rate: int, path: Path) -> Any:
-    """A recording of one channel at ``rate`` as int16."""
+    """Return a mono recording at ``rate`` (Hz) as int16."""
     import soundfile
     import soxr
 
@@ -51,7 +52,7 @@ def sound(rate: int, path: Path) -> Any:
 def compare(
     name: str, kind: str, folder: Path, files: list[str], bare: Callable[[Any], Decode], settings: Settings
 ) -> Results:
-    """Two lines: seconds of processor, and of the wall."""
+    """Return two measures: CPU time and wall time."""
     table = Table.read({"cell": files}, root=folder)
     media = LocalFiles(folder, anywhere=True)
     schema = Schema.declare({"cell": kind})
@@ -75,14 +76,14 @@ def compare(
 
     reference(), ours()
     mine, other = interleaved(ours, reference, settings.few(7, 1))
-    each = 1e6 / len(files)
+    scale = 1e6 / len(files)
     note = f"speed against the bare loop, {len(files)} files, {workers} threads"
     return [
         compared(
             f"store, {name}, {clock}",
             "µs a file",
-            [getattr(c, clock) * each for c in mine],
-            [getattr(c, clock) * each for c in other],
+            [getattr(c, clock) * scale for c in mine],
+            [getattr(c, clock) * scale for c in other],
             inverse=True,
             at_least=0.85,
             note=note if clock == "wall" else "",
@@ -96,7 +97,7 @@ def run(settings: Settings) -> Results:
         at = Path(folder)
         large = photos(at / "jpg", settings.few(240, 4), (640, 480), ".jpg")
         small = photos(at / "png", settings.few(2000, 8), (28, 28), ".png")
-        heard = sounds(at / "wav", settings.few(1500, 8), 1.0, 16_000)
+        recordings = sounds(at / "wav", settings.few(1500, 8), 1.0, 16_000)
 
         def shrink(mode: str) -> Callable[[Any], Decode]:
             return lambda state: partial(picture, (state["width"], state["height"]), mode)
@@ -104,5 +105,5 @@ def run(settings: Settings) -> Results:
         return [
             *compare("JPEG 640×480", "image", at / "jpg", large, shrink("RGB"), settings),
             *compare("PNG 28×28", "image", at / "png", small, shrink("L"), settings),
-            *compare("WAV of 1 s", "audio", at / "wav", heard, lambda state: partial(sound, state["rate"]), settings),
+            *compare("WAV of 1 s", "audio", at / "wav", recordings, lambda state: partial(sound, state["rate"]), settings),
         ]

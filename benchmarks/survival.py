@@ -1,11 +1,11 @@
-"""Survival on two public tables: sensorium with default settings beside Cox regression, on the same rows.
+"""Survival analysis on two public tables: sensorium with default settings and Cox regression, on the same rows.
 
     python -m benchmarks.survival DATA survival.jsonl [--sets deepsurv_support,support2] [--ways cox,fast,good]
         [--seeds 0,1,2] [--folds 5]
     python -m benchmarks.survival --table survival.jsonl
 
 ``DATA`` holds the sets as their README describes them: ``deepsurv_support`` is fitted on ``train.csv`` and scored on
-``test.csv``, as published; ``support2`` is cut into folds of the rows of ``train.csv``, anew for each seed. ``cox`` is
+``test.csv``, as published; ``support2`` is split into folds of the rows of ``train.csv``, anew for each seed. ``cox`` is
 lifelines' ``CoxPHFitter`` (``pip install lifelines``) with a ridge penalty of 0.01 on standardised numbers, gaps filled
 with medians and categories one-hot encoded, all learnt on the training rows. One line is appended for every fit, so a
 stopped run is continued. Nothing is chosen on the rows that are scored.
@@ -37,7 +37,7 @@ MEASURES = ("c_index", "uno_c_index", "brier", "calibration_error")
 
 
 def tables(name: str, root: Path, seed: int, count: int) -> Iterator[tuple[int, Table, Table]]:
-    """Training and test rows: as published, or ``count`` folds of the training rows."""
+    """Yield fold number, training and test rows: as published, or ``count`` folds of the training rows."""
     train = Table.read(root / name / "train.csv")
     if name not in FOLDED:
         yield 0, train, Table.read(root / name / "test.csv")
@@ -47,7 +47,7 @@ def tables(name: str, root: Path, seed: int, count: int) -> Iterator[tuple[int, 
 
 
 def ours(quality: str, train: Table, test: Table, seed: int) -> dict[str, float]:
-    """The scores of a fit with default settings, and of one curve for all rows."""
+    """Return the scores of a fit with default settings, of one constant curve for all rows, and the seconds of scoring."""
     with tempfile.TemporaryDirectory(prefix="survival-") as cache:
         model = sm.fit(
             train, task="survival", target=TARGET, ignore=["id"], seed=seed, quality=quality, cache=cache, quiet=True
@@ -59,12 +59,14 @@ def ours(quality: str, train: Table, test: Table, seed: int) -> dict[str, float]
 
 
 def cox(train: Table, test: Table) -> dict[str, float]:
-    """Harrell's concordance of lifelines' Cox regression."""
+    """Return Harrell's concordance of lifelines' Cox regression."""
     import pandas as pd
     from lifelines import CoxPHFitter
     from lifelines.utils import concordance_index
 
-    sides = [pd.DataFrame({c: one.column(c) for c in one.columns if c != "id"}).replace("", None) for one in (train, test)]
+    sides = [
+        pd.DataFrame({c: table.column(c) for c in table.columns if c != "id"}).replace("", None) for table in (train, test)
+    ]
     both = pd.concat(sides, keys=["train", "test"])
     for column in both:
         number = pd.to_numeric(both[column], errors="coerce")
@@ -81,11 +83,11 @@ def cox(train: Table, test: Table) -> dict[str, float]:
 
 
 def run(root: Path, out: Path, sets: list[str], ways: list[str], seeds: list[int], count: int) -> None:
-    """Every fit that ``out`` does not hold yet."""
+    """Run the fits whose lines ``out`` does not contain yet."""
     done = {tuple(line["key"]) for line in read(out)}
     for name in sets:
         for way in ways:
-            # Cox regression draws nothing: another seed matters where it cuts other folds.
+            # Cox regression is deterministic: seeds matter only where they change the folds.
             for seed in seeds if way != "cox" or name in FOLDED else seeds[:1]:
                 for fold, train, test in tables(name, root, seed, count):
                     key = (name, way, seed, fold)
@@ -101,12 +103,12 @@ def run(root: Path, out: Path, sets: list[str], ways: list[str], seeds: list[int
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The lines so far."""
+    """Return the lines of a results file; none if it does not exist."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def table(path: Path) -> str:
-    """Markdown: the mean over seeds (of folds) ± the spread, and the paired difference to Cox regression."""
+    """Return a Markdown table: mean over seeds (of the means over folds) ± spread, and the paired difference to Cox."""
     results: dict[tuple[str, str], dict[int, dict[int, dict[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
     for line in read(path):
         name, way, seed, fold = line["key"]
@@ -126,8 +128,8 @@ def table(path: Path) -> str:
         rival = results.get((name, "cox"), {})
         gains = []
         for seed, part in seeds.items():
-            beside = rival.get(seed, {}) if name in FOLDED else next(iter(rival.values()), {})
-            gains += [f["scores"]["c_index"] - beside[i]["scores"]["c_index"] for i, f in part.items() if i in beside]
+            cox_folds = rival.get(seed, {}) if name in FOLDED else next(iter(rival.values()), {})
+            gains += [f["scores"]["c_index"] - cox_folds[i]["scores"]["c_index"] for i, f in part.items() if i in cox_folds]
         gain = (
             f"{mean(gains):+.4f}, ahead in {sum(g > 0 for g in gains)} of {len(gains)}" if gains and way != "cox" else "–"
         )
@@ -151,7 +153,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--table", type=Path)
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     if arguments.table is not None:
         print(table(arguments.table))
         return

@@ -1,7 +1,7 @@
 """``python -m benchmarks.tagging [FILE ...]``: tagging accuracy on hand-tagged English, and words per second.
 
-A file is a treebank in CoNLL-U (https://universaldependencies.org has them), or lines of ``WORD/TAG``. Without one, the
-forty sentences of the tests. Words are given as the file cuts them, so that only the tags are measured.
+A file is a treebank in CoNLL-U (see https://universaldependencies.org), or lines of ``WORD/TAG``; without one, the forty
+sentences of the tests are used. The words are those of the file, so that only the tags are measured.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ OWN = Path(__file__).resolve().parent.parent / "tests" / "language" / "data" / "
 
 
 def sentences(file: Path) -> Iterator[list[tuple[str, str]]]:
-    """Each sentence of a file: its words with their tags."""
+    """Yield the sentences of a file as pairs of word and tag."""
     results: list[tuple[str, str]] = []
     for line in [*file.read_text(encoding="utf-8").splitlines(), ""]:
         cells = line.split("\t")
@@ -35,13 +35,13 @@ def sentences(file: Path) -> Iterator[list[tuple[str, str]]]:
 
 
 def measured(file: Path) -> tuple[int, int, float]:
-    """Words with their tag, all words, and seconds."""
-    result = list(sentences(file))
+    """Return the number of correctly tagged words, the number of words, and the seconds."""
+    tagged = list(sentences(file))
     english(["Ready", "."])  # the lexicon is read once
     begun = time.perf_counter()
-    results = [english([word for word, _ in sentence]) for sentence in result]
+    predicted = [english([word for word, _ in sentence]) for sentence in tagged]
     seconds = time.perf_counter() - begun
-    pairs = [pair for a, b in zip(results, result, strict=True) for pair in zip(a, b, strict=True)]
+    pairs = [pair for a, b in zip(predicted, tagged, strict=True) for pair in zip(a, b, strict=True)]
     return sum(a == b for a, b in pairs), len(pairs), seconds
 
 
@@ -52,7 +52,7 @@ def main() -> None:
         prog="python -m benchmarks.tagging", description="English tags beside hand-tagged text."
     )
     parser.add_argument("files", nargs="*", type=Path, default=[OWN], help="CoNLL-U, or lines of WORD/TAG")
-    for file in parser.parse_args().files:
+    for file in parser.parse_intermixed_args().files:
         right, words, seconds = measured(file)
         if not words:
             parser.error(f"{file} holds no tagged word")

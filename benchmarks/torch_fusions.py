@@ -1,7 +1,7 @@
-"""The token fusions as one would build them from ``torch.nn.MultiheadAttention``: the cost of a hand-written model.
+"""Token fusions built from ``torch.nn.MultiheadAttention``, as the reference cost of a hand-written model.
 
-Each reads the vectors ``[B, S, D]``, the tokens by stream ``[B, N, D]`` and the padding by stream ``[B, N]`` (True: not
-real), is of the same depth, heads and widths as ours, and gives ``[B, D]``.
+Each takes vectors ``[B, S, D]``, tokens by stream ``[B, N, D]`` and padding by stream ``[B, N]`` (True where padded), has
+the same depth, heads and widths as the fusion of the same name, and returns ``[B, D]``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-Each = Sequence[Tensor]
+Streams = Sequence[Tensor]
 
 
 def layer(dim: int, heads: int) -> nn.TransformerEncoderLayer:
@@ -22,62 +22,62 @@ def stack(dim: int, depth: int, heads: int) -> nn.TransformerEncoder:
     return nn.TransformerEncoder(layer(dim, heads), depth, nn.LayerNorm(dim), enable_nested_tensor=False)
 
 
-def pooled(vectors: Tensor, each: Each, padding: Each) -> Tensor:
-    """The mean over streams of vector plus mean token."""
+def pooled(vectors: Tensor, tokens: Streams, padding: Streams) -> Tensor:
+    """Return the mean over streams of the vector plus the mean token."""
     means = []
-    for x, pad in zip(each, padding, strict=True):
+    for x, pad in zip(tokens, padding, strict=True):
         real = (~pad).unsqueeze(2)
         means.append((x * real).sum(dim=1) / real.sum(dim=1).clamp(min=1))
     return (vectors + torch.stack(means, dim=1)).mean(dim=1)
 
 
-def others(each: Each, padding: Each, a: int) -> tuple[Tensor, Tensor]:
-    """The tokens of all streams but one, and which of them are padding."""
-    rest = [b for b in range(len(each)) if b != a]
-    return torch.cat([each[b] for b in rest], dim=1), torch.cat([padding[b] for b in rest], dim=1)
+def others(tokens: Streams, padding: Streams, a: int) -> tuple[Tensor, Tensor]:
+    """Return the tokens of all streams except ``a``, and their padding."""
+    rest = [b for b in range(len(tokens)) if b != a]
+    return torch.cat([tokens[b] for b in rest], dim=1), torch.cat([padding[b] for b in rest], dim=1)
 
 
 class Alignment(nn.Module):
-    """Cross-attention between streams, out of torch.nn.MultiheadAttention."""
+    """Cross-attention between streams."""
 
     def __init__(self, streams: int, dim: int, depth: int, heads: int) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(depth))
         self.rounds = nn.ModuleList(nn.MultiheadAttention(dim, heads, batch_first=True) for _ in range(depth))
 
-    def forward(self, vectors: Tensor, each: Each, padding: Each) -> Tensor:
+    def forward(self, vectors: Tensor, tokens: Streams, padding: Streams) -> Tensor:
         for norm, attend in zip(self.norms, self.rounds, strict=True):
-            seen = [norm(x) for x in each]
+            normed = [norm(x) for x in tokens]
             results = []
-            for a, x in enumerate(each):
-                context, pad = others(seen, padding, a)
-                results.append(x + attend(seen[a], context, context, key_padding_mask=pad, need_weights=False)[0])
-            each = results
-        return pooled(vectors, each, padding)
+            for a, x in enumerate(tokens):
+                context, pad = others(normed, padding, a)
+                results.append(x + attend(normed[a], context, context, key_padding_mask=pad, need_weights=False)[0])
+            tokens = results
+        return pooled(vectors, tokens, padding)
 
 
 class Cross(Alignment):
-    """LXMERT-like layers, out of torch.nn.MultiheadAttention."""
+    """Layers as in LXMERT: cross-attention, then self-attention of each stream."""
 
     def __init__(self, streams: int, dim: int, depth: int, heads: int) -> None:
         super().__init__(streams, dim, depth, heads)
         self.own = nn.ModuleList(nn.ModuleList(layer(dim, heads) for _ in range(streams)) for _ in range(depth))
 
-    def forward(self, vectors: Tensor, each: Each, padding: Each) -> Tensor:
+    def forward(self, vectors: Tensor, tokens: Streams, padding: Streams) -> Tensor:
         for norm, attend, own in zip(self.norms, self.rounds, self.own, strict=True):
             assert isinstance(own, nn.ModuleList)
-            seen = [norm(x) for x in each]
+            normed = [norm(x) for x in tokens]
             results = []
-            for a, x in enumerate(each):
-                context, pad = others(seen, padding, a)
-                x = x + attend(seen[a], context, context, key_padding_mask=pad, need_weights=False)[0]
+            for a, x in enumerate(tokens):
+                context, pad = others(normed, padding, a)
+                x = x + attend(normed[a], context, context, key_padding_mask=pad, need_weights=False)[0]
                 results.append(own[a](x, src_key_padding_mask=padding[a]))
-            each = results
-        return pooled(vectors, each, padding)
+            tokens = results
+        return pooled(vectors, tokens, padding)
 
 
 class Reader(nn.Module):
-    """A decoder layer without its self-attention: one stream reads another."""
+    """A decoder layer without self-attention: one stream attends to another."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -86,14 +86,14 @@ class Reader(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
 
     def forward(self, x: Tensor, context: Tensor, pad: Tensor) -> Tensor:
-        seen = self.norm_context(context)
-        x = x + self.attend(self.norm(x), seen, seen, key_padding_mask=pad, need_weights=False)[0]
+        normed = self.norm_context(context)
+        x = x + self.attend(self.norm(x), normed, normed, key_padding_mask=pad, need_weights=False)[0]
         added: Tensor = x + self.mlp(self.norm_mlp(x))
         return added
 
 
 class Pairwise(nn.Module):
-    """MulT-like directional attention, out of torch.nn.MultiheadAttention."""
+    """Directional attention between pairs of streams, as in MulT."""
 
     def __init__(self, streams: int, dim: int, depth: int, heads: int) -> None:
         super().__init__()
@@ -103,11 +103,11 @@ class Pairwise(nn.Module):
         )
         self.trunks = nn.ModuleList(stack(dim, depth, heads) for _ in range(streams))
 
-    def forward(self, vectors: Tensor, each: Each, padding: Each) -> Tensor:
+    def forward(self, vectors: Tensor, tokens: Streams, padding: Streams) -> Tensor:
         met = []
-        for a, start in enumerate(each):
+        for a, start in enumerate(tokens):
             read = []
-            for b, source in enumerate(each):
+            for b, source in enumerate(tokens):
                 if a != b:
                     x = start
                     readers = self.readers[f"{a}_{b}"]
@@ -120,41 +120,41 @@ class Pairwise(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Attention through bottleneck tokens, out of torch.nn.MultiheadAttention."""
+    """Attention through bottleneck tokens."""
 
     def __init__(self, streams: int, dim: int, depth: int, heads: int) -> None:
         super().__init__()
         self.shared = nn.Parameter(torch.randn(4, dim) * 0.02)
         self.own = nn.ModuleList(nn.ModuleList(layer(dim, heads) for _ in range(streams)) for _ in range(depth))
 
-    def forward(self, vectors: Tensor, each: Each, padding: Each) -> Tensor:
+    def forward(self, vectors: Tensor, tokens: Streams, padding: Streams) -> Tensor:
         rows = vectors.shape[0]
         shared, free = self.shared.expand(rows, -1, -1), torch.zeros(rows, 4, dtype=torch.bool)
         for own in self.own:
             assert isinstance(own, nn.ModuleList)
             both = [
                 part(torch.cat([x, shared], dim=1), src_key_padding_mask=torch.cat([pad, free], dim=1))
-                for part, x, pad in zip(own, each, padding, strict=True)
+                for part, x, pad in zip(own, tokens, padding, strict=True)
             ]
-            each = [x[:, :-4] for x in both]
+            tokens = [x[:, :-4] for x in both]
             shared = torch.stack([x[:, -4:] for x in both]).mean(dim=0)
-        return pooled(vectors, each, padding)
+        return pooled(vectors, tokens, padding)
 
 
 class Early(nn.Module):
-    """One transformer over all tokens, out of torch.nn.MultiheadAttention."""
+    """One transformer over the tokens of all streams."""
 
     def __init__(self, streams: int, dim: int, depth: int, heads: int) -> None:
         super().__init__()
         self.joint = stack(dim, depth, heads)
 
-    def forward(self, vectors: Tensor, each: Each, padding: Each) -> Tensor:
-        every = self.joint(torch.cat(list(each), dim=1), src_key_padding_mask=torch.cat(list(padding), dim=1))
-        return pooled(vectors, torch.split(every, [x.shape[1] for x in each], dim=1), padding)
+    def forward(self, vectors: Tensor, tokens: Streams, padding: Streams) -> Tensor:
+        every = self.joint(torch.cat(list(tokens), dim=1), src_key_padding_mask=torch.cat(list(padding), dim=1))
+        return pooled(vectors, torch.split(every, [x.shape[1] for x in tokens], dim=1), padding)
 
 
 class Deep(nn.Module):
-    """Step-by-step fusion, out of torch.nn.MultiheadAttention."""
+    """Fusion at every layer, through a shared state that gates the streams."""
 
     def __init__(self, streams: int, dim: int, depth: int, heads: int) -> None:
         super().__init__()
@@ -168,19 +168,19 @@ class Deep(nn.Module):
             for _ in range(depth)
         )
 
-    def forward(self, vectors: Tensor, each: Each, padding: Each) -> Tensor:
+    def forward(self, vectors: Tensor, tokens: Streams, padding: Streams) -> Tensor:
         state = torch.stack([f(v) for f, v in zip(self.start, vectors.unbind(dim=1), strict=True)]).mean(dim=0)
         for own, squeeze, excite, joint in zip(self.own, self.squeeze, self.excite, self.joint, strict=True):
             assert isinstance(own, nn.ModuleList)
             assert isinstance(squeeze, nn.ModuleList)
             assert isinstance(excite, nn.ModuleList)
             results, result = [], []
-            for a, (x, pad) in enumerate(zip(each, padding, strict=True)):
+            for a, (x, pad) in enumerate(zip(tokens, padding, strict=True)):
                 x = own[a](x * (2 * excite[a](state).sigmoid()).unsqueeze(1), src_key_padding_mask=pad)
                 real = (~pad).unsqueeze(2)
                 result.append(squeeze[a]((x * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)))
                 results.append(x)
-            each = results
+            tokens = results
             state = state + joint(state + torch.stack(result).mean(dim=0))
         return state
 

@@ -334,7 +334,7 @@ def test_a_misspelt_target(cli: Any, scenes: Path, tmp_path: Path) -> None:
         (["--target", "event", "--as", "photo=imag"], "no modalities named 'imag'; did you mean image"),
         (["--target", "event", "--as", "photo"], "--as column=kind"),
         (["--target", "photo"], "as photos have: they are no masks"),
-        ([], "no column is named as the target"),
+        ([], "no target column is named"),
         (["--target", "event", "--time-limit", "soon"], "is not a duration"),
         (["--target", "event", "--valid", "vaild.csv"], "no such file"),
         (["--target", "event", "training.epoch=3"], "training.epoch: no such key; did you mean epochs?"),

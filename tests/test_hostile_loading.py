@@ -144,7 +144,7 @@ def test_sealed_refuses_whoever_asks(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     checkpoint = Checkpoint(str(tmp_path))
     assert checkpoint.file("config.json")
-    with loading_guard(), pytest.raises(ConfigError, match="stands alone"):
+    with loading_guard(), pytest.raises(ConfigError, match="self-contained"):
         checkpoint.file("config.json")
     assert checkpoint.file("config.json")
 

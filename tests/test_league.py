@@ -161,7 +161,7 @@ def test_series_files_are_read_as_time_by_channels() -> None:
     assert read_ts("@data\n1,2,3:0.5\n")[0][0].shape == (3,)
     with pytest.raises(ValueError, match="line 2: the channels"):
         read_ts("@data\n1,2:3:a\n")
-    with pytest.raises(ValueError, match="times of their own"):
+    with pytest.raises(ValueError, match="timestamps"):
         read_ts("@timeStamps true\n@data\n(0,1),(1,2):a\n")
 
 
@@ -182,7 +182,7 @@ def test_a_package_is_read_from_a_wheel_and_from_a_folder_without_being_installe
     assert "| modechoice | 1 | 1 classes | 18 number |" in described([results])
     assert Package("statsmodels", wheel).read("datasets/none.csv") is None
     assert Package("no_such_package").read("datasets/none.csv") is None
-    with pytest.raises(SystemExit, match="the files of fair are not here"):
+    with pytest.raises(SystemExit, match="the files of fair were not found"):
         Sources(statsmodels=wheel, only=frozenset({"fair"})).sets()
     with pytest.raises(SystemExit, match="no set named nothing; there are: iris"):
         Sources(only=frozenset({"nothing"})).sets()

@@ -55,7 +55,7 @@ def test_a_command_names_it_once_a_column(folder: Path, cli: Cli, tmp_path: Path
     table.write_text("age,drug\n" + "1.5,Asprin\n" * 4 + "2,aspirin\n", encoding="utf-8")
     code, _, err = cli("predict", folder, table, "--out", tmp_path / "out.csv")
     assert code == 0
-    assert err.count("cells are not read as they are written") == 1
+    assert err.count("cells were read as different values") == 1
     assert err.count("did you mean 'aspirin'") <= 3
 
 

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.hostile [area ...] [--only WORDS]``: every hostile input, how many held, and which did not."""
+"""``python -m benchmarks.hostile [area ...] [--only WORDS]``: run the cases of hostile input and list those that failed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from importlib import import_module
 import benchmarks.hostile as suite
 from benchmarks.hostile.case import Case, attempt
 
-_FILES = (result.name for result in pkgutil.iter_modules(suite.__path__))
+_FILES = (module.name for module in pkgutil.iter_modules(suite.__path__))
 AREAS = tuple(sorted(name for name in _FILES if name not in ("case", "__main__")))
-"""Each area is a file with a function ``cases()``, which gives its cases."""
+"""Each area is a module with a function ``cases()`` that returns its cases."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """0 where every case held."""
+    """Run the cases of the areas; return 0 if all passed, else 1."""
     parser = argparse.ArgumentParser(prog="benchmarks.hostile", description=__doc__)
     parser.add_argument("areas", nargs="*", metavar="area", help=f"of {', '.join(AREAS)}; all by default")
     parser.add_argument("--only", default="", help="only cases whose name contains these words")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
     unknown = [area for area in arguments.areas if area not in AREAS]
     if unknown:
         parser.error(f"no area {unknown[0]!r}: there are {', '.join(AREAS)}")

@@ -1,4 +1,4 @@
-"""One hostile input, tried in a process of its own with a limit on its time and memory."""
+"""A case of hostile input, run in a process of its own with limits on time and memory."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _KILOBYTES = 1024  # of ru_maxrss, on Linux
 
 
 class Case(NamedTuple):
-    """A hostile input and what must hold when it is met.
+    """A hostile input and a check of how it is handled.
 
     Args:
-        name: What is hostile about it, in a few words.
-        run: Given an empty folder, makes the input and meets it. Raises AssertionError, in words, where something does not
-            hold; any other exception counts as not held too.
-        seconds: After so long it is stopped and does not hold.
-        megabytes: Memory that it may take beyond what the process had before.
+        name: Short description of the input.
+        run: Function of an empty folder that creates the input and uses it. It raises AssertionError with a message if the
+            input is handled wrongly; any other exception counts as a failure too.
+        seconds: Time limit, after which the case is stopped and has failed.
+        megabytes: Limit on the additional memory of the process.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Case(NamedTuple):
 
 
 def attempt(case: Case) -> str:
-    """Why a case does not hold, in words; empty where it does."""
+    """Run a case and return why it failed, or an empty string if it passed."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
@@ -54,15 +54,15 @@ def attempt(case: Case) -> str:
 
 
 def _child(case: Case, folder: Path, sender: Connection) -> None:
-    # A forked process starts with its parent's peak on record: what counts is what it adds to that.
+    # A forked process inherits the recorded peak of its parent, so only the increase is compared with the limit.
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _KILOBYTES
     try:
         case.run(folder)
         taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _KILOBYTES - before
-        predicted = "" if taken <= case.megabytes else f"took {taken:.0f} MB of memory"
+        message = "" if taken <= case.megabytes else f"took {taken:.0f} MB of memory"
     except AssertionError as error:
-        predicted = str(error) or "an assertion failed"
-    except BaseException as error:  # whatever it raises, the suite goes on and tells it
-        predicted = f"{type(error).__name__}: {error} ({traceback.extract_tb(error.__traceback__)[-1].name})"
-    sender.send(predicted)
+        message = str(error) or "an assertion failed"
+    except BaseException as error:  # any exception is reported, and the suite goes on
+        message = f"{type(error).__name__}: {error} ({traceback.extract_tb(error.__traceback__)[-1].name})"
+    sender.send(message)
     sender.close()

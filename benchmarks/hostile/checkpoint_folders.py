@@ -1,4 +1,4 @@
-"""Folders of checkpoints that strangers may have written, met by ``fit``."""
+"""Checkpoint folders from untrusted sources, as ``fit`` reads them."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def _rows(kind: str, folder: Path) -> list[dict[str, Any]]:
 
 
 def fitted(kind: str, forge: Forge, folder: Path) -> None:
-    """A training that starts from a forged checkpoint is refused."""
+    """Check that ``fit`` refuses to start from a forged checkpoint."""
     from sensorium.testing.checkpoints import tiny
 
     inputs = folder / "checkpoint"

@@ -1,4 +1,4 @@
-"""A folder that code must not leave: what it opens, writes or asks of the network is watched."""
+"""Confinement of code to a folder, checked by auditing the files it opens and writes and its use of the network."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 def _hook(event: str, args: tuple[Any, ...]) -> None:
     if not _WATCHED:
         return
-    folder, seen = _WATCHED[-1]
+    folder, violations = _WATCHED[-1]
     if event in _NETWORK:
-        seen.append(event)
+        violations.append(event)
         raise AssertionError(f"{event} was called")
     if event == "open" and isinstance(args[0], (str, bytes)):
         path = os.path.abspath(os.fsdecode(args[0]))
         writes = isinstance(args[2], int) and args[2] & _WRITES
         if writes and not path.startswith((str(folder), "/dev/", "/proc/")) and not path.endswith((".pyc", ".lock")):
-            seen.append(f"{path} was written")
+            violations.append(f"{path} was written")
         if f"{os.sep}elsewhere{os.sep}" in path and path.startswith(str(folder)):
-            seen.append(f"{path} was opened")
+            violations.append(f"{path} was opened")
 
 
 _hooked: list[bool] = []
@@ -37,21 +37,21 @@ _hooked: list[bool] = []
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Within it nothing is asked of the network, written outside ``folder``, or read in ``folder/elsewhere``."""
+    """Check that the block uses no network, writes nothing outside ``folder`` and reads nothing in ``folder/elsewhere``."""
     if not _hooked:
         sys.addaudithook(_hook)
         _hooked.append(True)
-    seen: list[str] = []
-    _WATCHED.append((folder, seen))
+    violations: list[str] = []
+    _WATCHED.append((folder, violations))
     try:
         yield
     finally:
         _WATCHED.pop()
-    assert not seen, "; ".join(seen[:3])
+    assert not violations, "; ".join(violations[:3])
 
 
 def check_message(error: SensoriumError) -> None:
-    """An error that a person can read: a sentence, not pages of it."""
+    """Check that the message of an error is readable: a sentence, of at most 2,500 characters."""
     message = str(error)
     assert 15 <= len(message) <= 2500, f"the refusal has {len(message)} characters"
     assert " " in error.problem, f"the refusal is no sentence: {error.problem}"

@@ -1,4 +1,4 @@
-"""Changes to the files of a saved model or checkpoint, as a stranger may have made them."""
+"""Changes to the files of a saved model or checkpoint, as an attacker could make them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Forge = Callable[[Path], Any]
 
 
 def resign(run: Path, name: str, data: bytes) -> None:
-    """Replace a file and vouch for it in the manifest."""
+    """Replace a file and update its digest in the manifest."""
     (run / name).write_bytes(data)
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
     manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
@@ -26,7 +26,7 @@ def resign(run: Path, name: str, data: bytes) -> None:
 
 
 def recipe(change: Change) -> Forge:
-    """A recipe changed, and vouched for."""
+    """Return a function that changes the recipe and its digest."""
 
     def forge(run: Path) -> None:
         document = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
@@ -37,7 +37,7 @@ def recipe(change: Change) -> Forge:
 
 
 def schema(change: Change) -> Forge:
-    """The columns and what was learnt of them changed, and vouched for."""
+    """Return a function that changes the columns and their fitted state, and the digest of the file."""
 
     def forge(run: Path) -> None:
         document = json.loads((run / "schema.json").read_text(encoding="utf-8"))
@@ -48,12 +48,12 @@ def schema(change: Change) -> Forge:
 
 
 def raw(name: str, data: bytes | Change) -> Forge:
-    """A file in other bytes, and vouched for."""
+    """Return a function that replaces the bytes of a file and its digest."""
     return lambda run: resign(run, name, data if isinstance(data, bytes) else data((run / name).read_bytes()))
 
 
 def manifest(change: Change) -> Forge:
-    """The manifest changed."""
+    """Return a function that changes the manifest."""
 
     def forge(run: Path) -> None:
         document = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
@@ -64,7 +64,7 @@ def manifest(change: Change) -> Forge:
 
 
 def weights(change: Callable[[dict[str, Any]], Any]) -> Forge:
-    """Tensors changed, and vouched for."""
+    """Return a function that changes tensors and the digest of their file."""
 
     def forge(run: Path) -> None:
         from safetensors.numpy import load, save
@@ -77,7 +77,7 @@ def weights(change: Callable[[dict[str, Any]], Any]) -> Forge:
 
 
 def header(change: Change) -> Forge:
-    """What a file of weights says it holds changed, and vouched for; its numbers stay."""
+    """Return a function that changes the header of a file of weights, but not its values, and the digest of the file."""
 
     def forge(run: Path) -> None:
         data = (run / "model.safetensors").read_bytes()
@@ -91,7 +91,7 @@ def header(change: Change) -> Forge:
 
 
 def pipe(name: str) -> Forge:
-    """A pipe in the place of a file: whoever opens it waits for ever."""
+    """Return a function that replaces a file with a named pipe, which blocks whoever opens it."""
 
     def forge(run: Path) -> None:
         (run / name).unlink()
@@ -101,7 +101,7 @@ def pipe(name: str) -> Forge:
 
 
 def link(name: str) -> Forge:
-    """A symbolic link to the very file."""
+    """Return a function that replaces a file with a symbolic link to it."""
 
     def forge(run: Path) -> None:
         (run / name).rename(run.parent / name)
@@ -111,7 +111,7 @@ def link(name: str) -> Forge:
 
 
 def sparse(run: Path) -> None:
-    """A file of weights that says it has two terabytes, and takes no room on the disk."""
+    """Write a sparse file of weights of two terabytes, which takes no space on the disk."""
     text = json.dumps({"w": {"dtype": "F32", "shape": [1 << 39], "data_offsets": [0, 1 << 41]}}).encode()
     with (run / "model.safetensors").open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
@@ -130,12 +130,12 @@ def filled_with(value: float) -> Callable[[dict[str, Any]], None]:
 
 
 def first_tensor(tensors: dict[str, Any]) -> str:
-    """The name of the first of the ``tensors`` that holds numbers."""
+    """Return the name of the first non-empty float32 tensor."""
     return min(name for name, value in tensors.items() if value.dtype == np.float32 and value.size)
 
 
 def growing_tokeniser() -> dict[str, Any]:
-    """A tokenizer.json that writes ten letters for each, eight times over."""
+    """Return a tokenizer.json whose normaliser replaces each ``a`` with ten, eight times over."""
     grow = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 10}
     return {
         "version": "1.0",

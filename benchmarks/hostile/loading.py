@@ -1,4 +1,4 @@
-"""All cases of saved models and of checkpoint folders that strangers may have written."""
+"""The cases of saved models and checkpoint folders from untrusted sources."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.hostile.saved_models import fuzzed, nothing_else, saved
 
 
 def cases() -> Iterator[Case]:
-    """Everything, saved models first."""
+    """Return all cases, saved models first."""
     import torch
 
     torch.set_num_threads(1)

@@ -1,4 +1,5 @@
-"""Cells and tables of strangers: each costs its cell, or is refused in a sentence, in bounded time and memory."""
+"""Cells and tables from untrusted sources: each loses its cell only, or is refused with a message, in bounded time and
+memory."""
 
 from __future__ import annotations
 
@@ -26,11 +27,11 @@ from sensorium.data.tables.table import Table
 from sensorium.testing import samples
 
 MUTATIONS = 40
-"""Copies of each medium with some bytes changed, in one case."""
+"""Number of damaged copies of each medium in one case."""
 
 
 def cases() -> Iterator[Case]:
-    """Media first, then what stands in a cell in place of a file, then whole tables."""
+    """Return the cases: media files, then cells with something other than a file, then tables."""
     yield from _bombs()
     yield from _mutated()
     yield from _cells()
@@ -41,14 +42,14 @@ def cases() -> Iterator[Case]:
 
 
 def _met(kind: str, data: bytes, name: str) -> bool:
-    """Whether a cell of these bytes could be used. Raises where it is met with anything but a ``CellError`` in words."""
+    """Return whether a cell of these bytes could be read; any exception but a ``CellError`` with a message is raised."""
     modality = build("modalities", kind)
     modality.fit(iter(samples.cells(kind)))
     try:
         array = np.asarray(modality.encode(Blob(data, name)))
     except CellError as error:
         if len(error.problem) < 6:
-            raise AssertionError(f"says only {error.problem!r}") from None
+            raise AssertionError(f"the error is only {error.problem!r}") from None
         return False
     assert np.isfinite(array.astype(np.float64)).all(), "it is read as numbers that are not finite"
     return True
@@ -63,7 +64,7 @@ def _any(kind: str, data: bytes, name: str, folder: Path) -> None:
 
 
 def _bombs() -> Iterator[Case]:
-    """Headers that promise more than there is, or than anybody can hold."""
+    """Return cases of headers that declare more data than the file holds or than fits into memory."""
     huge = huge_png(8000, 8000)
     pictures: dict[str, tuple[str, bytes]] = {
         "a png of 8000 × 8000 pixels, 16 bits": ("a.png", huge),
@@ -138,7 +139,7 @@ def _bombs() -> Iterator[Case]:
 
 
 def _mutated() -> Iterator[Case]:
-    """Good media with bytes changed, cut off, and doubled: each copy is read or is a ``CellError``."""
+    """Return cases of media with changed, truncated and repeated bytes: each copy is read or raises ``CellError``."""
     good: dict[str, tuple[str, bytes]] = {
         "a.png": ("image", _picture("PNG")),
         "a.jpg": ("image", _picture("JPEG")),

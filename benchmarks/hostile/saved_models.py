@@ -1,4 +1,4 @@
-"""Saved models that strangers may have written, met by ``load``."""
+"""Saved models from untrusted sources, as ``load`` reads them."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ from benchmarks.measure import REPOSITORY
 from sensorium.core.errors import SensoriumError
 
 MODEL = REPOSITORY / "tests" / "fixtures" / "model_0_1" / "run"
-"""A model of a table with a picture, a text, a category and a number, with four targets."""
+"""A model with four targets of a table with a picture, a text, a category and a number."""
 
 
 def copied(folder: Path) -> Path:
-    """The model, to be changed."""
+    """Copy the model into ``folder``."""
     shutil.copytree(MODEL, folder / "run")
     return folder / "run"
 
 
 def refused(forge: Forge, folder: Path) -> None:
-    """A forged model is refused."""
+    """Check that a forged model is refused."""
     run = copied(folder)
     forge(run)
     with alone(folder):
@@ -61,7 +61,7 @@ def refused(forge: Forge, folder: Path) -> None:
 
 
 def nothing_else(forge: Forge, folder: Path) -> None:
-    """A forged model is refused, or is one that answers."""
+    """Check that a forged model is either refused or can predict."""
     run = copied(folder)
     forge(run)
     with alone(folder):
@@ -79,7 +79,7 @@ VALUES: list[Any] = [
 
 
 def places(document: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The places of a document; of a long list the first six."""
+    """Return the paths of all values of a document; of each list, those of the first six items."""
     results = [at] if at else []
     if isinstance(document, dict):
         for key, value in document.items():
@@ -91,7 +91,7 @@ def places(document: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def mutated(document: Any, rng: random.Random) -> tuple[Any, str]:
-    """A document with one value exchanged or gone, and which."""
+    """Return a copy of a document with one random value replaced or removed, and a description of the change."""
     document = deepcopy(document)
     at = rng.choice(places(document))
     inside = document
@@ -105,7 +105,7 @@ def mutated(document: Any, rng: random.Random) -> tuple[Any, str]:
 
 
 def fuzzed(name: str, seed: int, times: int, folder: Path) -> None:
-    """Documents with one value changed at random: each is refused in words, or makes a model that answers."""
+    """Check that a file with one random value changed is refused with a message, or gives a model that can predict."""
     rng = random.Random(seed)
     text = (MODEL / name).read_text(encoding="utf-8")
     document = json.loads(text) if name.endswith("json") else yaml.safe_load(text)
@@ -149,7 +149,7 @@ def _nested(inner: Any, deep: int) -> dict[str, Any]:
 
 
 def _elsewhere(change: Callable[[str], Change]) -> Forge:
-    """A recipe that names a checkpoint lying ready in another folder."""
+    """Return a forgery whose recipe names a checkpoint in another folder."""
 
     def forge(run: Path) -> None:
         available = run.parent / "elsewhere" / "checkpoint"
@@ -317,7 +317,7 @@ FILES: dict[str, Forge] = {
 
 
 def saved() -> dict[str, Callable[[Path], None]]:
-    """Saved models that are to be refused, by what is wrong with them."""
+    """Return the checks of saved models, by a description of what is wrong with each."""
     forged: dict[str, Forge] = {
         **{f"recipe: {name}": recipe(change) for name, change in RECIPES.items()},
         **{f"recipe in YAML: {name}": raw("recipe.yaml", data) for name, data in YAML.items()},

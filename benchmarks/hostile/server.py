@@ -1,4 +1,4 @@
-"""What strangers send to a server: each is met by a server process, and another client must be answered meanwhile."""
+"""Hostile requests to a server process, during which another client must still be answered."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from benchmarks.measure import REPOSITORY
 from benchmarks.service import Service, exchange, form, post, serving, statuses
 
 LONGEST = 1.0
-"""Seconds within which the other client is given 95 of 100 answers; none may take ten."""
+"""Limit (seconds) on the 95th percentile of the other client's waiting time; no answer may take ten seconds."""
 MEMORY = 1200
-"""Megabytes that the server may take: of them 350 are the model and its libraries."""
+"""Limit on the server's memory, in MB; the model and its libraries take 350."""
 WORDS = ("--max-mb", "8", "--max-unfinished", "40", "--max-streams", "4", "--timeout", "20")
 _TRAIN = """
 import sys, sensorium
@@ -41,7 +41,7 @@ Sent = bytes | Callable[[], bytes]
 
 @cache
 def _service() -> Service:
-    """One server for all cases: each must leave it as it was."""
+    """Start the server that all cases share."""
     stack = ExitStack()
     atexit.register(stack.close)
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="hostile-server-"))
@@ -51,7 +51,7 @@ def _service() -> Service:
 
 @contextmanager
 def _meanwhile() -> Iterator[None]:
-    """Another client, with an address of its own, asks all the time and is answered."""
+    """Check that another client, with an address of its own, is answered during the block."""
     service, over, waited, wrong = _service(), threading.Event(), list[float](), list[str]()
     small = post("/predict", b'{"row": {"note": "the kettle", "temperature": 21}}')
 
@@ -81,7 +81,7 @@ def _meanwhile() -> Iterator[None]:
 
 
 def _sent(sent: Sent, expected: tuple[int, ...], _: Path) -> None:
-    """One request on a connection of its own; every answer to it has one of these statuses."""
+    """Send a request on a connection of its own; all its answers must have one of the expected statuses."""
     with _meanwhile():
         result = exchange(_service().port, sent if isinstance(sent, bytes) else sent(), seconds=25)
     outcome = statuses(result)
@@ -106,7 +106,7 @@ def _files(parts: list[tuple[str, bytes, bool]], path: str = "/predict") -> byte
 
 
 def _same(column: str, data: bytes, times: int) -> bytes:
-    """Many rows that all refer to one small file."""
+    """Return a request of many rows that refer to one small file."""
     rows = json.dumps([{column: {"part": "same"}}] * times).encode()
     return _files([("@rows", rows, False), ("same", data, True)])
 
@@ -270,37 +270,37 @@ ASKED: dict[str, tuple[Sent, tuple[int, ...]]] = {
 
 
 def _unfinished(what: bytes, _: Path) -> None:
-    """A hundred connections of one address that never finish what they send: sixty are turned away."""
+    """Check that of a hundred connections of one address that never finish their request at least fifty are refused."""
     with _meanwhile(), ExitStack() as stack:
         port, result = _service().port, 0
         for _i in range(100):
-            one = stack.enter_context(socket.create_connection(("127.0.0.1", port), 10))
-            one.sendall(what)
-            one.settimeout(0.05)
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), 10))
+            connection.sendall(what)
+            connection.settimeout(0.05)
             with suppress(TimeoutError, ConnectionResetError):
-                result += one.recv(4096).startswith(b"HTTP/1.1 429")
+                result += connection.recv(4096).startswith(b"HTTP/1.1 429")
         assert result >= 50, f"only {result} of 100 were turned away"
 
 
 def _dawdling(_: Path) -> None:
-    """A head that comes mark by mark is cut off after ten seconds."""
-    with _meanwhile(), socket.create_connection(("127.0.0.1", _service().port), 10) as one:
+    """Check that a request head that arrives byte by byte is cut off after about ten seconds."""
+    with _meanwhile(), socket.create_connection(("127.0.0.1", _service().port), 10) as connection:
         start = time.monotonic()
         with suppress(OSError):
-            one.sendall(b"GET /")
+            connection.sendall(b"GET /")
             while time.monotonic() - start < 20:
-                one.sendall(b"a")
+                connection.sendall(b"a")
                 time.sleep(0.4)
         assert 8 < time.monotonic() - start < 14, f"it was kept for {time.monotonic() - start:.0f} s"
 
 
 def _leaving(_: Path) -> None:
-    """Fifty clients ask for much and leave at once: nothing is left inside."""
-    requested = _same("photo", huge_png(3000, 3000), 8)
+    """Check that the requests of fifty clients that disconnect at once are dropped."""
+    request = _same("photo", huge_png(3000, 3000), 8)
     with _meanwhile():
         for _i in range(50):
-            with socket.create_connection(("127.0.0.1", _service().port), 10) as one:
-                one.sendall(requested)
+            with socket.create_connection(("127.0.0.1", _service().port), 10) as connection:
+                connection.sendall(request)
         until, inside = time.monotonic() + 20, "?"
         while inside != "0.0" and time.monotonic() < until:
             result = exchange(_service().port, _get("/metrics"), seconds=5).decode()
@@ -312,40 +312,40 @@ def _leaving(_: Path) -> None:
 
 
 def _flood(_: Path) -> None:
-    """Thirty-two requests with a huge picture at once, from one address."""
-    requested = _files([("photo", huge_png(8000, 8000), True)])
+    """Send thirty-two requests with a huge picture at once, from one address."""
+    request = _files([("photo", huge_png(8000, 8000), True)])
     with _meanwhile(), ExitStack() as stack:
         for _i in range(32):
-            stack.enter_context(socket.create_connection(("127.0.0.1", _service().port), 10)).sendall(requested)
+            stack.enter_context(socket.create_connection(("127.0.0.1", _service().port), 10)).sendall(request)
         time.sleep(8)
 
 
 def _sockets(_: Path) -> None:
-    """Forty sockets of one address: four are open, the others are told so."""
+    """Check that of forty websockets of one address four stream, and that the others are told why not."""
     from websockets.exceptions import ConnectionClosed
     from websockets.sync.client import connect
 
     with _meanwhile(), ExitStack() as stack:
         result = []
         for _i in range(40):
-            one = stack.enter_context(connect(f"ws://127.0.0.1:{_service().port}/stream", close_timeout=0.1))
+            connection = stack.enter_context(connect(f"ws://127.0.0.1:{_service().port}/stream", close_timeout=0.1))
             with suppress(ConnectionClosed):
-                one.send('{"column": "sound"}')
-            result.append("window_steps" in json.loads(one.recv(10)))
+                connection.send('{"column": "sound"}')
+            result.append("window_steps" in json.loads(connection.recv(10)))
         assert sum(result) == 4, f"{sum(result)} streams were open"
 
 
 def _said(messages: tuple[str | bytes, ...], _: Path) -> None:
-    """A stream that is not one: an error in words, or it is closed."""
+    """Check that invalid messages to a stream are answered with an error, or that the stream is closed."""
     from websockets.exceptions import ConnectionClosed
     from websockets.sync.client import connect
 
-    with _meanwhile(), connect(f"ws://127.0.0.1:{_service().port}/stream", max_size=None, close_timeout=0.1) as one:
+    with _meanwhile(), connect(f"ws://127.0.0.1:{_service().port}/stream", max_size=None, close_timeout=0.1) as connection:
         try:
             for message in messages:
-                one.send(message)
+                connection.send(message)
             for _i in range(20):
-                document = json.loads(one.recv(10))
+                document = json.loads(connection.recv(10))
                 assert document.get("error", {}).get("status") != 500, document
                 if "error" in document:
                     return
@@ -353,7 +353,7 @@ def _said(messages: tuple[str | bytes, ...], _: Path) -> None:
             if closed.rcvd is not None and closed.rcvd.code == 1011:
                 raise AssertionError(f"an error of the server's own: {closed}") from None
             return
-    raise AssertionError(f"it was taken for a stream: {document}")
+    raise AssertionError(f"it was accepted as a stream: {document}")
 
 
 SOUND = '{"column": "sound", "rate": 8000, "seconds": 0.5}'
@@ -372,7 +372,7 @@ STREAMS: dict[str, tuple[str | bytes, ...]] = {
 
 
 def cases() -> list[Case]:
-    """All of them; the server they share is started here."""
+    """Return all cases; starts the server that they share."""
     _service()
     heads = [Case(name, partial(_sent, sent, expected), seconds=60) for name, (sent, expected) in ASKED.items()]
     halves = {

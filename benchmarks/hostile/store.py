@@ -1,4 +1,5 @@
-"""Damage to what the library keeps, and traps in its place: a cell is read anew, or it is told; nothing else is touched."""
+"""Damaged and replaced files of the cache and of shards: cells are decoded anew, or an error is raised, and no other file
+is changed."""
 
 from __future__ import annotations
 
@@ -23,12 +24,12 @@ from sensorium.data.tables.table import Table
 
 CELLS = [bytes([i, 7 * i % 256]) * (4 + i % 3) if i % 5 else b"bad" + bytes([i]) for i in range(40)]
 BITS = 25
-"""Bits that are flipped in one case, one after the other."""
+"""Number of bits flipped in one case, one after the other."""
 PARTS = ("values.bin", "index.sqlite")
 
 
 def cases() -> Iterator[Case]:
-    """The cache of decoded media first, then packed shards."""
+    """Return the cases of the cache of decoded media, then those of packed shards."""
     for name in PARTS:
         yield Case(f"cache: {BITS} flipped bits of {name}", partial(_flipped, name), seconds=60)
         yield Case(f"cache: {name} cut off in ten places", partial(_cut, name), seconds=60)
@@ -50,7 +51,7 @@ def cases() -> Iterator[Case]:
 
 
 class _Spelt:
-    """Reads a cell's bytes as numbers; what begins with ``bad`` cannot be used."""
+    """Reader of a cell's bytes as numbers; cells that begin with ``bad`` raise ``CellError``."""
 
     ragged = True
 
@@ -64,7 +65,7 @@ class _Spelt:
 
 
 def _read(folder: Path) -> list[Any]:
-    """What a new run finds for every cell."""
+    """Return the values that a new run reads for every cell."""
     cache = ArrayCache(folder, _Spelt())
 
     def opened() -> Iterator[Opened]:
@@ -74,14 +75,14 @@ def _read(folder: Path) -> list[Any]:
     places = cache.fill(len(CELLS), opened(), workers=1, progress=lambda _: None, problem=lambda row, why: None)
     data, present, mask = cache.gather(places, np.arange(len(CELLS)))
     assert mask is not None
-    return [data[i][mask[i]].tolist() if region_mask else None for i, region_mask in enumerate(present)]
+    return [data[i][mask[i]].tolist() if has_value else None for i, has_value in enumerate(present)]
 
 
 _RIGHT = [None if c.startswith(b"bad") else np.frombuffer(c, np.uint8).reshape(-1, 2).tolist() for c in CELLS]
 
 
 def _right_or_told(folder: Path) -> None:
-    """The cells are the right ones, or an error in words says how to mend it."""
+    """Check that the cells are read correctly, or that the error has a remedy."""
     try:
         result = _read(folder)
     except SensoriumError as error:
@@ -92,7 +93,7 @@ def _right_or_told(folder: Path) -> None:
 
 
 def _whole(folder: Path) -> Path:
-    """A cache with everything in its two files."""
+    """Fill a cache and move the write-ahead log of its index into the database file."""
     assert _read(folder) == _RIGHT
     with sqlite3.connect(folder / "index.sqlite") as index:
         index.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -101,11 +102,11 @@ def _whole(folder: Path) -> Path:
 
 
 def _flipped(name: str, folder: Path) -> None:
-    whole = _whole(folder / "whole")
-    size = (whole / name).stat().st_size
+    intact = _whole(folder / "whole")
+    size = (intact / name).stat().st_size
     for bit in np.random.default_rng(0).choice(8 * size, BITS).tolist():
         copy = folder / "copy"
-        shutil.copytree(whole, copy)
+        shutil.copytree(intact, copy)
         _flip(copy / name, bit)
         _right_or_told(copy)
         shutil.rmtree(copy)
@@ -118,11 +119,11 @@ def _flip(path: Path, bit: int) -> None:
 
 
 def _cut(name: str, folder: Path) -> None:
-    whole = _whole(folder / "whole")
-    size = (whole / name).stat().st_size
+    intact = _whole(folder / "whole")
+    size = (intact / name).stat().st_size
     for part in range(10):
         copy = folder / "copy"
-        shutil.copytree(whole, copy)
+        shutil.copytree(intact, copy)
         os.truncate(copy / name, size * part // 10)
         _right_or_told(copy)
         shutil.rmtree(copy)
@@ -160,11 +161,11 @@ def _foreign(folder: Path) -> None:
 
 
 def _forged(statement: str, folder: Path) -> None:
-    whole = _whole(folder / "whole")
-    with sqlite3.connect(whole / "index.sqlite") as index:
+    intact = _whole(folder / "whole")
+    with sqlite3.connect(intact / "index.sqlite") as index:
         index.execute(statement)
     index.close()
-    _right_or_told(whole)
+    _right_or_told(intact)
 
 
 def _linked_folder(folder: Path) -> None:
@@ -175,11 +176,11 @@ def _linked_folder(folder: Path) -> None:
 
 
 def _read_only(folder: Path) -> None:
-    whole = _whole(folder / "whole")
-    for path in (whole, *whole.iterdir()):
+    intact = _whole(folder / "whole")
+    for path in (intact, *intact.iterdir()):
         path.chmod(0o500 if path.is_dir() else 0o400)
-    _right_or_told(whole)
-    whole.chmod(0o700)
+    _right_or_told(intact)
+    intact.chmod(0o700)
 
 
 # ── shards ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -208,7 +209,7 @@ def _same_or_told(packed: Path, right: list[list[str]]) -> None:
     try:
         result = _cells(packed)
     except SensoriumError as error:
-        assert str(error), "it says nothing"  # noqa: PT017
+        assert str(error), "the message is empty"  # noqa: PT017
     else:
         assert result == right, "cells are wrong, and nothing is said"
 
@@ -260,5 +261,5 @@ def _others(folder: Path) -> None:
     except SensoriumError:
         pass
     else:
-        raise AssertionError("it packed beside somebody's shards")
+        raise AssertionError("it packed into a folder with other shards")
     assert (folder / "packed" / "shard-00000.parquet").read_bytes() == b"somebody's", "they were overwritten"

@@ -102,7 +102,7 @@ def test_audio_modality_notes_cancelling_channels() -> None:
     opposed = Blob(wav(signal=np.stack([TONE, -TONE], axis=1)), "a.wav")
     audio = Audio()
     audio.fit([opposed, opposed, Blob(wav(), "b.wav"), np.stack([TONE, -TONE], axis=1)])
-    assert audio.notes() == "in 3 of 4 recordings the channels cancel each other out: one of them is taken"
+    assert audio.notes() == "in 3 of 4 recordings the channels cancel each other out: one is used"
     assert np.abs(audio.encode(opposed)).max() > 10_000
     plain = Audio()
     plain.fit([Blob(wav(), "b.wav")])

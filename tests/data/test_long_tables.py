@@ -111,7 +111,7 @@ def test_months_are_steps_of_their_own_lengths() -> None:
         ({}, {"known": ["load"]}, "named twice"),
         ({"past": 1}, {}, "rename the column"),
         ({"meter": ""}, {}, "which series the row belongs to"),
-        ({"time": "2094-01-01"}, {}, "mend a wrong time"),
+        ({"time": "2094-01-01"}, {}, "correct a wrong time"),
         ({"load": None}, {}, ""),
     ],
 )

@@ -401,7 +401,7 @@ def test_a_saved_model_needs_the_checkpoint_no_more(tmp_path: Path) -> None:
 def test_what_was_said_of_a_column_stays() -> None:
     from sensorium.core.recipe import Recipe
     from sensorium.core.schema import Schema
-    from sensorium.training.defaults import with_encoder_columns
+    from sensorium.training.encoder_columns import with_encoder_columns
 
     folder = str(checkpoints.tiny("vit"))
     recipe = Recipe.parse({

@@ -258,7 +258,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"groups": {"near": {"streams": "photo", "fusion": "gated"}}}, "streams"),
     ({"groups": {"near": {"streams": [], "fusion": "gated"}}}, "streams"),
     ({"groups": {"near": {"streams": ["photo"], "fusion": "gated", "weight": 1}}}, "no such key 'weight'"),
-    ({"groups": {"note": {"streams": ["photo"], "fusion": "gated"}}}, "called like a stream"),
+    ({"groups": {"note": {"streams": ["photo"], "fusion": "gated"}}}, "has the name of a stream"),
     (
         {"groups": {x: {"streams": ["photo"], "fusion": "gated"} for x in ("a", "b")}},
         "more than one group",

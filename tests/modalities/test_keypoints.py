@@ -74,9 +74,9 @@ def test_units_are_learnt_and_checked() -> None:
     assert "shares of width and height" in shares.notes()
     assert "far outside an image of 8 × 8" in pixels.misfit(np.array([3.0, 4, 10, 20]), np.array([8.0, 8]))
     assert not pixels.misfit(np.array([3.0, 4, 10, 20]), np.array([20.0, 20]))
-    with pytest.raises(CellError, match="no share"):
+    with pytest.raises(CellError, match="not a share"):
         shares.encode([[0.5, 0.25], [12, 0]])
-    with pytest.raises(CellError, match="has 3 points, and 2 are wanted"):
+    with pytest.raises(CellError, match="has 3 points, but 2 are expected"):
         shares.encode(POINTS)
     named = Keypoints(names=["eye", "beak"])
     named.fit([[[0.5, 0.25], [1, 0]]])
@@ -238,7 +238,7 @@ def test_deeplabcut_is_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="several individuals"):
         Table.read(path)
     path.write_text(f"{head}labeled-data,v,img1.png,1.5,two,,\n")
-    with pytest.raises(DataError, match="'two' is no coordinate"):
+    with pytest.raises(DataError, match="'two' is not a coordinate"):
         Table.read(path)
     path.write_text("scorer,team\nAda,blue\nBob,red\n")
     assert Table.read(path).columns == ["scorer", "team"], "an ordinary table may have a scorer too"

@@ -182,7 +182,7 @@ def test_numbers_are_ordered_by_value_and_words_as_declared() -> None:
     assert steps("a, b", "c", order="a, b < c").classes == ["a, b", "c"]
     with pytest.raises(CellError, match="'awful' is not on the scale: poor, fair, good, superb"):
         words.encode_target("awful")
-    with pytest.raises(ConfigError, match="'fair' is no number"):
+    with pytest.raises(ConfigError, match="'fair' is not a number"):
         steps("fair", "good")
     with pytest.raises(ConfigError, match="two different values"):
         Steps(order="good, Good")
@@ -204,7 +204,7 @@ def test_as_an_input_it_is_a_standardised_rank() -> None:
 
 
 def test_classes_without_rows_are_reported() -> None:
-    assert "no training cell says 3" in steps(1, 2, 4, 5).doubts[0]
+    assert "no training cell is 3" in steps(1, 2, 4, 5).doubts[0]
     assert steps(1, 2, 3).doubts == []
 
 

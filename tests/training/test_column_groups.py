@@ -117,10 +117,10 @@ def test_schema_document_has_groups_only_if_used() -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"a": {"kind": "text", "stream": "g"}}, "column 'a'.*kind text is a stream of its own"),
-        ({"a": {"kind": "image", "stream": "g"}}, "column 'a'.*kind image is a stream of its own"),
-        ({"a": {"kind": "number", "stream": "g", "role": "target"}}, "only inputs"),
-        ({"a": {"kind": "number", "stream": "table"}}, "no group"),
+        ({"a": {"kind": "text", "stream": "g"}}, "column 'a'.*kind text is a separate stream"),
+        ({"a": {"kind": "image", "stream": "g"}}, "column 'a'.*kind image is a separate stream"),
+        ({"a": {"kind": "number", "stream": "g", "role": "target"}}, "streams consist of inputs"),
+        ({"a": {"kind": "number", "stream": "table"}}, "without a group"),
         ({"a": {"kind": "number", "stream": 3}}, "names the group"),
         ({"a": {"kind": "number", "stream": "photo"}, "photo": "image"}, "column 'photo' is a stream of its own"),
     ],
@@ -147,7 +147,7 @@ def test_recipe_accepts_both_forms_of_groups() -> None:
     ("recipe", "message"),
     [
         ({"streams": {"audio": "sound_*"}}, "no column matches"),
-        ({"streams": {"audio": "*"}, "columns": {"note": "text"}}, "column 'note'.*kind text is a stream of its own"),
+        ({"streams": {"audio": "*"}, "columns": {"note": "text"}}, "column 'note'.*kind text is a separate stream"),
         ({"streams": {"audio": "audio_*", "all": "*_1"}}, "column 'audio_1': is in two groups"),
         (
             {"streams": {"audio": "audio_*"}, "columns": {"audio_1": {"stream": "voice"}}},

@@ -43,7 +43,7 @@ def test_run_killed_at_random_moments_resumes_bit_identically(python: Any) -> No
     """The whole of it, with 50 kills, is `python -m benchmarks.kills`."""
     done = python("-m", "benchmarks.kills", "--count", 2, "--rows", 24, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "came to its end as the undisturbed one, 2 kills" in done.stdout
+    assert "ended with the same result as the undisturbed one, 2 kills" in done.stdout
 
 
 @pytest.fixture(scope="module")

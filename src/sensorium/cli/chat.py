@@ -59,13 +59,15 @@ def run(
 
     if spoken and (recogniser is None or question is not None):
         raise ConfigError(
-            "a spoken question needs a recogniser, and no written question beside it",
+            "a spoken question needs a recogniser and excludes a written question",
             fix="--recogniser RUN of the task transcription; a recording to talk about is --sound",
         )
     if not all(stop or ()):
-        raise ConfigError("--stop is empty: it would end every answer at once", fix="leave it out")
+        raise ConfigError("--stop is empty: it would end every answer immediately", fix="leave it out")
     if recogniser is not None and not spoken and speak is None:
-        raise ConfigError("nothing is spoken", fix="add --spoken QUESTION.wav or --speak ANSWER.wav")
+        raise ConfigError(
+            "--recogniser without a spoken question or answer", fix="add --spoken QUESTION.wav or --speak ANSWER.wav"
+        )
     for path in [*(image or []), *(sound or []), *(spoken or [])]:
         if not path.is_file():
             raise ConfigError("there is no such file", file=path)

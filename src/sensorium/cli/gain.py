@@ -16,7 +16,7 @@ COMMAND = _options.GroupingCommand
 
 def run(
     base: Annotated[Path, typer.Argument(help="The folder of a base, written by pretrain or fit.")],
-    train: Annotated[str, typer.Argument(help="A table with labelled rows, of which small samples are trained on.")],
+    train: Annotated[str, typer.Argument(help="A table with labelled rows; models are trained on small samples of it.")],
     overrides: _options.Overrides = None,
     target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
     labels: Annotated[str, typer.Option(help="Numbers of labelled rows, separated by commas.")] = "10,50,200",
@@ -34,10 +34,10 @@ def run(
     cache: _options.Cache = None,
     quiet: _options.Quiet = False,
 ) -> None:
-    """Measure what starting from a base brings with few labels: models from scratch and from the base, on the same rows.
+    """Measure the gain from starting from a base with few labels: models from scratch and from the base, on the same rows.
 
-    Every stream alone is scored too. Where the base makes a score worse by more than the spread over samples, a warning
-    says so.
+    Every stream alone is scored too. A warning is printed if the base makes a score worse by more than the spread over
+    samples.
 
     Example: sensorium gain base train.csv --target label --labels 10,50,200
     """
@@ -47,7 +47,7 @@ def run(
 
     name = _options.column_name(target)
     if name is None:
-        raise ConfigError("no column is named as the target", fix="--target COLUMN")
+        raise ConfigError("no target column is named", fix="--target COLUMN")
     try:
         counts = [int(text) for text in labels.split(",")]
     except ValueError:

@@ -13,13 +13,14 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.plurals import counted
 
 SHOWN = 5
-"""Skipped rows that are named."""
+"""Number of skipped rows that are listed."""
 
 
 def run(
     run: Annotated[Path, typer.Argument(help="The folder of a model trained with --task retrieval.")],
     gallery: Annotated[
-        str | None, typer.Argument(help="The table of rows to be found; each needs one side, and cells may be missing.")
+        str | None,
+        typer.Argument(help="The table of rows to index; each needs at least one side, and cells may be missing."),
     ] = None,
     out: Annotated[Path, typer.Option(help="The folder of the index.")] = Path("index"),
     id: Annotated[
@@ -47,14 +48,7 @@ def run(
 
     To change it: sensorium index run new.csv --out idx --add; sensorium index run --out idx --remove 3,17
     """
-    if (gallery is None) == (remove is None):
-        raise ConfigError("name either a table of rows or --remove", fix="sensorium index run gallery.csv --out idx")
-    if replace and not add:
-        raise ConfigError("--replace replaces rows of an existing index", fix="add --add")
-    if approximate and (add or remove is not None):
-        raise ConfigError("an existing index stays as it was made", fix="make it again with --approximate --overwrite")
-    if add and (show is not None or overwrite):
-        raise ConfigError("an existing index keeps the columns it shows", fix="leave out --show and --overwrite with --add")
+    _check(gallery, remove, show, add=add, replace=replace, approximate=approximate, overwrite=overwrite)
     from sensorium.predictor import settle_threads
     from sensorium.reporting.cell_problems import print_problems
     from sensorium.reporting.console import Console
@@ -105,3 +99,28 @@ def run(
             console.note(f"search is exact up to {LEAST:,} rows, where it takes milliseconds")
         example = index.examples()
         console.note(f"next    {quoting.command('sensorium', 'search', out, *example)}")
+
+
+def _check(
+    gallery: str | None,
+    remove: str | None,
+    show: str | None,
+    *,
+    add: bool,
+    replace: bool,
+    approximate: bool,
+    overwrite: bool,
+) -> None:
+    """Refuse options that contradict each other."""
+    if (gallery is None) == (remove is None):
+        raise ConfigError("name either a table of rows or --remove", fix="sensorium index run gallery.csv --out idx")
+    if replace and not add:
+        raise ConfigError("--replace replaces rows of an existing index", fix="add --add")
+    if approximate and (add or remove is not None):
+        raise ConfigError(
+            "an existing index cannot become approximate", fix="create it again with --approximate --overwrite"
+        )
+    if add and (show is not None or overwrite):
+        raise ConfigError(
+            "the columns that an existing index shows cannot be changed", fix="leave out --show and --overwrite with --add"
+        )

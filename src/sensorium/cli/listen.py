@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,10 +50,11 @@ def run(
     hop: Annotated[float | None, typer.Option(min=0, help="Seconds between windows [default: half a window].")] = None,
     wait: Annotated[
         float | None,
-        typer.Option(min=0, help="Seconds to wait for a column of several that is behind [default: the hop]."),
+        typer.Option(min=0, help="Seconds to wait for a delayed column, of several [default: the hop]."),
     ] = None,
     delay: Annotated[
-        float, typer.Option(min=0, help="Seconds that labels along the stream wait for what comes after them.")
+        float,
+        typer.Option(min=0, help="Seconds by which labels along the stream are delayed, to use what comes after them."),
     ] = 0.0,
     chunk: Annotated[float, typer.Option(min=0.001, help="Length of a chunk in seconds.")] = 0.1,
     row: Annotated[
@@ -75,21 +77,22 @@ def run(
     if (file is not None) + stdin + microphone != 1:
         raise ConfigError("the stream needs exactly one source", fix="give one of --file, --stdin and --microphone")
     if beside and file is None:
-        raise ConfigError("--beside is for recordings: what they are streamed beside is missing", fix="--file FILE")
+        raise ConfigError("--beside needs a recording to stream beside", fix="--file FILE")
     artifact = Artifact.load(run)
     name, kind, channels = _stream_column(artifact.schema, None if column is None else quoting.name(column))
+    streamed: dict[str, Any] = {"column": name, "rate": rate}
     if file is not None:
-        steps, rate = live_client.read_recording(file, kind, rate)
-        recordings = {name: (steps, rate)}
+        recordings = {name: live_client.read_recording(file, kind, rate)}
         for text in beside or []:
             other, path, hz = _beside(text)
-            other, kind, _ = _stream_column(artifact.schema, other)
-            recordings[other] = live_client.read_recording(path, kind, hz)
-        chunks: Any = live_client.interleaved(recordings, chunk, paced=not fast)
-        if len(recordings) == 1:
-            chunks = live_client.split(steps, max(1, round(chunk * rate)), None if fast else rate)
+            other, other_kind, _ = _stream_column(artifact.schema, other)
+            recordings[other] = live_client.read_recording(path, other_kind, hz)
+        chunks = _recorded(recordings, chunk, fast)
+        streamed["rate"] = recordings[name][1]
+        if beside:
+            streamed = {"columns": {column: hz for column, (_, hz) in recordings.items()}, "wait": wait}
     else:
-        rate = rate or (16_000.0 if kind == "audio" else 1.0)
+        streamed["rate"] = rate = rate or (16_000.0 if kind == "audio" else 1.0)
         size = max(1, round(chunk * rate))
         if microphone and kind != "audio":
             raise ConfigError(
@@ -97,9 +100,6 @@ def run(
             )
         chunks = live_client.record_microphone(rate, size) if microphone else None
         chunks = chunks or live_client.read_pipe(sys.stdin.buffer, kind, channels, size)
-    streamed: dict[str, Any] = {"column": name, "rate": rate}
-    if beside:
-        streamed = {"columns": {name: hz for name, (_, hz) in recordings.items()}, "wait": wait}
     settings = {"seconds": seconds, "hop": hop, "delay": delay, "keep": fast}
     setup = Setup.from_json({**streamed, **settings, "row": _row(row)})
     if url is not None:
@@ -111,8 +111,18 @@ def run(
             typer.echo(json.dumps(answer, ensure_ascii=False) if json_ else _line(answer))
 
 
+def _recorded(recordings: Mapping[str, tuple[Any, float]], chunk: float, fast: bool) -> Any:
+    """Return the chunks, of ``chunk`` seconds, of one or several recordings; in real time unless ``fast``."""
+    from sensorium.streaming import live_client
+
+    if len(recordings) > 1:
+        return live_client.interleaved(recordings, chunk, paced=not fast)
+    ((steps, rate),) = recordings.values()
+    return live_client.split(steps, max(1, round(chunk * rate)), None if fast else rate)
+
+
 def _beside(text: str) -> tuple[str, Path, float | None]:
-    """The column, the file and the rate that ``COLUMN=FILE@HZ`` names."""
+    """Parse ``COLUMN=FILE@HZ`` into column, file and rate; the rate is optional."""
     column, equals, rest = text.partition("=")
     path, at, hz = rest.rpartition("@")
     if not at or not hz.replace(".", "", 1).isdigit():

@@ -16,7 +16,7 @@ def run(
     lm: _options.Lm = None,
     overwrite: _options.Overwrite = False,
 ) -> None:
-    """Add low-rank updates to the weights for good: the model answers as before, with nothing beside its weights.
+    """Merge low-rank updates into the weights: the model answers as before, without separate update matrices.
 
     Example: sensorium merge run --out whole
 

@@ -72,7 +72,6 @@ def run(
     The predictions of a folder of shards can be written to a folder, one part per shard. If it is interrupted, the same
     command resumes it: sensorium predict run packed --out predictions --processes 4
     """
-    from sensorium.data.files.output_path import prepare_output
     from sensorium.data.shards.shard_folder import is_sharded
 
     keep = _options.column_names(keep)
@@ -87,18 +86,7 @@ def run(
             raise ConfigError("--decode is not passed on to predictions part by part", fix="predict into one file")
         _predict_shards(run, Path(table), out, processes, batch_size, keep or [], raw_cells, overwrite, quiet)
         return
-    if out is not None and out.suffix not in (".csv", ".jsonl"):
-        raise ConfigError(f"cannot write {out.suffix or out.name!r}", file=out, fix="write .csv or .jsonl: --out FILE.csv")
-    if processes > 1:
-        fix = "sensorium pack TABLE packed, then: sensorium predict RUN packed --out FOLDER --processes N"
-        raise ConfigError("--processes needs a folder of shards and a folder for the predictions", fix=fix)
-    if out is not None:
-        prepare_output(out, "--out", overwrite=overwrite, reads=[table])
-    for name, ending in (("coco", ".json"), ("points", ".csv")):
-        if (path := files[name]) is not None:
-            if path.suffix != ending:
-                raise ConfigError(f"--{name} writes {ending[1:].upper()}", file=path, fix=f"--{name} FILE{ending}")
-            prepare_output(path, f"--{name}", overwrite=overwrite, reads=[table])
+    _prepare_outputs(table, out, files, processes, overwrite)
     from sensorium.data.inspection.unseen_values import missing_columns_note
     from sensorium.data.tables.table import Table
     from sensorium.predictor import settle_threads
@@ -112,7 +100,7 @@ def run(
     rows = model.windows(Table.read(table, root=media))
     for name in keep or []:
         rows.column(name)  # raises an error that lists the columns
-    beside = KeptColumns(rows.rows(), keep or ())
+    kept_columns = KeptColumns(rows.rows(), keep or ())
     with Console(quiet) as console, ExitStack() as opened:
         places = opened.enter_context(_place_files(model, rows, files)) if any(files.values()) else None
         for note in rows.notes:
@@ -134,14 +122,34 @@ def run(
 
         predictions = tracked(model.stream(rows, batch_size=batch_size, batch_invariant=True))
         if out is None:
-            write_csv(sys.stdout, predictions, model.model, beside, raw_cells=raw_cells, by_step=by_step)
+            write_csv(sys.stdout, predictions, model.model, kept_columns, raw_cells=raw_cells, by_step=by_step)
         else:
-            write(out, predictions, model.model, beside, raw_cells=raw_cells, by_step=by_step)
+            write(out, predictions, model.model, kept_columns, raw_cells=raw_cells, by_step=by_step)
         print_problems(console, problems)
         if out is not None:
             console.note(f"{counted(len(rows), 'prediction')} in {out}")
         for path in filter(None, files.values()):
-            console.note(f"places in {path}")
+            console.note(f"positions in {path}")
+
+
+def _prepare_outputs(
+    table: str, out: Path | None, files: Mapping[str, Path | None], processes: int, overwrite: bool
+) -> None:
+    """Refuse outputs that cannot be written, or that would replace other files, before the model is loaded."""
+    from sensorium.data.files.output_path import prepare_output
+
+    if out is not None and out.suffix not in (".csv", ".jsonl"):
+        raise ConfigError(f"cannot write {out.suffix or out.name!r}", file=out, fix="write .csv or .jsonl: --out FILE.csv")
+    if processes > 1:
+        fix = "sensorium pack TABLE packed, then: sensorium predict RUN packed --out FOLDER --processes N"
+        raise ConfigError("--processes needs a folder of shards and a folder for the predictions", fix=fix)
+    if out is not None:
+        prepare_output(out, "--out", overwrite=overwrite, reads=[table])
+    for name, ending in (("coco", ".json"), ("points", ".csv")):
+        if (path := files[name]) is not None:
+            if path.suffix != ending:
+                raise ConfigError(f"--{name} writes {ending[1:].upper()}", file=path, fix=f"--{name} FILE{ending}")
+            prepare_output(path, f"--{name}", overwrite=overwrite, reads=[table])
 
 
 def _place_files(model: Trained, rows: Table, files: Mapping[str, Path | None]) -> PlaceFiles:

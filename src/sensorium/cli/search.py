@@ -14,7 +14,7 @@ from sensorium.core.errors import ConfigError
 
 SETTINGS = _options.EXTRA
 WIDEST = 200
-"""Characters of a cell that are printed."""
+"""Maximum number of characters of a cell that are printed."""
 
 
 def run(
@@ -25,7 +25,7 @@ def run(
     ] = None,
     row: Annotated[str | None, typer.Option(help="Search by a row of the index: its identifier.")] = None,
     among: Annotated[
-        str | None, typer.Option(help="The sides to search: photo,caption [default: those that the query is not].")
+        str | None, typer.Option(help="The sides to search: photo,caption [default: all except that of the query].")
     ] = None,
     filter: Annotated[
         str | None,

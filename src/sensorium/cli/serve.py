@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -93,11 +94,7 @@ def run(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    key = (
-        key_file.read_text(encoding="utf-8").strip()
-        if key_file is not None
-        else os.environ.get("SENSORIUM_API_KEY") or None
-    )
+    key = _api_key(key_file)
     limits = Limits(
         body=max_mb * MIB,
         file=max_mb * MIB // 2,
@@ -146,16 +143,31 @@ def run(
         if host not in LOCAL or allow_host or allow_origin:
             pages = f"; accepts pages of {', '.join(allow_origin)}" if allow_origin else ""
             typer.echo(f"accepts the host names {names.describe()}{pages}; --allow-host NAME adds another")
-        if merge == "auto" and (unbatched := [name for name, service in app.state.services.items() if not service.merge]):
-            hint = "; with --threads 1 perhaps not" if torch.get_num_threads() > 1 else ""
-            typer.echo(f"{', '.join(unbatched)}: batching would change last bits here{hint}; each request runs alone")
+        if merge == "auto":
+            _note_unbatched(app.state.services)
         create_server(app).run(sockets)
+
+
+def _api_key(file: Path | None) -> str | None:
+    """Return the key in ``file``, or that of the environment, if any."""
+    if file is not None:
+        return file.read_text(encoding="utf-8").strip()
+    return os.environ.get("SENSORIUM_API_KEY") or None
+
+
+def _note_unbatched(services: Mapping[str, Any]) -> None:
+    """Name the models whose requests are not batched, since that would change bits of their predictions."""
+    import torch
+
+    if unbatched := [name for name, service in services.items() if not service.merge]:
+        hint = "; with --threads 1 perhaps not" if torch.get_num_threads() > 1 else ""
+        typer.echo(f"{', '.join(unbatched)}: batching would change last bits here{hint}; each request runs alone")
 
 
 def _load(runs: list[str], device: str, lm: Path | None) -> tuple[dict[str, Predictor], dict[str, Index]]:
     """Load the models, and the indexes with their models, by name: the text before ``=``, else the name of the folder.
 
-    ``lm``: their language model, if any.
+    ``lm`` is the folder of their language model, if any.
     """
     from sensorium.artifact import Artifact
     from sensorium.data.files.media_access import UPLOADS_ONLY

@@ -1,1 +1,1 @@
-"""What flows between the parts, and what each part promises."""
+"""Data structures that flow between components, and the contracts of components."""

@@ -54,7 +54,7 @@ def attachments(value: Any) -> list[Attachment]:
 
 
 def without_media(value: Any) -> Any:
-    """The answer ``value`` with a word in place of each attachment, to keep thousands of rows."""
+    """Return the answer ``value`` with a word in place of each attachment, so that thousands of rows can be kept."""
     return map_attachments(value, lambda medium: f"<{medium.note or medium.kind}>")
 
 
@@ -75,7 +75,7 @@ def map_attachments(value: Any, change: Callable[[Attachment], Any]) -> Any:
 
 
 def finite(answer: Any) -> bool:
-    """Whether every number in ``answer`` is finite: with NaN in the network the class it names is meaningless."""
+    """Return whether every number in ``answer`` is finite; if the network computes NaN, even a class is meaningless."""
     if isinstance(answer, float):
         return math.isfinite(answer)
     if isinstance(answer, Attachment):

@@ -1,4 +1,4 @@
-"""The parts of one row's stream that can be taken away one by one: patches, words, cells of a table, groups of points."""
+"""Division of one stream of a row into removable parts: patches, words, cells of a table, groups of points."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ GROUPS = 32
 
 
 class Units:
-    """One row cut into parts. A part that is taken away looks like missing data that the model knows.
+    """One row divided into parts. A removed part looks like missing data, which the model knows from training.
 
-    A part of a grid becomes zero, which is the training mean once prepared; a word is cut out and the rest moves up; points
+    A part of a grid becomes zero, the training mean of prepared data; a word is cut out and the rest moves up; points
     and nodes are masked, and so are cells of a table, which are then missing.
 
     Args:
         data: The row as prepared, ``[1, ...]`` as the layout says.
-        mask: ``[1, N]``: what of it is real.
+        mask: ``[1, N]``: the elements that are real.
         groups: Of ids and cells, which word or column each belongs to ``[N]``; -1: always kept. None: each stands alone.
         parts: Of grids, parts along each axis, in place of the usual.
     """
@@ -42,7 +42,7 @@ class Units:
         self.count = int(self.index.max()) + 1 if self.index.numel() else 0
 
     def left(self, keep: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Rows ``[n, ...]`` and their masks in which only the parts of ``keep`` ``[n, parts]`` are left."""
+        """Return rows ``[n, ...]`` and masks with only the parts in ``keep`` ``[n, parts]``."""
         rows = keep.shape[0]
         # One column more, of what is no part and always stays: -1 looks it up.
         stays = torch.cat([keep, keep.new_ones(rows, 1)], dim=1)[:, self.index]
@@ -59,7 +59,7 @@ class Units:
         return data, mask & stays
 
     def spread(self, values: Tensor) -> Tensor:
-        """``values`` ``[parts]`` over the elements, each part's divided among its own; the sum is preserved."""
+        """Return ``values`` ``[parts]`` divided among the elements of each part; the sum is preserved."""
         size = torch.bincount(self.index[self.index >= 0].flatten(), minlength=self.count).clamp(min=1)
         share = torch.cat([values / size.to(values), values.new_zeros(1)])
         return share[self.index]
@@ -86,7 +86,7 @@ def _index(layout: Layout, data: Tensor, groups: Tensor | None, parts: int | Non
 
 
 def _blocks(data: Tensor, parts: int | None) -> Tensor:
-    """The block of each element ``[C, *size]``."""
+    """Return the block of each element ``[C, *size]``."""
     channels, *size = data.shape
     many = [parts] * len(size) if parts is not None else list(PARTS[len(size)])
     index = torch.zeros_like(data, dtype=torch.long)
@@ -95,15 +95,15 @@ def _blocks(data: Tensor, parts: int | None) -> Tensor:
         if parts is None:
             many = [min(32, max(8, 64 // groups))]
         index = index + (torch.arange(channels, device=data.device) * groups // channels)[:, None]
-    for axis, (length, wanted) in enumerate(zip(size, many, strict=True)):
-        count = min(wanted, length)
+    for axis, (length, requested) in enumerate(zip(size, many, strict=True)):
+        count = min(requested, length)
         place = torch.arange(length, device=data.device) * count // length
         index = index * count + place.reshape(-1, *[1] * (len(size) - axis - 1))
     return index
 
 
 def _nearest(place: Tensor) -> Tensor:
-    """The group of each point ``[N]``: around points that lie far from each other."""
+    """Return the group of each point ``[N]``: the nearest of some points far from each other."""
     chosen = [0]
     distance = (place - place[0]).square().sum(dim=1)
     while len(chosen) < min(GROUPS, len(place)):

@@ -1,4 +1,4 @@
-"""Weights that a saved model does not hold: the folder of the language model that it was trained on."""
+"""Weights that a saved model does not contain: the folder of the language model that it was trained on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SearchedFolders:
 
 
 def parted(recorded: str | None) -> tuple[str, str | None]:
-    """Return the folder and the digest in ``recorded``, ``FOLDER@SHA-256``; an empty folder is a stand-in."""
+    """Return the folder and the digest in ``recorded``, ``FOLDER@SHA-256``; an empty folder is a placeholder."""
     match = re.fullmatch(r"(.*)@([0-9a-f]{64})", recorded or "", re.DOTALL)
     return (recorded or "", None) if match is None else (match[1], match[2])
 
@@ -36,7 +36,7 @@ _SEARCHED: ContextVar[SearchedFolders | None] = ContextVar("searched_folders", d
 
 @contextmanager
 def lending(named: Path | None, run: Path) -> Iterator[None]:
-    """While the model saved in ``run`` is loaded: the folder ``named`` by the user is what it was trained on."""
+    """Context in which the model saved in ``run`` is loaded; ``named`` is the user's folder of its borrowed weights."""
     token = _SEARCHED.set(SearchedFolders(named, run))
     try:
         yield
@@ -48,16 +48,15 @@ _KNOWN: dict[str, Path] = {}
 
 
 def remember(digest: str, folder: Path) -> None:
-    """Note that the weights of this ``digest`` lie in ``folder``, for models that this process loads later."""
+    """Record that the weights of this ``digest`` are in ``folder``, for models that this process loads later."""
     _KNOWN[digest] = folder.resolve()
 
 
 def borrowed_folder(recorded: str, digest: str | None, option: str) -> Path:
-    """Return the folder of weights that a recipe ``recorded``, with their ``digest``, which the caller compares.
+    """Return the folder of the weights that a recipe ``recorded``; the caller compares their ``digest``.
 
-    While a saved model is loaded it is the one that the user names, by ``option`` (``--lm``); if none is named, one that
-    this process has read before, or the recorded one where it is relative and lies in the working folder, beside the run or
-    in it.
+    While a saved model is loaded, it is the folder that the user names with ``option`` (``--lm``); otherwise one that this
+    process has read before, or the recorded one if it is relative and in the working folder, beside the run or in it.
     """
     searched = _SEARCHED.get()
     if searched is None:

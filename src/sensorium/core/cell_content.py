@@ -1,4 +1,4 @@
-"""What a cell holds: its own value, or the media that it names, opened by whoever may."""
+"""The content of a cell: its own value, or the media file that it names, opened."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sensorium.core.modality import Blob, Modality
 
 
 class Opener(Protocol):
-    """Opens media cells, or refuses to (``data.files.media_access``)."""
+    """Opens media cells, or refuses them (``data.files.media_access``)."""
 
     def open(self, cell: Any, *, row: int | None = None, column: str | None = None) -> Any:
         """Open the file or bytes in ``cell`` of ``row`` and ``column``."""

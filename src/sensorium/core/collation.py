@@ -1,4 +1,4 @@
-"""Cells of several rows put together as fields: those of a table side by side, and how far those of media reach."""
+"""Collation of cells of several rows into fields: cells of a table side by side, and the coordinate frames of media."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def with_frames(field: Field, modality: Modality, extents: Sequence[Array | None
     known = next((extent for extent in extents if extent is not None), None)
     if known is None:
         return field
-    # A row without the cell has nothing that lies on it: any extent will do.
+    # Nothing lies on the missing cell of a row, so any extent is valid.
     stacked = np.stack([known if extent is None else extent for extent in extents]).astype(np.float32)
     frame = torch.from_numpy(modality.framing(stacked).astype(np.float32))
     return replace(field, frame=frame, extent=torch.from_numpy(stacked))

@@ -31,10 +31,10 @@ from sensorium.core.task import Task
 
 
 class Encoder(nn.Module, ABC):
-    """Data of one layout to tokens. Sees only rows that have the stream.
+    """Maps data of one layout to tokens. It receives only rows that have the stream.
 
-    The first positional parameter is the ``Layout``; ``dim`` is the width of what it returns. Tokens that come from a grid
-    or a sequence say so in ``Encoded.grid``.
+    The first positional parameter is the ``Layout``; ``dim`` is the width of the result. Tokens of a grid or a sequence
+    state its shape in ``Encoded.grid``.
     """
 
     reads: ClassVar[tuple[type[Layout], ...]]
@@ -44,46 +44,46 @@ class Encoder(nn.Module, ABC):
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """The feature maps that it can give beside its tokens, from fine to coarse; empty where it has none."""
+        """The feature maps that it can return in addition to tokens, from fine to coarse; empty if it has none."""
         return ()
 
     @classmethod
     def required_column(cls, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The column options (``kind`` among them) that a pretrained encoder with ``options`` requires, asked before
-        fitting.
+        """Return the column options (including ``kind``) that a pretrained encoder with ``options`` requires; called before
+        columns are fitted.
 
-        What the user states for the column takes precedence. Empty for an encoder without requirements.
+        The user's options of the column take precedence. Empty for an encoder without requirements.
         """
         return {}
 
     @classmethod
     def completed(cls, options: Mapping[str, Any]) -> dict[str, Any]:
-        """``options`` with everything that a checkpoint determines written out, so that a saved model is self-contained.
-        Called once, by fit."""
+        """Return ``options`` with everything that a checkpoint determines written out, so that a saved model is
+        self-contained. Called once, by ``fit``."""
         return dict(options)
 
     def adopt(self) -> None:
-        """Take over the weights of the checkpoint that the options name, if any. Called once, before ``fit``."""
+        """Load the weights of the checkpoint that the options name, if any. Called once, before ``fit``."""
 
     def recompute(self) -> bool:
         """As ``Task.recompute``."""
         return False
 
     def fit(self, fields: Iterable[Field]) -> None:
-        """Learn what is known of the training rows before training starts: document frequencies, word vectors, quantiles.
+        """Fit data-dependent state on the training rows before training: document frequencies, word vectors, quantiles.
 
-        ``fields`` are batches as ``prepare`` gives them, not augmented, of rows that have the stream; they can be
-        iterated only once. What is learnt goes into parameters and buffers whose shapes the constructor knows, so that a
-        saved model needs nothing else.
+        ``fields`` are batches from ``prepare``, not augmented, of rows that have the stream; they can be iterated only
+        once. The state is stored in parameters and buffers whose shapes the constructor determines, so that a saved model
+        needs nothing else.
         """
 
     def notes(self) -> str:
-        """What ``fit`` learnt that a user should know, in words; empty where there is nothing to say."""
+        """Return a note for the user on what ``fit`` learnt, or an empty text."""
         return ""
 
     @abstractmethod
     def forward(self, data: Tensor, mask: Tensor | None = None) -> Encoded:
-        """``data`` and ``mask`` as the layout says; all rows of the result are present."""
+        """Encode ``data`` with ``mask``, in the shapes of the layout; all rows of the result are present."""
 
 
 class TokenEncoder(Encoder):
@@ -91,16 +91,16 @@ class TokenEncoder(Encoder):
 
     @abstractmethod
     def embed(self, data: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Token embeddings of ``data`` before any attention, ``[B, N, D]``, and which are real ``[B, N]``; ``mask`` as
-        in ``forward``."""
+        """Return token embeddings of ``data`` before any attention, ``[B, N, D]``, and which are real ``[B, N]``; ``mask``
+        as in ``forward``."""
 
     @abstractmethod
     def trunk(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """The transformed ``tokens`` ``[B, N, D]``; zero where ``mask`` ``[B, N]`` is False."""
+        """Return the transformed ``tokens`` ``[B, N, D]``; zero where ``mask`` ``[B, N]`` is False."""
 
 
 class Adapter(nn.Module, ABC):
-    """An encoder's width to the model's. Positional parameters: width in, width out."""
+    """Maps encodings to the model's width. Positional parameters: width in, width out."""
 
     def __init__(self, dim_in: int, dim: int) -> None:
         super().__init__()
@@ -108,14 +108,15 @@ class Adapter(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, part: Encoded) -> Encoded:
-        """The same rows, ``D = dim``, and the same pyramid; perhaps fewer tokens, with a ``grid`` of their own or none."""
+        """Return the same rows with ``D = dim`` and the same pyramid; possibly with fewer tokens and another ``grid`` or
+        none."""
 
 
 class Fusion(nn.Module, ABC):
-    """Several streams to one. Positional parameters: the streams' names in the model's order, and the width."""
+    """Fuses several streams into one. Positional parameters: the streams' names in the model's order, and the width."""
 
     adopted: ClassVar[tuple[str, ...]] = ()
-    """What the names of those weights begin with that ``adopt`` takes over: they learn slowly."""
+    """Prefixes of the names of weights that ``adopt`` loads; these learn slowly."""
 
     def __init__(self, streams: Sequence[str], dim: int) -> None:
         super().__init__()
@@ -123,7 +124,7 @@ class Fusion(nn.Module, ABC):
 
     @classmethod
     def completed(cls, options: Mapping[str, Any], layouts: Mapping[str, Layout]) -> dict[str, Any]:
-        """``options`` as in ``Encoder.completed``; ``layouts`` are those of the encoded streams."""
+        """Return ``options`` completed as in ``Encoder.completed``; ``layouts`` are those of the encoded streams."""
         return dict(options)
 
     def adopt(self) -> None:
@@ -131,10 +132,10 @@ class Fusion(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
-        """One encoding of every row from all streams; any stream may be missing in any row."""
+        """Return one encoding of every row from all streams; any stream may be missing in any row."""
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
-        """Interpretable weights of the fusion for ``parts``; empty if there are none.
+        """Return interpretable weights of the fusion for ``parts``; empty if it has none.
 
         ``"share"`` ``[B, S]``: the weight of each stream, summing to 1 over the streams present. Further names are the
         fusion's own: ``"gate"`` ``[B, S, D]``, ``"attention"`` ``[B, N, N]``.
@@ -142,7 +143,7 @@ class Fusion(nn.Module, ABC):
         return {}
 
     def answering(self, make: Callable[[], Task[Any]]) -> Task[Any]:
-        """The task that answers one target on this fusion: ``make()``, unless each stream is to answer by itself."""
+        """Return the task that answers one target on this fusion: ``make()``, unless each stream answers by itself."""
         return make()
 
 
@@ -155,10 +156,10 @@ class Operable(Protocol):
 
 
 class Surgery(ABC):
-    """A change to a whole model, made after pretrained weights are in it and before it is trained.
+    """A change to a whole model, applied after pretrained weights are loaded and before training.
 
-    It is recorded in the recipe and made again when the model is loaded, before the saved weights are read. So it must only
-    depend on its options, may add parameters (the weights are saved) and must not rename those that are there.
+    It is recorded in the recipe and applied again when the model is loaded, before the saved weights are read. It must
+    therefore depend on its options only, may add parameters (which are saved) and must not rename existing ones.
     """
 
     @abstractmethod

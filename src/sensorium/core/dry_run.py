@@ -29,7 +29,7 @@ def try_out(schema: Schema, model: Any) -> None:
     for stream in schema.streams:
         size = _numbers(schema.layout(stream))
         if size > LARGEST:
-            raise ConfigError(f"stream {stream!r} would have {size:,} numbers a row, and {LARGEST:,} are the most")
+            raise ConfigError(f"stream {stream!r} would have {size:,} numbers per row; the maximum is {LARGEST:,}")
         largest = max(largest, size)
     for column in schema.coded:
         target = column in schema.targets
@@ -47,11 +47,11 @@ def try_out(schema: Schema, model: Any) -> None:
     batch = schema.prepare(schema.collate([{}]))
     run = Forward(model.eval(), batch)
     outputs = run.outputs
-    # Experts look at a stream only where a row has it: as if this one had each by itself, and all.
+    # Experts read only streams that a row has, so they are tried with each stream alone and with all.
     if model.experts is not None:
         heard = model.experts.heard
-        for some in (*((stream,) for stream in heard), tuple(heard)):
-            present = {stream: torch.tensor([stream in some]) for stream in model.streams}
+        for subset in (*((stream,) for stream in heard), tuple(heard)):
+            present = {stream: torch.tensor([stream in subset]) for stream in model.streams}
             for name in model.experts.experts:
                 model.experts.scores(name, run.read, present)
     for name, task in model.tasks.items():

@@ -1,4 +1,4 @@
-"""Errors that say what is wrong, where, and how to mend it."""
+"""Errors that state what is wrong, where, and how to correct it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class SensoriumError(Exception):
-    """Something the user can mend.
+    """Base of the errors that the user can correct.
 
     Args:
         problem: What is wrong, in one sentence.
@@ -43,7 +43,7 @@ class SensoriumError(Exception):
 
 
 class ConfigError(SensoriumError):
-    """A recipe, an option or a name that does not fit."""
+    """An invalid recipe, option or name."""
 
 
 class DataError(SensoriumError):
@@ -63,7 +63,7 @@ class EmptyFileError(CellError):
 
 
 class AnswerError(SensoriumError):
-    """A row for which a model has no answer: what it computed is not a number."""
+    """A row for which a model has no answer, since its output is not a number."""
 
 
 class MissingExtraError(SensoriumError):

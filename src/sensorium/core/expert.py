@@ -125,7 +125,7 @@ class Features(LearnedBuffers, ABC):
 class Expert(LearnedBuffers, ABC):
     """A model that predicts from features, fitted on all rows at once. Positional parameters: the response, stream names.
 
-    It predicts from whichever streams a row has; for a row without any, from the training targets alone.
+    It predicts from the streams that a row has; for a row without any, from the training targets alone.
     """
 
     answers: ClassVar[tuple[str, ...]] = ("classes", "ordered", "labels", "number", "risk")
@@ -152,8 +152,8 @@ class Expert(LearnedBuffers, ABC):
         """Fit to ``rows``, deterministically for a ``seed``. Results are stored in declared buffers."""
 
     def cross_fitted(self, rows: Observed, fold: NDArray[np.int64], seed: int) -> dict[tuple[str, ...], Tensor]:
-        """Out-of-fold scores ``[rows, size]`` for each subset of streams: each row is scored by an expert fitted on the
-        other folds, with only these streams present; with none, from the targets alone.
+        """Return out-of-fold scores ``[rows, size]`` for each subset of streams: each row is scored by an expert fitted on
+        the other folds, with only these streams present; without any stream, from the targets alone.
 
         Called after ``fit`` with the same ``rows`` and ``seed``. ``fold`` ``[rows]`` assigns rows to folds.
         """
@@ -163,14 +163,14 @@ class Expert(LearnedBuffers, ABC):
             other.like(self)
             other.fit(rows.take(fold != k), seed)
             apart = np.flatnonzero(fold == k)
-            for some in coalitions(self.streams):
-                held_out = other.scores_with(rows.take(apart), some)
-                scores = crossed.setdefault(some, held_out.new_zeros(len(rows), self.response.size))
+            for subset in coalitions(self.streams):
+                held_out = other.scores_with(rows.take(apart), subset)
+                scores = crossed.setdefault(subset, held_out.new_zeros(len(rows), self.response.size))
                 scores[torch.from_numpy(apart)] = held_out
         return crossed
 
     def scores_with(self, rows: Observed, some: Sequence[str]) -> Tensor:
-        """The scores ``[rows, size]`` of ``rows`` with only the streams ``some`` present."""
+        """Return the scores ``[rows, size]`` of ``rows`` with only the streams ``some`` present."""
         form = rows.features if self.reads == "features" else rows.compact
         scores = [torch.zeros(0, self.response.size)]
         with torch.inference_mode():
@@ -181,7 +181,7 @@ class Expert(LearnedBuffers, ABC):
         return torch.cat(scores)
 
     def fresh(self) -> Self:
-        """An unfitted expert of the same kind and options."""
+        """Return an unfitted expert of the same kind and options."""
         made: Self = build("experts", {"kind": kind_of(self), **chosen(self)}, self.response, self.streams)
         return made
 

@@ -57,7 +57,7 @@ class Probe:
     @torch.no_grad()
     def kept(self, units: Units, keep: Tensor) -> Tensor:
         """The answers ``[n]`` with only the parts ``keep`` ``[n, parts]`` of ``units`` present."""
-        return torch.cat([self.answer(*units.left(some)) for some in torch.split(keep, CHUNK)])
+        return torch.cat([self.answer(*units.left(chunk)) for chunk in torch.split(keep, CHUNK)])
 
 
 class Heat(NamedTuple):

@@ -98,9 +98,9 @@ class Forward:
 
     @property
     def prompts(self) -> dict[str, Field]:
-        """Inputs of tasks beside encodings: prompts and their ``prepared_streams``, hidden where the stream is."""
-        seen = dict.fromkeys(stream for task in self.model.tasks.values() for stream in task.prepared_streams)
-        return {**self.batch.prompts, **{s: self.inputs[s].hide(self.kept[s].present) for s in seen}}
+        """Inputs of tasks in addition to encodings: prompts and their ``prepared_streams``, hidden where the stream is."""
+        prepared = dict.fromkeys(stream for task in self.model.tasks.values() for stream in task.prepared_streams)
+        return {**self.batch.prompts, **{s: self.inputs[s].hide(self.kept[s].present) for s in prepared}}
 
     @cached_property
     def others(self) -> list[Forward]:
@@ -116,7 +116,7 @@ class Forward:
         by_network = [mine, *(other.own for other in self.others)]
         weight = self.batch.weight
         return {
-            name: average_outputs(task, [one[name] for one in by_network], weight)
+            name: average_outputs(task, [outputs[name] for outputs in by_network], weight)
             for name, task in self.model.tasks.items()
         }
 

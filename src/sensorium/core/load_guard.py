@@ -13,7 +13,7 @@ _SEALED: ContextVar[bool] = ContextVar("sealed", default=False)
 
 @contextmanager
 def loading_guard() -> Iterator[None]:
-    """A context in which ``check_open`` refuses, for every component at any depth."""
+    """Context in which ``check_open`` refuses, for every component at any depth."""
     token = _SEALED.set(True)
     try:
         yield
@@ -26,6 +26,6 @@ def check_open(name: str) -> None:
     loaded."""
     if _SEALED.get():
         raise ConfigError(
-            f"names {name[:200]!r}, and does not hold what was read of it: a saved model stands alone",
-            fix="train again with fit, which writes into the model what it needs",
+            f"names {name[:200]!r}, whose contents it does not include: a saved model must be self-contained",
+            fix="train again with fit, which includes them in the model",
         )

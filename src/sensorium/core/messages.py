@@ -1,4 +1,4 @@
-"""Contents of message cells: a text, texts that are equally right, or a conversation of several turns."""
+"""Contents of message cells: a text, several equally valid texts, or a conversation of several turns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROLES = {
     "gpt": "assistant",
     "model": "assistant",
 }
-"""Who speaks, by the names that files use."""
+"""Roles of speakers, by the names that files use."""
 
 
 class Message(NamedTuple):
@@ -31,7 +31,7 @@ class Message(NamedTuple):
 
 
 def conversation(value: Any) -> list[Message] | None:
-    """Return the turns of ``value``, a list of ``{role, content}`` or of ``{from, value}``; None where it is none.
+    """Return the turns of ``value``, a list of ``{role, content}`` or of ``{from, value}``; None for anything else.
 
     A content may be a list of parts, ``{"type": "text", "text": ...}``; of other parts the name of their type is kept as a
     place: ``{"type": "image"}`` is ``<image>``.
@@ -69,8 +69,8 @@ def _text(content: Any) -> str | None:
 
 
 def read(cell: Any) -> str | list[str] | list[Message] | None:
-    """Return what ``cell`` holds: a text, several texts that are equally right, or the turns of a conversation; None where
-    it is neither. Lists may be written as JSON."""
+    """Return the content of ``cell``: a text, several equally valid texts, or the turns of a conversation; None if it is
+    none of these. Lists may be written as JSON."""
     if isinstance(cell, str) and cell.lstrip()[:1] == "[" and cell.rstrip()[-1:] == "]":
         try:
             listed = json.loads(cell)
@@ -96,7 +96,7 @@ def pack(value: str | list[str] | list[Message]) -> bytes:
 
 
 def unpack(data: bytes) -> str | list[str] | list[Message]:
-    """Return what ``pack`` made ``data`` of; an empty text where it is damaged."""
+    """Return the value that ``pack`` encoded as ``data``; an empty text if it is damaged."""
     try:
         value = read(json.loads(data.decode("utf-8"))) if data[:1] == b"[" else json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Lists of numbers that a text spells out, as programs print them."""
+"""Parsing of lists of numbers in text, as programs print them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _FIRST = frozenset("0123456789+-.[")
 _COMMA = re.compile(r"\s*,\s*")
 _LONGEST = 2**22
 INTEGERS = 8
-"""This many numbers without brackets are a list; fewer whole ones may be a phone number, or 1 234 567."""
+"""Minimum count of integers without brackets that are a list; fewer may be a phone number, or 1 234 567."""
 
 
 def read_number_list(text: str) -> list[float] | None:

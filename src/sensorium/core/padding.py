@@ -1,4 +1,4 @@
-"""Rows of different length in one array: the one place where padding is laid out."""
+"""Padded arrays for rows of different length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Places of an answer on a picture: boxes, regions, lines and points, in pixels of the user's own file."""
+"""Positions of an answer on a picture: boxes, regions, lines and points, in pixels of the user's file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """A labelled place on a picture, given by one of ``box``, ``region`` and ``points``.
+    """A labelled position on a picture, given by one of ``box``, ``region`` and ``points``.
 
     Args:
         label: Its class.

@@ -1,4 +1,4 @@
-"""What a recipe says of the machine it was made on, taken out: a saved model names no folder of its trainer's."""
+"""Removal of machine-specific paths from recipes, so that a saved model names no folder of the training machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PATHS = frozenset({"train", "valid", "media", "checkpoint", "vectors", "load", "
 
 
 def portable(recipe: Recipe) -> Recipe:
-    """``recipe`` with every path out of the working folder reduced to its last part: ``/home/ann/train.csv`` becomes
+    """Return ``recipe`` with paths outside the working folder reduced to the last part: ``/home/ann/train.csv`` becomes
     ``train.csv``. Relative paths within it and names on a hub are kept."""
     reduced: Recipe = type(recipe).model_validate(portable_document(recipe.model_dump()))
     return reduced
@@ -37,11 +37,11 @@ def last_part(path: str) -> str:
 
 def _leads_out(text: str, key: str) -> bool:
     parts = PurePosixPath(text).parts
-    whole = PurePosixPath(text).is_absolute() or bool(PureWindowsPath(text).drive)
+    absolute = PurePosixPath(text).is_absolute() or bool(PureWindowsPath(text).drive)
     if key in PATHS:
-        return whole or ".." in parts or text.startswith("~")
-    # An option of a plug-in that is not known here: only what is surely a path, for a text may begin with a stroke too.
-    if not whole or len(text) > 4096 or len(parts) < 3:
+        return absolute or ".." in parts or text.startswith("~")
+    # An option of a plug-in: only an existing file counts as a path, since other text may begin with a slash too.
+    if not absolute or len(text) > 4096 or len(parts) < 3:
         return False
     try:
         return Path(text).exists()

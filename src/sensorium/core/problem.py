@@ -1,4 +1,4 @@
-"""What is wrong with a cell: it is reported, and costs that cell only."""
+"""Problems of single cells, which are reported and affect that cell only."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 
 class Problem(NamedTuple):
-    """A cell treated as missing, as it could not be used; or, not ``missing``, one that is not read as it is
-    written: its value is unknown from training, or a box passes the edge of its image."""
+    """A cell that could not be used and is treated as missing; or, if not ``missing``, a cell whose value was changed: a
+    value unknown from training, or a box beyond the edge of its image."""
 
     row: int | None
     column: str
@@ -24,14 +24,14 @@ class Problem(NamedTuple):
 def add_problem(
     problems: list[Problem] | None, row: int | None, column: str, file: Any, problem: str, *, missing: bool = True
 ) -> None:
-    """Add to ``problems`` that a cell of ``row`` and ``column`` could not be used, if anybody asks.
+    """Add to ``problems``, if given, that the cell of ``row`` and ``column`` could not be used.
 
     Args:
-        problems: The list; None where nobody asks.
+        problems: The list; None to record nothing.
         row: The row's number.
         column: The column.
         file: The cell's file, if it names one; anything else is not mentioned.
-        problem: What is wrong, in words.
+        problem: Description of the problem.
         missing: Whether the cell counts as missing.
     """
     if problems is not None:

@@ -1,4 +1,4 @@
-"""One feature map of an encoder's pyramid, described."""
+"""Description of one feature map of an encoder's pyramid."""
 
 from __future__ import annotations
 

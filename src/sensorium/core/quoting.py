@@ -1,8 +1,8 @@
-"""Names of columns as a command line writes them, and commands as they are printed for pasting.
+"""Quoting of column names on the command line, and of printed commands.
 
-One rule for every option that takes names: a name stands as it is, or in double quotes as JSON writes text. Quotes are
-needed where the option would take the name apart (a comma in a list, ``=`` before a kind, a dot in the path of an
-override), and around a name that itself begins with a double quote.
+One rule holds for every option that takes names: a name is written as it is, or as a JSON string in double quotes. Quotes
+are needed if the option would split the name (a comma in a list, ``=`` before a kind, a dot in the path of an override),
+and around a name that itself begins with a double quote.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def command(*words: object) -> str:
 
 
 def _next(text: str, at: int, marks: str, *, strip: bool = True) -> tuple[Piece, int]:
-    """The piece that begins at a place, and where the mark behind it stands, or the end."""
+    """Return the piece that begins at a position, and the position of the mark after it, or of the end."""
     quoted = _quoted(text, at)
     if quoted is not None:
         after = quoted[1]
@@ -119,7 +119,7 @@ def _next(text: str, at: int, marks: str, *, strip: bool = True) -> tuple[Piece,
 
 
 def _quoted(text: str, at: int) -> tuple[str, int] | None:
-    """The JSON text that begins at a place (behind blanks), and where it ends; None where none does."""
+    """Return the JSON string that begins at a position (after blanks), and its end; None if there is none."""
     while at < len(text) and text[at].isspace():
         at += 1
     if not text.startswith('"', at):

@@ -18,7 +18,7 @@ from sensorium.core.value_errors import reason
 
 Spec = str | dict[str, Any]
 LARGEST = 8 << 20
-"""Bytes of a recipe, at most: enough for some twenty-five thousand columns with all their options."""
+"""Maximum bytes of a recipe, enough for about 25,000 columns with all options."""
 Size = Literal["auto", "tiny", "small", "base", "large"]
 
 
@@ -262,7 +262,7 @@ _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_SafeLoader):  # type: ignore[misc]
-    """Reads the key ``on`` as a word: YAML 1.1 takes it for true, and a mask lies ``on: photo``."""
+    """Reads the key ``on`` as text rather than as true, as in YAML 1.1, since targets use it: ``on: photo``."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         for key, _ in node.value:
@@ -307,14 +307,14 @@ def read_yaml(text: str | bytes) -> Any:
 
 
 class _Mapping:
-    """The keys of a mapping, as they come by."""
+    """The keys of a mapping being parsed, to find duplicates."""
 
     def __init__(self) -> None:
         self.keys: set[str] = set()
         self.key = True
 
     def take(self, event: Any) -> None:
-        """A key or a value, whichever is next."""
+        """Take the next event, a key or a value."""
         if self.key:
             if not isinstance(event, yaml.ScalarEvent):
                 raise yaml.YAMLError("a list or a mapping is no key")
@@ -327,9 +327,9 @@ class _Mapping:
 
 
 class _Dumper(_Base):  # type: ignore[misc]
-    """Quotes text with any line break in it: PyYAML folds the rarer ones (U+0085, U+2028) and does not get them back.
+    """Quotes text with line breaks, since PyYAML folds rare ones (U+0085, U+2028) and cannot read them back.
 
-    No aliases: ``read_yaml`` reads none.
+    Writes no aliases, which ``read_yaml`` refuses.
     """
 
     def ignore_aliases(self, data: Any) -> bool:
@@ -345,7 +345,7 @@ _Dumper.add_representer(str, _text)
 
 
 def _number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-4 as text; people mean a number."""
+    """Read text such as 1e-4 as a number; to YAML 1.1 it is text."""
     if isinstance(value, str):
         try:
             return float(value)

@@ -120,13 +120,13 @@ def options(family: str, kind: str) -> type[BaseModel]:
 
 
 def _limited(name: str, hint: Any, default: Any) -> Any:
-    """An option's type with the limits that its default tells of, so that no component need say them again.
+    """Return the type of an option with the limits that follow from its default.
 
-    A whole number that is 1 or more (or open) by default is a count, a width, a length: never below 1. One that is 0 by
-    default may be 0 ("none"). A share of features dropped is from 0 to below 1.
+    An integer with a default of 1 or more (or None or no default) is a count, width or length, and at least 1. With a
+    default of 0 it may be 0 ("none"). A share of dropped features is at least 0 and below 1.
     """
-    whole = hint is int or (get_origin(hint) in (Union, types.UnionType) and set(get_args(hint)) == {int, type(None)})
-    if whole and (default is None or default is inspect.Parameter.empty or default >= 0):
+    integer = hint is int or (get_origin(hint) in (Union, types.UnionType) and set(get_args(hint)) == {int, type(None)})
+    if integer and (default is None or default is inspect.Parameter.empty or default >= 0):
         return Annotated[hint, annotated_types.Ge(0 if default == 0 else 1)]
     if hint is float and name in ("dropout", "drop"):
         return Annotated[hint, annotated_types.Ge(0.0), annotated_types.Lt(1.0)]
@@ -134,7 +134,7 @@ def _limited(name: str, hint: Any, default: Any) -> Any:
 
 
 def split(spec: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The kind and the options in ``spec``, which is ``"gated"`` or ``{"kind": "gated", "temperature": 2}``."""
+    """Return the kind and the options in ``spec``: ``"gated"`` or ``{"kind": "gated", "temperature": 2}``."""
     if isinstance(spec, str):
         return spec, {}
     options = dict(spec)
@@ -179,7 +179,7 @@ def build(family: str, spec: str | Mapping[str, Any], *arguments: Any) -> Any:
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a component, as its source says it."""
+    """One option of a component, as read from its source."""
 
     name: str
     type: str
@@ -189,7 +189,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Description:
-    """A component as its source describes it."""
+    """The description of a component, as read from its source."""
 
     family: str
     kind: str

@@ -1,4 +1,4 @@
-"""Reading a file that may be anything: only regular ones, only so many bytes, and without waiting."""
+"""Safe reading of files of unknown type: only regular files of limited size, without blocking."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getatt
 
 
 def read_regular(path: Path, most: int, *, links: bool = False) -> bytes:
-    """The bytes of the regular file at ``path``. Raises ``OSError`` for a pipe, a folder, or more than ``most`` bytes.
+    """Return the bytes of the regular file at ``path``. Raises ``OSError`` for pipes, folders and more than ``most`` bytes.
 
     Never blocks on a pipe. ``links``: whether a symbolic link to a regular file is accepted.
     """
@@ -27,7 +27,7 @@ def read_regular(path: Path, most: int, *, links: bool = False) -> bytes:
 
 
 def open_regular(path: Path, *, links: bool = False) -> int:
-    """A descriptor of the regular file at ``path``; ``links`` as in ``read_regular``."""
+    """Return a descriptor of the regular file at ``path``; ``links`` as in ``read_regular``."""
     if not links and path.is_symlink():
         raise OSError(0, "it is a symbolic link")
     if not stat.S_ISREG(path.stat().st_mode):  # asked first, for merely opening a device may do something

@@ -1,4 +1,4 @@
-"""JSON from a file that may be anybody's: plain data within bounds, or a sentence that says why not."""
+"""Strict reading of JSON from untrusted files: plain data within limits, or an error with the reason."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Iterable
 from typing import Any
 
 DEEPEST = 100
-"""Lists and mappings within each other that a document may have."""
+"""Maximum depth of nested lists and mappings."""
 DIGITS = 300
-"""The longest whole number: any number of so many digits can still be made a float."""
+"""Maximum digits of an integer; any integer of so many digits can be converted to a float."""
 
 
 def read_json(data: bytes, *, most: int) -> Any:
-    """A JSON document of at most ``most`` bytes as plain data. Raises ``ValueError`` with the reason.
+    """Return a JSON document of at most ``most`` bytes as plain data. Raises ``ValueError`` with the reason.
 
-    Stricter than ``json``: UTF-8 only, no key twice, no NaN or infinity, nothing deeper than ``DEEPEST``, no half of a
-    character (a lone surrogate), which could not be written again.
+    Stricter than ``json``: UTF-8 only, no duplicate keys, no NaN or infinity, no nesting deeper than ``DEEPEST``, and no
+    lone surrogates (halves of a character), which could not be written again.
     """
     if len(data) > most:
         raise ValueError(f"it has {len(data):,} bytes, and {most:,} are read at most")
@@ -47,7 +47,7 @@ def check_plain(document: Any) -> None:
             if isinstance(item, dict):
                 for key in item:
                     if not isinstance(key, (str, int, float, bool, type(None))):
-                        raise ValueError(f"a {type(key).__name__} is no key")
+                        raise ValueError(f"a {type(key).__name__} is not a key")
                     if isinstance(key, str):
                         _check_text(key)
                 _gather(item.values(), below)
@@ -65,7 +65,7 @@ _DEEP = f"it has more than {DEEPEST} lists or mappings within each other"
 
 
 def _gather(items: Iterable[Any], below: list[Any]) -> None:
-    """Check what is a value, keep what holds more."""
+    """Check scalar values, and collect lists and mappings for the next level."""
     for item in items:
         if isinstance(item, (dict, list)):
             below.append(item)
@@ -73,9 +73,9 @@ def _gather(items: Iterable[Any], below: list[Any]) -> None:
             _check_text(item)
         elif isinstance(item, float):
             if not math.isfinite(item):
-                raise ValueError(f"{item} is no finite number")
+                raise ValueError(f"{item} is not a finite number")
         elif item is not None and not isinstance(item, (bool, int)):
-            raise ValueError(f"a value of type {type(item).__name__} has no place in it")
+            raise ValueError(f"a value of type {type(item).__name__} is not plain data")
 
 
 def _check_text(text: str) -> None:
@@ -83,20 +83,20 @@ def _check_text(text: str) -> None:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise ValueError("a text holds half a character (a lone surrogate)") from None
+            raise ValueError("a text contains half a character (a lone surrogate)") from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     mapping = dict(pairs)
     if len(mapping) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        keys: set[str] = set()
+        twice = next(key for key, _ in pairs if key in keys or keys.add(key))  # type: ignore[func-returns-value]
         raise ValueError(f"key {twice[:60]!r} appears twice")
     return mapping
 
 
 def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no finite number")
+    raise ValueError(f"{text} is not a finite number")
 
 
 def _finite(text: str) -> float:

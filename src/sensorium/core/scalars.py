@@ -1,4 +1,4 @@
-"""One value, whatever library carries it: numpy, pandas, Arrow, polars, torch or Python itself."""
+"""Conversion of scalars of numpy, pandas, Arrow, polars and torch to Python values."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def replace_surrogates(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        # Two halves that belong together are one character.
+        # A pair of surrogates is one character.
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
 
 
-def _same(one: Any, other: Any) -> bool:
-    return type(one) is type(other)
+def _same(first: Any, second: Any) -> bool:
+    return type(first) is type(second)

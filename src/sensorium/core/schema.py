@@ -332,7 +332,7 @@ def _derived(name: str, of: Any, columns: Mapping[str, str | Mapping[str, Any]],
     if source.get("of") is not None:
         raise ConfigError(f"{of!r} is itself derived", column=name, fix=f"write of: {source['of']}")
     if role == "both" or (role in INPUTS and source.get("role") == "target"):
-        raise ConfigError("a derived column is an input that shows no target, a prompt or a target", column=name)
+        raise ConfigError("a derived column must be an input, and not be derived from a target or prompt", column=name)
     return of
 
 
@@ -347,31 +347,35 @@ def _lying(name: str, on: Any, columns: Mapping[str, str | Mapping[str, Any]], r
     other = columns.get(on) if isinstance(on, str) else None
     known = {} if other is None or isinstance(other, str) else other
     if role not in TARGETS or other is None or known.get("role", "input") not in INPUTS:
-        raise ConfigError(f"on names an input that a target lies on, and {on!r} is none", column=name)
+        raise ConfigError(f"on must name an input that a target can lie on, which {on!r} is not", column=name)
     return str(on)
 
 
 def _grouped(name: str, stream: Any, modality: Modality, role: str) -> None:
-    """Refuse what cannot be put into a group of columns."""
+    """Refuse columns that cannot be in a group."""
     if not isinstance(stream, str) or not stream:
         raise ConfigError(f"stream is {stream!r}: it names the group that the column belongs to", column=name)
     if modality.stream is None:
         kind = registry.kind_of(modality)
         raise ConfigError(
-            f"is put into the stream {stream!r}, and a column of kind {kind} is a stream of its own",
+            f"cannot be in the stream {stream!r}: a column of kind {kind} is a separate stream",
             column=name,
             fix="group numbers, categories, dates and tags only",
         )
     if role not in INPUTS:
-        raise ConfigError(f"is put into the stream {stream!r}, and is {role}: only inputs are", column=name)
+        raise ConfigError(
+            f"cannot be in the stream {stream!r}: its role is {role}, and streams consist of inputs", column=name
+        )
     if stream == modality.stream:
         raise ConfigError(
-            f"stream {stream!r} is what the columns of no group are in", column=name, fix="another name, or leave it out"
+            f"stream {stream!r} is reserved for the columns without a group",
+            column=name,
+            fix="another name, or leave it out",
         )
 
 
 def _apart(columns: Iterable[Column]) -> None:
-    """Refuse a group that is called like a column which is a stream of its own."""
+    """Refuse a group with the name of a column that is a stream of its own."""
     every = list(columns)
     groups = {c.stream: c.name for c in every if c.stream is not None}
     for column in every if groups else ():

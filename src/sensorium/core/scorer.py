@@ -87,14 +87,14 @@ class GrowingTensor:
     def extend(self, rows: Tensor) -> None:
         """Append ``rows`` ``[n, ...]``, on the CPU."""
         rows = rows.detach().cpu()
-        wanted = self._rows + len(rows)
-        if self._block is None or wanted > len(self._block):
-            block = rows.new_empty((max(2 * self._rows, wanted, 64), *rows.shape[1:]))
+        needed = self._rows + len(rows)
+        if self._block is None or needed > len(self._block):
+            block = rows.new_empty((max(2 * self._rows, needed, 64), *rows.shape[1:]))
             if self._block is not None:
                 block[: self._rows] = self._block[: self._rows]
             self._block = block
-        self._block[self._rows : wanted] = rows
-        self._rows = wanted
+        self._block[self._rows : needed] = rows
+        self._rows = needed
 
     @property
     def whole(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which sets of streams something is fitted for, and which of them answers a row."""
+"""The sets of streams that experts are fitted for, and the choice of the set that answers a row."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def coalitions(streams: Sequence[str]) -> list[tuple[str, ...]]:
     """The subsets of ``streams`` for which experts are fitted, the largest first; the last is empty."""
     n = len(streams)
     sizes = range(n, 0, -1) if n <= ALL else sorted({n, n - 1, 1}, reverse=True)
-    return [*(some for size in sizes for some in combinations(streams, size)), ()]
+    return [*(subset for size in sizes for subset in combinations(streams, size)), ()]
 
 
 def route_rows(streams: Sequence[str], sets: Sequence[Sequence[str]], present: Mapping[str, Tensor]) -> Tensor:
-    """For each row the index ``[B]`` of the first of ``sets`` whose streams are all ``present``; ``streams`` in the
-    model's order.
+    """Return, for each row, the index ``[B]`` of the first of ``sets`` whose streams are all ``present``; ``streams``
+    are in the model's order.
 
     ``sets`` are ordered as by ``coalitions``, so that the first that fits is the largest.
     """
     presence = torch.stack([present[stream] for stream in streams], dim=1)  # [B, S]
-    needs = torch.tensor([[stream in some for stream in streams] for some in sets], device=presence.device)  # [sets, S]
+    needs = torch.tensor([[stream in subset for stream in streams] for subset in sets], device=presence.device)  # [sets, S]
     fits = (presence[:, None, :] | ~needs[None]).all(dim=2)
     return fits.to(torch.int8).argmax(dim=1)

@@ -1,4 +1,4 @@
-"""The contract of tasks: head, loss, scores, answers, views of one goal. The others are in ``core/contracts.py``."""
+"""The contract of tasks: head, loss, scores, answers, views of one goal. Other contracts: ``core/contracts.py``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Out = TypeVar("Out")
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """Rows as a trained model sees them, in evaluation mode: training data of parts fitted after the network.
+    """Encoded rows of a trained model in evaluation mode: training data of parts fitted after the network.
 
     Only vectors are kept: ``tokens`` of every ``Encoded`` here are ``[rows, 1, D]``, the vector itself.
     """
@@ -58,8 +58,8 @@ class Turn(NamedTuple):
 class Task(nn.Module, TaskKind, ABC, Generic[Out]):
     """Head, loss, scores and answers of one goal. Positional parameters: the goal, and the width of its input.
 
-    ``Out`` is private to the task: what is known before an answer is made (logits, the memory of a decoder). ``loss``
-    compares it with the target, ``answers`` makes answers of it. What a kind of task declares is in ``core/task_kind.py``.
+    ``Out`` is private to the task: the raw output (logits, the memory of a decoder), which ``loss`` compares with the
+    target and ``answers`` decodes. Class-level declarations of tasks are in ``core/task_kind.py``.
     """
 
     turn: int = 0
@@ -71,23 +71,23 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
 
     @property
     def answer_columns(self) -> Mapping[str, tuple[str, ...]]:
-        """What of its answers a CSV has as columns of their own beside the value and the probabilities: by the name of a
-        column, the keys that lead to it in an answer. An answer without one has an empty cell."""
+        """Further columns of answers in a CSV, in addition to the value and the probabilities: by the name of a column, its
+        path of keys in an answer. The cell is empty if an answer lacks it."""
         return {}
 
     # ── before and after training ──────────────────────────────────────────────────────────────────────────────────
 
     def fit(self, targets: Iterable[Field]) -> None:
-        """Learn what is known of the training targets before training starts: class shares, a first bias, a vocabulary.
+        """Fit data-dependent state on the training targets before training: class shares, an initial bias, a vocabulary.
 
-        ``targets`` are batches of them, as ``target`` gives them; they can be iterated several times.
+        ``targets`` are batches as returned by ``target``; they can be iterated several times.
         """
 
     def fit_prompts(self, rows: Iterable[tuple[Mapping[str, Field], Field]]) -> str:
-        """Fit a baseline that answers from the prompts alone, before training starts; return a note for the user, or an
-        empty text. By default nothing.
+        """Fit a baseline that answers from the prompts alone, before training; return a note for the user, or an empty
+        text. By default there is none.
 
-        ``rows`` are batches of prompts, as ``forward`` gets them, and targets; they can be iterated once.
+        ``rows`` are batches of prompts, as passed to ``forward``, and targets; they can be iterated once.
         """
         return ""
 
@@ -108,15 +108,15 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
 
     @property
     def pretrained(self) -> Iterable[nn.Parameter]:
-        """Its trained parameters that come from elsewhere, which learn at the rate of pretrained parts. By default none."""
+        """Its trained parameters that were loaded from pretrained weights and learn at their rate. By default none."""
         return ()
 
     def fit_after_training(self, training: EncodedRows, held_out: EncodedRows) -> None:
-        """Fit what is fitted after the network, with its weights fixed: a support vector machine, a stacking of
+        """Fit parts that are fitted after the network, with its weights fixed: a support vector machine, a stacking of
         decisions.
 
-        ``training`` are the training rows; ``held_out`` are the validation rows, which no gradient has seen. Results are
-        stored in parameters and buffers.
+        ``training`` are the training rows; ``held_out`` the validation rows, on which no gradient was computed. Results
+        are stored in parameters and buffers.
         """
 
     def correct(self, output: Out, target: Field, weight: Tensor) -> None:
@@ -125,8 +125,8 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
 
     @property
     def heritable(self) -> Mapping[str, nn.Module]:
-        """Its parts that a run which starts from it takes over: by the stream that they belong to, or by a name of their
-        own. By default none."""
+        """The modules that a run which starts from this task takes over, by their stream or by another name. By default
+        none."""
         return {}
 
     @property
@@ -136,26 +136,27 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
 
     @property
     def plain(self) -> Task[Any]:
-        """The task itself; where several of it answer together (a late fusion), one of them."""
+        """The task itself; one of them if several copies answer together (late fusion)."""
         return self
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels to each of which an answer gives a probability; empty where it gives none."""
+        """The labels for which answers state probabilities; empty if there are none."""
         return ()
 
     @property
     def pyramids(self) -> tuple[str, ...]:
-        """The streams of which it reads the feature pyramid (``Encoded.pyramid``), which encoders give only when asked."""
+        """The streams whose feature pyramid it reads (``Encoded.pyramid``), which encoders return on request only."""
         return ()
 
     @property
     def sides(self) -> Mapping[str, tuple[str, ...]]:
-        """The sides of a row, each with its streams, that it maps into one space to be searched; empty: it has none."""
+        """The sides of a row, each with its streams, that it maps into a common space for search; empty if it has none."""
         return {}
 
     def side_vectors(self, output: Out) -> tuple[Tensor, Tensor]:
-        """The unit vectors ``[B, S, E]`` of ``sides`` in ``output``, zero if absent, and which are present ``[B, S]``."""
+        """Return the unit vectors ``[B, S, E]`` of ``sides`` in ``output``, zero if absent, and which are present ``[B,
+        S]``."""
         raise TypeError(f"{type(self).__name__} has no common space")
 
     @property
@@ -196,82 +197,82 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
 
     @property
     def generated_columns(self) -> tuple[str, ...]:
-        """The columns whose cells it generates; empty: none."""
+        """The columns whose cells it generates; empty if none."""
         return ()
 
     def generate_rows(self, output: Out, seeds: Sequence[int]) -> list[dict[str, Any]]:
-        """A new row for each row of ``output``: by column of ``generated_columns`` its cell, plain data or an
+        """Return a generated row for each row of ``output``: the cells of ``generated_columns``, plain data or an
         ``Attachment``, drawn at random with ``seeds``, one for each row."""
-        raise TypeError(f"{type(self).__name__} makes no rows")
+        raise TypeError(f"{type(self).__name__} generates no rows")
 
     def rank_choices(self, output: Out, choices: Sequence[str]) -> list[list[tuple[str, float]]]:
-        """``choices`` for each row of ``output``, the most probable first, with logarithms of probabilities that sum to 1;
-        only of tasks that converse."""
-        raise TypeError(f"{type(self).__name__} does not weigh answers")
+        """Return ``choices`` for each row of ``output``, most probable first, with logarithms of probabilities that sum to
+        1; only for conversational tasks."""
+        raise TypeError(f"{type(self).__name__} does not rank choices")
 
     def save_merged(self, folder: Path) -> dict[str, Any]:
-        """Write weights from elsewhere, with what was learnt beside them added, to ``folder``; return the options that
-        change with them. Empty where there is nothing to add."""
+        """Write borrowed weights, with the learnt updates merged into them, to ``folder``; return the options that change.
+        Empty if there is nothing to merge."""
         return {}
 
     # ── the road ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     @abstractmethod
     def forward(self, fused: Encoded, streams: Mapping[str, Encoded], prompts: Mapping[str, Field]) -> Out:
-        """The raw output for every row.
+        """Return the raw output for every row.
 
-        ``streams`` are the parts before fusion, for heads that look at one; ``prompts`` the columns it is asked with, as
-        their modalities prepare them, and its ``prepared_streams``.
+        ``streams`` are the encodings before fusion, for heads that read one; ``prompts`` are the prompt columns, as
+        prepared by their modalities, and its ``prepared_streams``.
         """
 
     def augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """The prepared training rows of ``batch`` as this task varies them at random, with ``generator``: rows joined,
-        with their targets.
+        """Return the prepared training rows of ``batch`` with the task's own random augmentation, drawn with ``generator``:
+        joined rows with their targets, for instance.
 
-        Called only where it is the only task, since other tasks may not support it."""
+        Called only if it is the only task, since other tasks may not support it."""
         return batch
 
     def target(self, batch: Batch) -> Field | None:
-        """The targets of ``batch``, or None if it has none."""
+        """Return the targets of ``batch``, or None if it has none."""
         return self.goal.target(batch)
 
     @abstractmethod
     def loss(self, output: Out, target: Field) -> Tensor:
-        """The loss ``[B]`` of ``output`` for each row's ``target``. Rows without a target may contain any finite value;
-        the caller skips them."""
+        """Return the loss ``[B]`` of ``output`` for each row's ``target``. Rows without a target may contain any finite
+        value; the caller skips them."""
 
     def reported_loss(self, output: Out, target: Field) -> Tensor:
-        """The loss ``[B]`` of ``output`` for ``target`` as reported: without class weights and label smoothing."""
+        """Return the loss ``[B]`` of ``output`` for ``target`` as reported: without class weights and label smoothing."""
         return self.loss(output, target)
 
     @abstractmethod
     def scorer(self) -> Scorer[Out]:
-        """A fresh one: what its metrics are, and what they need of each row."""
+        """Return a new scorer, which defines the metrics and what they need of each row."""
 
     @abstractmethod
     def answers(self, output: Out, batch: Batch) -> list[Answer]:
-        """One answer for each row of ``output``: ``"value"`` holds it in the user's own units, pixels or seconds.
+        """Return one answer for each row of ``output``; its ``"value"`` is in the user's units, pixels or seconds.
 
         ``batch`` is the prepared input: coordinates in an image are mapped back by its frame (``Field.frame``).
         """
 
     @property
     def drawn_on(self) -> str | None:
-        """The stream of the pictures on which its answers name places (``places``); None: they name none."""
+        """The stream of the pictures on which its answers are drawn (``places``); None if they are not."""
         return None
 
     @property
     def place_names(self) -> Mapping[str, tuple[str, ...]]:
-        """The labels that ``places`` may have, and of each the names of its points, if it has any."""
+        """The labels that ``places`` may have, each with the names of its points, if any."""
         return {}
 
     def places(self, answer: Answer, size: tuple[int, int]) -> list[Place]:
-        """The places of ``answer`` on its picture of ``size`` (width and height), in pixels."""
+        """Return the positions of ``answer`` on its picture of ``size`` (width and height), in pixels."""
         return []
 
     def truths(self, batch: Batch) -> list[Any]:
-        """The target of each row of ``batch`` in the form of an answer, None where missing; by default the cell of its
-        column."""
+        """Return the target of each row of ``batch`` in the form of an answer, None where missing; by default the cell of
+        its column."""
         field = self.target(batch)
         if field is None or len(self.goal.targets) != 1:
             return [None] * batch.rows
@@ -286,64 +287,64 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
     # ── scores, answers and views ────────────────────────────────────────────────────────────────────────────
 
     def explained(self, output: Out, of: Out) -> Tensor | None:
-        """``[B]``: the number that an explainer asks about, such as the chance of the class that ``of`` answers.
+        """Return the number ``[B]`` that explainers attribute, such as the probability of the class that ``of`` answers.
 
-        ``of`` is the output for the same rows, or for one of them, as they are, while in ``output`` something may be
-        missing. None: its answers cannot be put into one number, and are not explained.
+        ``of`` is the output for the complete rows, or for one of them, while in ``output`` parts may be missing. None if
+        answers cannot be expressed as one number and are not explained.
         """
         return None
 
     def subjects(self, of: Out) -> list[str]:
-        """The parts of the answer to the first row of ``of`` that can be explained, in words: each box, region or point of
-        its answer.
-        Empty: only the answer as a whole."""
+        """Return descriptions of the parts of the answer to the first row of ``of`` that can be explained: its boxes,
+        regions or points. Empty if only the answer as a whole can be."""
         return []
 
     def about(self, of: Out, number: int) -> Out:
-        """``of`` narrowed to the ``number``-th of its ``subjects``, from 1, for ``explained`` and ``question``."""
+        """Return ``of`` restricted to the ``number``-th of its ``subjects``, from 1, for ``explained`` and ``question``."""
         raise TypeError(f"{type(self).__name__} explains its answers as a whole")
 
     def question(self, of: Out) -> list[str]:
-        """What ``explained`` is of each row, in words: ``probability of dog``."""
-        raise TypeError(f"{type(self).__name__} explains itself and does not say what")
+        """Return a description of the number in ``explained`` for each row: ``probability of dog``."""
+        raise TypeError(f"{type(self).__name__} defines explained, but not question")
 
     def views(self, scorer: Scorer[Out]) -> list[View]:
-        """What a report shows beside the metrics, from the rows kept by ``scorer``: tables, curves, sentences."""
+        """Return what a report shows in addition to metrics, from the rows kept by ``scorer``: tables, curves,
+        sentences."""
         return []
 
     # ── experts beside the network (core/expert.py) ─────────────────────────────────────────────────────────────────
 
     @property
     def response(self) -> Response | None:
-        """What an expert is to answer in its place, read off ``target``. None: it has no experts."""
+        """The response that experts predict for it, from ``target``; None if it has no experts."""
         return None
 
     def scored(self, scores: Tensor) -> Out:
-        """The output equivalent to an expert's ``scores`` ``[B, size]``; by default the scores themselves."""
+        """Return the output equivalent to an expert's ``scores`` ``[B, size]``; by default the scores themselves."""
         return scores  # type: ignore[return-value]
 
     def scale_confidence(self, output: Out, factor: Tensor) -> Out:
-        """``output`` with its log-odds scaled by ``factor`` ``[B, 1]``; unchanged for answers without log-odds."""
+        """Return ``output`` with its log-odds scaled by ``factor`` ``[B, 1]``; unchanged for answers without log-odds."""
         return output
 
     def merge(self, outputs: Sequence[Out], share: Tensor, *, vote: bool = False) -> Out:
-        """One output from several ``outputs`` for the same rows (late fusion), weighted by ``share`` ``[B, S]``.
+        """Merge several ``outputs`` for the same rows (late fusion) into one, weighted by ``share`` ``[B, S]``.
 
         ``vote``: combine decisions only. By default the mean of the raw outputs, without voting.
         """
         return merged(outputs, share)  # type: ignore[no-any-return]
 
     def baseline(self, targets: Iterable[Field]) -> Any | None:
-        """What the training ``targets`` alone determine (class frequencies, the mean, a sentence), as plain JSON; None
-        if nothing.
+        """Return the constant prediction from the training ``targets`` alone (class frequencies, the mean, a sentence), as
+        plain JSON; None if there is none.
 
-        ``constant`` turns it into an output that is scored beside every model.
+        ``constant`` turns it into an output that is scored alongside every model.
         """
         return None
 
     def constant(self, baseline: Any, rows: int) -> Out:
-        """The output, for ``rows`` rows, of knowing ``baseline`` alone."""
-        raise TypeError(f"{type(self).__name__} has a baseline and makes no answer of it")
+        """Return the output for ``rows`` rows that predicts ``baseline`` for each."""
+        raise TypeError(f"{type(self).__name__} defines baseline, but not constant")
 
     def reference_outputs(self, output: Out, batch: Batch) -> dict[str, Out]:
         """The outputs of simple methods for the rows of ``output``, by name, which a report scores beside its own: the

@@ -1,4 +1,4 @@
-"""Plain text in even columns, also where some of it is Chinese."""
+"""Plain text in aligned columns, including wide characters such as Chinese."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Iterator, Sequence
 
 
 def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """``rows`` of cells as lines of aligned columns."""
+    """Return ``rows`` of cells as lines of aligned columns."""
     widths = [max(width(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         yield "  ".join(cell + " " * (size - width(cell)) for cell, size in zip(row, widths, strict=True)).rstrip()
 
 
 def width(text: str) -> int:
-    """The width of ``text`` in a terminal: Chinese characters take two places, combining accents none."""
+    """Return the width of ``text`` in a terminal: two for a Chinese character, none for a combining accent."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def shorten(text: str, most: int) -> str:
-    """``text`` cut to a width of ``most``."""
+    """Return ``text`` truncated to a width of ``most``."""
     if width(text) <= most:
         return text
     while width(text) > most - 1:

@@ -1,4 +1,4 @@
-"""Recipes and saved columns of older formats, dict to dict, so that a saved model lasts."""
+"""Conversion of recipes and saved columns of older formats, so that saved models stay readable."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RENAMED: dict[str, dict[str, str]] = {
 
 
 def upgrade(document: dict[str, Any], source: str) -> dict[str, Any]:
-    """The recipe ``document`` in today's format; a newer one is refused, naming ``source``."""
+    """Return the recipe ``document`` in the current format; a newer format is refused, naming ``source``."""
     version = document.get("version", 1)
     if type(version) is not int or version > VERSION or version < 1:
         raise ConfigError(f"format version {version!r} is not known here", file=source, fix="pip install -U sensorium")
@@ -32,7 +32,7 @@ def upgrade(document: dict[str, Any], source: str) -> dict[str, Any]:
 
 
 def upgrade_columns(document: Any) -> Any:
-    """The fitted columns of a saved model (``document``, from ``schema.json``) in today's format."""
+    """Return the fitted columns of a saved model (``document``, from ``schema.json``) in the current format."""
     if not isinstance(document, Mapping) or not isinstance(document.get("columns"), list):
         return document
     columns = [
@@ -45,7 +45,7 @@ def upgrade_columns(document: Any) -> Any:
 
 
 def _renamed(family: str, spec: Any) -> Any:
-    """A component's specification under its present name; a plug-in of the old name keeps it."""
+    """Return a component's specification under its current name; a plug-in of the old name keeps it."""
     if isinstance(spec, str):
         new = RENAMED[family].get(spec)
         return spec if new is None or spec in registry.kinds(family) else new
@@ -55,7 +55,7 @@ def _renamed(family: str, spec: Any) -> Any:
 
 
 def _fusion(spec: Any) -> Any:
-    """A fusion under its present name, and so the fusions within it."""
+    """Return a fusion under its current name, with the fusions within it."""
     spec = _renamed("fusions", spec)
     if isinstance(spec, Mapping):
         spec = dict(spec)

@@ -1,4 +1,4 @@
-"""What is wrong with a value of a recipe or an option, in plain words."""
+"""Readable messages for invalid values of a recipe or an option."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The clock of a long table: its column of times, the usual step from one row to the next, moments as people write them."""
+"""The clock of a long table: parsing of its column of times, the usual step between rows, and the calendar."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from sensorium.data.tables.table import Table
 Cycle = Literal["day", "week", "year"]
 _DAY = 86_400.0
 _MONTH = (27.5, 31.5)
-"""Days between two rows that are taken for a month."""
+"""Range of days between two rows that count as a month."""
 _ROUND = (1, 5, 10, 15, 20, 30, 60, 300, 600, 900, 1200, 1800, 3600, 7200, 10_800, 14_400, 21_600, 43_200, 86_400, 604_800)
-"""Seconds that a step is taken to be if the usual distance of rows is close to them."""
+"""Step lengths in seconds to which a similar median distance of rows is rounded."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": _DAY, "w": 7 * _DAY}
 _DURATION = re.compile(r"([0-9.]*)\s*(s|sec|seconds?|m|min|minutes?|h|hours?|d|days?|w|weeks?)")
 _EPOCH = datetime(1970, 1, 1)
@@ -30,13 +30,13 @@ _SEASONS = ((900.0, 96), (1800.0, 48), (3600.0, 24), (_DAY, 7), (7 * _DAY, 52))
 
 @dataclass(frozen=True)
 class Clock:
-    """How times of a table become positions on a regular grid, and positions moments.
+    """Conversion between times and positions on a regular grid.
 
     Args:
-        step: One step: seconds for dates, the clock's own unit for numbers; of months see ``months``.
+        step: Length of a step: seconds for dates, the unit of the column for numbers; unused with ``months``.
         months: Calendar months in a step; 0: a step has a fixed length.
-        dated: Whether moments are dates, in seconds since 1970, rather than numbers.
-        zoned: Whether the dates name a time zone: moments are then given in UTC.
+        dated: Whether times are dates, in seconds since 1970, rather than numbers.
+        zoned: Whether the dates name a time zone; times are then given in UTC.
     """
 
     step: float
@@ -45,14 +45,14 @@ class Clock:
     zoned: bool = False
 
     def positions(self, times: Array, start: float) -> Array:
-        """The step ``[n]`` on which each of ``times`` ``[n]`` falls, counted from the one at ``start``."""
+        """Return the step of each of ``times`` ``[n]``, counted from that at ``start``."""
         if self.months:
             return np.asarray(_month(times) // self.months - _month(np.array([start])) // self.months, dtype=np.int64)
         return np.round((times - start) / self.step).astype(np.int64)
 
     def origin(self, times: Array) -> float:
-        """The time of the first step for readings at the sorted ``times``: that of the first, put on a multiple of the step
-        where the clock jitters."""
+        """Return the time of the first step for readings at the sorted ``times``: that of the first reading, rounded to a
+        multiple of the step if the clock jitters."""
         start = float(times[0])
         if self.months:
             return self.moment(start, 0)
@@ -60,7 +60,7 @@ class Clock:
         return start if off.max(initial=0.0) < 0.01 else round(start / self.step) * self.step
 
     def moment(self, start: float, position: int) -> float:
-        """The time of the step ``position`` after ``start``."""
+        """Return the time of the step at ``position``, counted from ``start``."""
         if not self.months:
             return start + position * self.step
         begin = _EPOCH + timedelta(seconds=start)
@@ -68,7 +68,7 @@ class Clock:
         return (datetime(month // 12, month % 12 + 1, 1) - _EPOCH).total_seconds()
 
     def written(self, moment: float) -> str | float:
-        """``moment`` as an answer gives it: a date in ISO 8601, or the number."""
+        """Return ``moment`` as answers contain it: an ISO 8601 date, or the number."""
         if not self.dated:
             return int(moment) if moment == int(moment) else moment
         date = _EPOCH + timedelta(seconds=moment)
@@ -78,7 +78,7 @@ class Clock:
 
     @property
     def setting(self) -> float | str:
-        """The step as a recipe keeps it."""
+        """The step as written in a recipe."""
         return f"{self.months} months" if self.months else self.step
 
     def __str__(self) -> str:
@@ -93,21 +93,21 @@ class Clock:
 
     @property
     def season(self) -> int:
-        """Steps of the shortest usual season: 24 of an hour, 7 of a day, 12 of a month; 1 where none is usual."""
+        """Number of steps in the shortest usual season: 24 for hours, 7 for days, 12 for months; 1 if there is none."""
         if self.months:
             return max(1, 12 // self.months)
         return next((count for size, count in _SEASONS if self.dated and abs(self.step - size) < 0.01 * size), 1)
 
     def cycles(self, span: float) -> list[Cycle]:
-        """The cycles that a clock of this step can show in data that spans ``span``."""
+        """Return the cycles that can be observed with this step in data that spans ``span``."""
         if not self.dated:
             return []
         lengths: tuple[tuple[Cycle, float], ...] = (("day", _DAY), ("week", 7 * _DAY), ("year", 365.25 * _DAY))
         return [name for name, length in lengths if self.step < length / 1.9 and span >= 1.5 * length]
 
     def calendar(self, moments: Iterable[float], cycles: Sequence[Cycle]) -> Array:
-        """Sine and cosine of the place of each of ``moments`` in each of ``cycles``, and for the week also whether it is
-        its end: ``[n, F]``."""
+        """Return ``[n, F]``: sine and cosine of the phase of each of ``moments`` in each of ``cycles``, and for the week
+        also whether it is a weekend."""
         rows = []
         for moment in moments:
             date = _EPOCH + timedelta(seconds=moment)
@@ -126,7 +126,7 @@ class Clock:
 
     @classmethod
     def of(cls, per_series: Sequence[Array], step: float | str | None, *, dated: bool, zoned: bool, column: str) -> Self:
-        """The clock of rows at the times ``per_series``, sorted, of each series.
+        """Return the clock of rows at the sorted times ``per_series`` of each series.
 
         Args:
             per_series: The times of each series, sorted.
@@ -174,7 +174,7 @@ def read_times(table: Table, name: str) -> tuple[Array, bool, bool]:
     cells = table.column(name)
     filled = [cell for cell in cells if not is_blank(cell)]
     if not filled:
-        raise DataError("there is no time in any row", file=table.source, column=name)
+        raise DataError("no row has a time", file=table.source, column=name)
     date: Any = registry.build("modalities", "datetime")
     date.fit(filled)
     numbers = [_plain_number(cell) for cell in filled]

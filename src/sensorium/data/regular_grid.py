@@ -1,4 +1,4 @@
-"""A long table, a row for each moment, as series on a regular grid: gaps marked, readings of one step averaged."""
+"""A long table (a row per time) as series on a regular grid: gaps are marked, and readings within a step averaged."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ PAST, FUTURE_KNOWN = "past", "known"
 TIMES = "times"
 """The column of a window that holds the moments of its future."""
 REPEATED = 0.05
-"""Largest share of rows that may share their time with another: more of them are several series."""
+"""Maximum share of rows with the time of another row; more indicate several series."""
 SPARSE = 50
-"""Most steps of the grid for each row: beyond it, the step is too small or a time is wrong."""
+"""Maximum number of grid steps per row; above it, the step is too small or a time is wrong."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class OnGrid:
 
     Args:
         start: The time of its first step; of a table without a clock, 0.
-        values: Readings ``[T, C]``: the series that are forecast, those known in advance, those beside; NaN: a gap.
+        values: Readings ``[T, C]``: the forecast columns, those known in advance, those known in the past only; NaN: a gap.
         row: For each step ``[T]``, the last row of the table up to it.
     """
 
@@ -42,7 +42,7 @@ class OnGrid:
     row: Array
 
     def known_until(self, targets: int) -> int:
-        """The number of steps up to the last reading of the ``targets`` series that are forecast."""
+        """Return the number of steps up to the last reading of any of the first ``targets`` columns, the forecast ones."""
         known = np.flatnonzero(np.isfinite(self.values[:, :targets]).any(axis=1))
         return int(known[-1]) + 1 if len(known) else 0
 
@@ -52,11 +52,11 @@ class LongTable:
     """All series of a long table.
 
     Args:
-        windows: How it is cut; what was left out is chosen, but for ``past`` and ``stride``.
+        windows: How it is cut, with all open settings chosen except ``past`` and ``stride``.
         clock: The clock; None: rows are steps.
         series: The series, in order of their first rows.
-        others: The columns whose cells a window takes over as they are at the end of its past.
-        notes: What was done to come to a regular grid, in words.
+        others: The columns whose cells a window copies from the last row of its past.
+        notes: Notes on how the regular grid was made.
     """
 
     windows: Windows
@@ -75,8 +75,8 @@ class LongTable:
             table: The table.
             windows: How it is to be cut.
             leave: Columns that are ignored.
-            kinds: Columns whose kind the user named: they are taken over as they are.
-            strict: Whether columns that are known in advance, or read in the past, must be there too.
+            kinds: Columns whose kind the user named; they are copied unchanged.
+            strict: Whether the columns known in advance or in the past must exist too.
 
         Raises:
             DataError: A column does not exist, a cell is not a number or a time, or many rows have the same time.
@@ -99,10 +99,10 @@ class LongTable:
                 )
         if windows.beside is None:
             guesses = infer_types(table, names=[name for name in others if name not in kinds])
-            beside = [name for name, guess in guesses.items() if guess.kind == "number" and guess.role == "input"]
+            in_past = [name for name, guess in guesses.items() if guess.kind == "number" and guess.role == "input"]
             idle = {name for name, guess in guesses.items() if guess.role == "ignore"}
-            others = [name for name in others if name not in {*beside, *idle}]
-            windows = windows.model_copy(update={"beside": beside})
+            others = [name for name in others if name not in {*in_past, *idle}]
+            windows = windows.model_copy(update={"beside": in_past})
         read = [*windows.target, *windows.known, *(windows.beside or ())]
         lacking = [name for name in read if not table.has(name)]
         values = np.full((len(table), len(read)), np.nan)
@@ -131,11 +131,15 @@ class LongTable:
 
     @property
     def end(self) -> float:
-        """The time of the last reading of a series that is forecast."""
+        """The time of the last reading of a forecast column in any series."""
         assert self.clock is not None
         count = len(self.windows.target)
         return max(
-            (self.clock.moment(one.start, one.known_until(count) - 1) for one in self.series if one.known_until(count)),
+            (
+                self.clock.moment(on_grid.start, on_grid.known_until(count) - 1)
+                for on_grid in self.series
+                if on_grid.known_until(count)
+            ),
             default=-np.inf,
         )
 
@@ -157,8 +161,8 @@ def _timed(table: Table, windows: Windows, values: Array, rows_of: list[Array], 
     if count > REPEATED * sum(map(len, rows_of)):
         row = next(int(rows[0]) for rows in repeated if len(rows))
         raise DataError(
-            f"the time {table.column(windows.time)[row]!s:.40} is there twice"
-            f"{'' if windows.series is None else ' in one series'}, and so are those of {count:,} rows",
+            f"the time {table.column(windows.time)[row]!s:.40} occurs twice"
+            f"{'' if windows.series is None else ' in one series'}, and {count:,} rows repeat a time",
             file=table.source,
             row=table.number(row),
             column=windows.time,
@@ -175,7 +179,7 @@ def _timed(table: Table, windows: Windows, values: Array, rows_of: list[Array], 
                 f"{len(rows):,} rows would make {steps:,} steps of {clock}",
                 file=table.source,
                 column=windows.time,
-                fix="a longer step (--step), or mend a wrong time",
+                fix="a longer step (--step), or correct a wrong time",
             )
         finite = np.isfinite(values[rows])
         sums, counts = np.zeros((steps, values.shape[1])), np.zeros((steps, values.shape[1]))
@@ -188,38 +192,40 @@ def _timed(table: Table, windows: Windows, values: Array, rows_of: list[Array], 
         series.append(OnGrid(clock.moment(start, 0), grid, rows[np.maximum.accumulate(last)]))
     if merged:
         notes.append(f"{counted(merged, 'row')} in a step that has another one: averaged")
-    span = max(one.start + len(one.values) * clock.step for one in series) - min(one.start for one in series)
+    span = max(on_grid.start + len(on_grid.values) * clock.step for on_grid in series) - min(
+        on_grid.start for on_grid in series
+    )
     if windows.calendar is None:
         windows = windows.model_copy(update={"calendar": clock.cycles(span)})
     windows = windows.model_copy(update={"step": clock.setting})
-    series = [replace(one, values=_with_calendar(one, windows, clock)) for one in series]
+    series = [replace(on_grid, values=_with_calendar(on_grid, windows, clock)) for on_grid in series]
     notes = [f"a regular grid, a step {clock}", *notes, *_gaps(series, windows, table)]
     return LongTable(windows, clock, series, others, notes)
 
 
-def _with_calendar(one: OnGrid, windows: Windows, clock: Clock) -> Array:
-    """The readings with the calendar of each step beside them, after those of the other columns."""
-    return np.concatenate([one.values, calendar_of(one, windows, clock, 0, len(one.values))], axis=1)
+def _with_calendar(on_grid: OnGrid, windows: Windows, clock: Clock) -> Array:
+    """Return the readings with the calendar of each step as further columns at the end."""
+    return np.concatenate([on_grid.values, calendar_of(on_grid, windows, clock, 0, len(on_grid.values))], axis=1)
 
 
-def calendar_of(one: OnGrid, windows: Windows, clock: Clock, first: int, after: int) -> Array:
-    """The calendar of the steps from ``first`` to before ``after`` of the series ``one``, ``[n, F]``.
+def calendar_of(on_grid: OnGrid, windows: Windows, clock: Clock, first: int, after: int) -> Array:
+    """Return the calendar of the steps ``first`` to ``after - 1`` of a series, ``[n, F]``.
 
     Args:
-        one: The series.
+        on_grid: The series.
         windows: Names the cycles.
         clock: The clock.
         first: The first step.
-        after: The step after the last.
+        after: The step after the last one.
     """
-    return clock.calendar((clock.moment(one.start, k) for k in range(first, after)), windows.calendar or [])
+    return clock.calendar((clock.moment(on_grid.start, k) for k in range(first, after)), windows.calendar or [])
 
 
 def _gaps(series: Sequence[OnGrid], windows: Windows, table: Table) -> list[str]:
-    """Notes about steps without a reading."""
+    """Return notes on steps without a reading."""
     count = len(windows.target)
-    cut = [one.values[: one.known_until(count), :count] for one in series]
+    cut = [on_grid.values[: on_grid.known_until(count), :count] for on_grid in series]
     missing, steps = sum(int(np.isnan(part).any(axis=1).sum()) for part in cut), sum(map(len, cut))
     if not steps:
-        raise DataError("there is no number in any row", file=table.source, column=windows.target[0])
+        raise DataError("no row has a number", file=table.source, column=windows.target[0])
     return [f"{missing:,} of {steps:,} steps have no reading: gaps are marked"] if missing else []

@@ -57,14 +57,14 @@ def split(
     if len(table) < 2:
         raise DataError(f"{counted(len(table), 'row')} cannot be split", file=table.source, fix="give a validation table")
     classes = _classes(table, target)
-    wanted = min(max(round(part * len(table)), 1), len(table) - 1)
+    held_out_rows = min(max(round(part * len(table)), 1), len(table) - 1)
     rng = np.random.default_rng(seed)
     if kind == "time":
-        held_out = _latest(table, str(by), wanted)
+        held_out = _latest(table, str(by), held_out_rows)
     elif kind == "group":
-        held_out = _whole_groups(_codes(table.column(str(by))), classes, wanted, rng, table, str(by))
+        held_out = _whole_groups(_codes(table.column(str(by))), classes, held_out_rows, rng, table, str(by))
     else:
-        held_out = _stratified(classes, wanted, rng)
+        held_out = _stratified(classes, held_out_rows, rng)
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
@@ -116,17 +116,17 @@ def folds(
 
 
 def _codes(cells: Sequence[Any]) -> Index:
-    """An integer for each distinct value; blank and unhashable cells are all distinct."""
-    seen: dict[Any, int] = {}
+    """Return an integer for each distinct value; blank and unhashable cells are all distinct."""
+    code_of: dict[Any, int] = {}
     codes = np.empty(len(cells), dtype=np.int64)
     for i, cell in enumerate(cells):
         unique = is_blank(cell) or not isinstance(cell, (str, int, float, bytes, date))
-        codes[i] = seen.setdefault(("alone", i) if unique else cell, len(seen))
+        codes[i] = code_of.setdefault(("alone", i) if unique else cell, len(code_of))
     return codes
 
 
 def _classes(table: Table, target: str | None) -> Index:
-    """The class of each row, constant where the target has no classes; rows without a target form their own class."""
+    """Return the class of each row, constant if the target has no classes; rows without a target form their own class."""
     classes = np.zeros(len(table), dtype=np.int64)
     if target is None:
         return classes
@@ -144,23 +144,23 @@ def _classes(table: Table, target: str | None) -> Index:
 
 
 def _is_text(cells: Sequence[Any]) -> bool:
-    """Whether most cells are text that is not a number."""
+    """Return whether most cells are text that is not a number."""
     number: Any = registry.build("modalities", {"kind": "number"})
     number.fit(cells)
     return sum(isinstance(cell, str) and number.value(cell) is None for cell in cells) > len(cells) / 2
 
 
-def _stratified(classes: Index, wanted: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+def _stratified(classes: Index, held_out_rows: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     order = rng.permutation(len(classes))
     names, sizes = np.unique(classes, return_counts=True)
-    quota = sizes * (wanted / len(classes))
+    quota = sizes * (held_out_rows / len(classes))
     take = np.minimum(np.floor(quota).astype(np.int64), sizes - 1)
     remainder = quota - take
     # With very many classes, choose at random rather than by position.
     class_order = rng.permutation(len(sizes)) if len(sizes) > CLASSES else np.arange(len(sizes))
     # Assign the remaining rows by largest remainder, leaving every class one row in training.
     for c in class_order[np.argsort(-remainder[class_order], kind="stable")]:
-        if take.sum() < wanted and take[c] < sizes[c] - 1:
+        if take.sum() < held_out_rows and take[c] < sizes[c] - 1:
             take[c] += 1
     held_out = np.zeros(len(classes), dtype=np.bool_)
     for name, count in zip(names, take, strict=True):
@@ -171,7 +171,7 @@ def _stratified(classes: Index, wanted: int, rng: np.random.Generator) -> NDArra
 
 
 def _whole_groups(
-    group: Index, classes: Index, wanted: int, rng: np.random.Generator, table: Table, by: str
+    group: Index, classes: Index, held_out_rows: int, rng: np.random.Generator, table: Table, by: str
 ) -> NDArray[np.bool_]:
     sizes = np.bincount(group)
     if len(sizes) < 2:
@@ -184,22 +184,24 @@ def _whole_groups(
         chosen = np.zeros(len(sizes), dtype=np.bool_)
         count, left = 0, len(sizes) - 1
         for g in rng.permutation(len(sizes)):
-            if abs(count + sizes[g] - wanted) < abs(count - wanted) and left:
+            if abs(count + sizes[g] - held_out_rows) < abs(count - held_out_rows) and left:
                 chosen[g] = True
                 count, left = count + int(sizes[g]), left - 1
-            if count >= wanted:
+            if count >= held_out_rows:
                 break
         if not chosen.any():
             chosen[sizes.argmin()] = True
         rows = chosen[group]
-        ideal = total * (wanted / len(group))
-        cost = float(np.abs(np.bincount(classes[rows], minlength=len(total)) - ideal).sum()) + abs(rows.sum() - wanted)
+        ideal = total * (held_out_rows / len(group))
+        cost = float(np.abs(np.bincount(classes[rows], minlength=len(total)) - ideal).sum()) + abs(
+            rows.sum() - held_out_rows
+        )
         if cost < best:
             best, held_out = cost, rows
     return held_out
 
 
-def _latest(table: Table, by: str, wanted: int) -> NDArray[np.bool_]:
+def _latest(table: Table, by: str, held_out_rows: int) -> NDArray[np.bool_]:
     times = _times(table, by)
     dated = np.isfinite(times)
     moments = np.unique(times[dated])
@@ -209,13 +211,13 @@ def _latest(table: Table, by: str, wanted: int) -> NDArray[np.bool_]:
         )
     # Rows of equal time stay together; split at the time that comes nearest to the wanted share.
     later = np.array([(times >= moment).sum() for moment in moments[1:]])
-    start = moments[1:][np.abs(later - wanted).argmin()]
+    start = moments[1:][np.abs(later - held_out_rows).argmin()]
     held_out: NDArray[np.bool_] = times >= start
     return held_out
 
 
 def _times(table: Table, by: str) -> NDArray[np.float64]:
-    """The time of each row, in seconds or the column's own unit; minus infinity where missing.
+    """Return the time of each row, in seconds or the column's own unit; minus infinity where missing.
 
     The column is parsed as numbers, or else as dates, from all its cells.
     """

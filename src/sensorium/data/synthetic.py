@@ -73,14 +73,14 @@ def story(rows: int, *, seed: int = 0, holes: float = 0.1, noise: float = 0.05) 
     rng = np.random.default_rng([seed, 1])
     # Balanced events in random order.
     events = [EVENTS[i % len(EVENTS)] for i in rng.permutation(rows)]
-    seen: dict[str, list[str | None]] = {}
+    observed: dict[str, list[str | None]] = {}
     for modality, states in MODALITIES.items():
         names = list(states)
         true_state = [next(i for i, name in enumerate(names) if event in states[name]) for event in events]
         error = np.where(rng.random(rows) < noise, rng.integers(1, 3, rows), 0)
         missing = rng.random(rows) < holes
-        seen[modality] = [None if h else names[(r + s) % 3] for r, s, h in zip(true_state, error, missing, strict=True)]
-    return Story(events, seen)
+        observed[modality] = [None if h else names[(r + s) % 3] for r, s, h in zip(true_state, error, missing, strict=True)]
+    return Story(events, observed)
 
 
 def make(
@@ -151,25 +151,25 @@ def make(
 
 
 def _row(folder: Path, plot: Story, i: int, rng: np.random.Generator, holes: float) -> dict[str, Any]:
-    seen = {modality: states[i] for modality, states in plot.seen.items()}
+    observed = {modality: states[i] for modality, states in plot.seen.items()}
     cells: dict[str, Any] = {}
     start = datetime(2024, 3, 1) + timedelta(minutes=37 * i + int(rng.integers(37)))
     cells["when"] = start.isoformat(sep=" ", timespec="minutes")
     cells["room"] = "" if rng.random() < holes else ROOMS[rng.integers(len(ROOMS))]
     cells["photo"] = cells["note"] = cells["sound"] = cells["sensor"] = cells["temperature"] = ""
-    if seen["photo"]:
+    if observed["photo"]:
         cells["photo"] = f"photos/{i:05d}.png"
-        synthetic_cells.write_png(folder / cells["photo"], synthetic_cells.photo(seen["photo"], rng))
-    if seen["note"]:
-        cells["note"] = synthetic_cells.note(seen["note"], rng)
-    if seen["sound"]:
+        synthetic_cells.write_png(folder / cells["photo"], synthetic_cells.photo(observed["photo"], rng))
+    if observed["note"]:
+        cells["note"] = synthetic_cells.note(observed["note"], rng)
+    if observed["sound"]:
         cells["sound"] = f"sounds/{i:05d}.wav"
-        synthetic_cells.write_wav(folder / cells["sound"], synthetic_cells.sound(seen["sound"], rng))
-    if seen["sensor"]:
+        synthetic_cells.write_wav(folder / cells["sound"], synthetic_cells.sound(observed["sound"], rng))
+    if observed["sensor"]:
         cells["sensor"] = f"sensors/{i:05d}.csv"
-        synthetic_cells.write_series(folder / cells["sensor"], synthetic_cells.vibration(seen["sensor"], rng))
-    if seen["temperature"]:
-        cells["temperature"] = f"{synthetic_cells.temperature(seen['temperature'], rng):.1f}"
+        synthetic_cells.write_series(folder / cells["sensor"], synthetic_cells.vibration(observed["sensor"], rng))
+    if observed["temperature"]:
+        cells["temperature"] = f"{synthetic_cells.temperature(observed['temperature'], rng):.1f}"
     return cells
 
 

@@ -1,4 +1,4 @@
-"""Windows of a long table as rows: for training, for a backtest over time, and the last of each series, to forecast."""
+"""Windows of a long table as rows: for training, for backtests over time, and for forecasts from the end of each series."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from sensorium.data.regular_grid import FUTURE_KNOWN, PAST, TIMES, LongTable, On
 from sensorium.data.tables.table import Table
 
 MOST, MOST_HELD_OUT = 3000, 500
-"""Training windows, and held-out windows, that are aimed at: beyond them the stride grows."""
+"""Target numbers of training and of held-out windows; with more, the stride grows."""
 LEAST = 4
-"""Fewest training windows."""
+"""Minimum number of training windows."""
 
 
 class Cut(NamedTuple):
-    """Windows to learn from.
+    """Training and held-out windows of a long table.
 
     Args:
         training: The training windows.
         held_out: The windows whose futures begin after those of the training windows have ended.
-        windows: How they were cut, with everything chosen.
+        windows: How they were cut, with all settings chosen.
         columns: The kinds and roles of the columns of a window.
-        season: Steps of the usual season.
-        notes: What was done, in words.
+        season: Number of steps in the usual season.
+        notes: Notes for the user.
     """
 
     training: Table
@@ -50,9 +50,9 @@ def training_windows(
     leave: Sequence[str] = (),
     kinds: Sequence[str] = (),
 ) -> Cut:
-    """Cut ``table`` into training windows and later held-out windows; windows across the division are left out.
+    """Cut ``table`` into training windows and later held-out windows; windows across the split are left out.
 
-    With a clock all series are divided at one moment; without one each at the same share of its steps.
+    With a clock, all series are split at the same time; without one, each at the same share of its steps.
 
     Args:
         table: The long table.
@@ -68,7 +68,7 @@ def training_windows(
     long = LongTable.of(table, windows, leave=leave, kinds=kinds, strict=True)
     season = 1 if long.clock is None else long.clock.season
     count, horizon = len(windows.target), windows.horizon
-    lengths = [one.known_until(count) for one in long.series]
+    lengths = [on_grid.known_until(count) for on_grid in long.series]
     usual = int(np.median([length for length in lengths if length] or [0]))
     share = part if valid is None else 0.0
     past = windows.past or max(2, min(max(3 * horizon, 2 * season), int(0.6 * (usual * (1 - share) - horizon))))
@@ -83,8 +83,8 @@ def training_windows(
     training = _table(table, long, chosen, [span[::stride] for span in spans])
     if len(training) < LEAST:
         raise DataError(
-            f"{counted(len(training), 'training window')} of {past} + {horizon} steps can be cut of series of {usual:,} "
-            f"(the usual one), of which the last {share:.0%} are held out",
+            f"{counted(len(training), 'training window')} of {past} + {horizon} steps can be cut from series of {usual:,} "
+            f"steps (the median), of which the last {share:.0%} are held out",
             file=table.source,
             fix=f"a shorter --horizon{'' if windows.past is None else ' or --past'}, or longer series",
         )
@@ -107,8 +107,8 @@ def training_windows(
 
 
 def _declared(training: Table, long: LongTable, windows: Windows, lengths: Sequence[int]) -> dict[str, dict[str, Any]]:
-    """The kinds and roles of the columns of the windows ``training``."""
-    gaps = any(np.isnan(one.values[:length]).any() for one, length in zip(long.series, lengths, strict=True))
+    """Return the kinds and roles of the columns of the windows ``training``."""
+    gaps = any(np.isnan(on_grid.values[:length]).any() for on_grid, length in zip(long.series, lengths, strict=True))
     columns: dict[str, dict[str, Any]] = {
         PAST: {"kind": "series", "role": "input", "indicator": gaps},
         windows.column: {"kind": "series", "role": "target", "on": PAST, "length": windows.horizon},
@@ -121,22 +121,22 @@ def _declared(training: Table, long: LongTable, windows: Windows, lengths: Seque
 
 
 def backtest_windows(table: Table, windows: Windows) -> Table:
-    """The windows of ``table`` with a known future that begins after the training table ended, one beside the other.
+    """Return the windows of ``table`` with a known future that begins after the end of the training table.
 
-    ``windows`` is what ``training_windows`` chose.
+    ``windows`` are the settings that ``training_windows`` chose.
 
     Raises:
-        DataError: There is none.
+        DataError: There is no such window.
     """
     long = LongTable.of(table, windows)
     count, past = len(windows.target), windows.past or 1
     spans = []
-    for one in long.series:
+    for on_grid in long.series:
         first = past
         if windows.ended is not None and long.clock is not None:
-            while first < len(one.values) and long.clock.moment(one.start, first) <= windows.ended:
+            while first < len(on_grid.values) and long.clock.moment(on_grid.start, first) <= windows.ended:
                 first += 1
-        spans.append(range(first, one.known_until(count) - windows.horizon + 1))
+        spans.append(range(first, on_grid.known_until(count) - windows.horizon + 1))
     result = _table(table, long, windows, _thinned(spans, windows.stride or 1))
     if not len(result):
         after = ""
@@ -151,9 +151,9 @@ def backtest_windows(table: Table, windows: Windows) -> Table:
 
 
 def next_windows(table: Table, windows: Windows) -> Table:
-    """The last window of each series of ``table``, whose future is unknown. ``windows`` is what was chosen in training."""
+    """Return the last window of each series of ``table``, whose future is unknown; ``windows`` as chosen in training."""
     long = LongTable.of(table, windows)
-    ends = [one.known_until(len(windows.target)) for one in long.series]
+    ends = [on_grid.known_until(len(windows.target)) for on_grid in long.series]
     result = _table(table, long, windows, [[end] if end else [] for end in ends], future=False)
     return Table(
         {name: result.column(name) for name in result.columns},
@@ -165,44 +165,44 @@ def next_windows(table: Table, windows: Windows) -> Table:
 
 
 def _lacking(table: Table, windows: Windows) -> list[str]:
-    """Which columns of training are not in the table, in words."""
+    """Return a note on the columns of training that the table lacks."""
     lacking = [name for name in windows.beside or () if not table.has(name)]
     return [f"no column {', '.join(lacking)}: taken as missing in every row"] if lacking else []
 
 
 def _unknown(long: LongTable, windows: Windows, ends: Sequence[int]) -> list[str]:
-    """What is known in advance in training and is not in the table for the steps ahead, in words."""
+    """Return a note on the columns known in advance that lack values for the steps to forecast."""
     count = len(windows.target)
     lacking = [
         name
         for at, name in enumerate(windows.known, count)
         if any(
-            np.isnan(_padded(one.values[end : end + windows.horizon, at : at + 1], windows.horizon)).any()
-            for one, end in zip(long.series, ends, strict=True)
+            np.isnan(_padded(on_grid.values[end : end + windows.horizon, at : at + 1], windows.horizon)).any()
+            for on_grid, end in zip(long.series, ends, strict=True)
         )
     ]
     if not lacking:
         return []
-    return [f"known in advance, and not there for all of the {windows.horizon} steps ahead: {', '.join(lacking)}"]
+    return [f"known in advance, but missing for some of the {windows.horizon} steps ahead: {', '.join(lacking)}"]
 
 
 def _divided(long: LongTable, lengths: Sequence[int], horizon: int, part: float) -> list[float]:
-    """The first held-out step of each series."""
+    """Return the first held-out step of each series."""
     clock = long.clock
     if clock is None:
         return [float(min(math.ceil(n * (1 - part)), n - horizon)) for n in lengths]
     moments = np.sort(
         np.concatenate(
-            [[clock.moment(one.start, k) for k in range(n)] for one, n in zip(long.series, lengths, strict=True)]
+            [[clock.moment(on_grid.start, k) for k in range(n)] for on_grid, n in zip(long.series, lengths, strict=True)]
         )
     )
-    latest = max(clock.moment(one.start, n - horizon) for one, n in zip(long.series, lengths, strict=True))
+    latest = max(clock.moment(on_grid.start, n - horizon) for on_grid, n in zip(long.series, lengths, strict=True))
     moment = min(float(moments[int(len(moments) * (1 - part))]), latest)
-    return [float(max(0, clock.positions(np.array([moment]), one.start)[0])) for one in long.series]
+    return [float(max(0, clock.positions(np.array([moment]), on_grid.start)[0])) for on_grid in long.series]
 
 
 def _where(long: LongTable, starts: Sequence[float]) -> str:
-    """Where the held-out steps begin, in words."""
+    """Return a note on where the held-out steps begin."""
     if long.clock is None:
         return "the last steps of each series are held out"
     first = long.series[0]
@@ -210,18 +210,18 @@ def _where(long: LongTable, starts: Sequence[float]) -> str:
 
 
 def _later(ended: float | None, valid: Table, windows: Windows) -> float | None:
-    """The last moment of training and validation tables."""
+    """Return the last time in the training and validation tables."""
     return None if ended is None else max(ended, LongTable.of(valid, windows).end)
 
 
 def _thinned(spans: Sequence[range], stride: int) -> list[range]:
-    """The steps of ``spans`` at a stride at which there are about ``MOST_HELD_OUT`` of them."""
+    """Return the steps of ``spans``, thinned to about ``MOST_HELD_OUT``."""
     total = sum(map(len, spans))
     return [span[:: max(stride if total > MOST_HELD_OUT else 1, total // MOST_HELD_OUT)] for span in spans]
 
 
 def _covariates(windows: Windows) -> list[str]:
-    """What is read beside the past of the series, in words."""
+    """Return notes on the columns read in addition to the past of the forecast columns."""
     known = [*windows.known, *(f"the time of {name}" for name in windows.calendar or [])]
     lines = [f"known in advance: {', '.join(known)}"] if known else []
     return lines + ([f"read in the past: {', '.join(windows.beside)}"] if windows.beside else [])
@@ -230,10 +230,10 @@ def _covariates(windows: Windows) -> list[str]:
 def _table(
     table: Table, long: LongTable, windows: Windows, spans: Sequence[Sequence[int]], *, future: bool = True
 ) -> Table:
-    """The windows that begin to forecast at the steps ``spans`` of each series, as rows."""
+    """Return, as rows, the windows whose forecasts begin at the steps ``spans`` of each series."""
     rows, at = [], []
-    for one, span in zip(long.series, spans, strict=True):
-        for row, number in _rows(table, long, windows, one, span, future):
+    for on_grid, span in zip(long.series, spans, strict=True):
+        for row, number in _rows(table, long, windows, on_grid, span, future):
             rows.append(row)
             at.append(number)
     names = list(rows[0]) if rows else []
@@ -241,24 +241,24 @@ def _table(
 
 
 def _rows(
-    table: Table, long: LongTable, windows: Windows, one: OnGrid, span: Sequence[int], future: bool
+    table: Table, long: LongTable, windows: Windows, on_grid: OnGrid, span: Sequence[int], future: bool
 ) -> Iterator[tuple[dict[str, Any], int]]:
-    """Each window of one series with the number of the last row of its past; those without a reading are left out."""
+    """Yield the windows of one series and the number of the last row of their past; those without readings are left out."""
     count, horizon, clock = len(windows.target), windows.horizon, long.clock
     known = slice(count, count + len(windows.known))
     keys = [*([] if windows.series is None else [windows.series]), *long.others]
     for now in span:
-        past = one.values[max(0, now - (windows.past or now)) : now]
-        after = _padded(one.values[now : now + horizon], horizon)
+        past = on_grid.values[max(0, now - (windows.past or now)) : now]
+        after = _padded(on_grid.values[now : now + horizon], horizon)
         if not np.isfinite(past[:, :count]).any() or (future and not np.isfinite(after[:, :count]).any()):
             continue
-        last = int(one.row[now - 1])
+        last = int(on_grid.row[now - 1])
         row: dict[str, Any] = {name: table.column(name)[last] for name in keys}
         row[PAST] = past
         ahead = after[:, known]
         if clock is not None:
-            ahead = np.concatenate([ahead, calendar_of(one, windows, clock, now, now + horizon)], axis=1)
-            row[TIMES] = [clock.written(clock.moment(one.start, now + k)) for k in range(horizon)]
+            ahead = np.concatenate([ahead, calendar_of(on_grid, windows, clock, now, now + horizon)], axis=1)
+            row[TIMES] = [clock.written(clock.moment(on_grid.start, now + k)) for k in range(horizon)]
         if ahead.shape[1]:
             row[FUTURE_KNOWN] = ahead
         if future:
@@ -267,18 +267,18 @@ def _rows(
 
 
 def _padded(values: Array, steps: int) -> Array:
-    """``values`` ``[n, C]`` with unknown ones after them, ``[steps, C]``."""
+    """Return ``values`` ``[n, C]`` padded with NaN to ``[steps, C]``."""
     return np.concatenate([values, np.full((steps - len(values), values.shape[1]), np.nan)])
 
 
 def as_windows(table: Table, windows: Windows | None, *, future: bool = False, training: bool = False) -> Table:
-    """The rows of ``table`` as a model trained on ``windows`` reads them; unchanged if it has none, or holds some already.
+    """Return ``table`` as rows of a model trained on ``windows``; unchanged if those are None or it holds windows already.
 
     Args:
         table: The table.
         windows: How the training table was cut.
-        future: Whether to cut those of a backtest, whose future is known, rather than the last of each series.
-        training: Whether it is the training table: all windows with a known future, before training ended too.
+        future: Whether to cut backtest windows, whose future is known, rather than the last of each series.
+        training: Whether it is the training table; windows before the end of training are then included.
     """
     if windows is None or table.has(PAST):
         return table

@@ -1,4 +1,4 @@
-"""Windows of a long table (a row a time step) for forecasting, divided over time."""
+"""Windows of a long table (a row per time step) for forecasting, split over time."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def cut_windows(
 ) -> tuple[Table, Table]:
     """Cut a long table, whose rows are in order of time, into training windows and later backtest windows.
 
-    Each series is divided at the same share of its steps: the futures of training windows end before that step, those of
-    backtest windows begin there or later. So no step is both learnt from and tested on; windows across it are left out.
+    Each series is split at the same share of its steps: the futures of training windows end before that step, those of
+    backtest windows begin there or later. No step is both trained and tested on; windows across the split are left out.
     Columns of a window: ``past`` (lists of numbers, None where missing), ``future``, each of ``known`` as the list of its
     values over the future, and every other column as it is in the last row of the past.
 
@@ -36,9 +36,9 @@ def cut_windows(
         horizon: Steps of the future.
         past: Steps of the past.
         stride: Steps from one window to the next.
-        series: A column that says which series a row belongs to; None: there is one series.
+        series: The column that identifies the series of a row; None: there is one series.
         known: Columns of numbers that are known in advance over the future.
-        held_out: The share of each series' steps, its last, for backtest windows.
+        held_out: The share of each series, from its end, for backtest windows.
 
     Raises:
         ConfigError: A setting is out of range.
@@ -56,8 +56,8 @@ def cut_windows(
     parts: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
 
     def steps(rows: Sequence[int]) -> list[Any]:
-        each = [[read[name][i] for name in targets] for i in rows]
-        return [step[0] for step in each] if len(targets) == 1 else each
+        readings = [[read[name][i] for name in targets] for i in rows]
+        return [step[0] for step in readings] if len(targets) == 1 else readings
 
     for rows in rows_of.values():
         start = math.ceil(len(rows) * (1 - held_out))
@@ -79,7 +79,7 @@ def cut_windows(
 
 
 def numbers(table: Table, name: str) -> list[float | None]:
-    """The cells of the column ``name`` of ``table`` as numbers, None where missing.
+    """Return the cells of the column ``name`` of ``table`` as numbers, None where missing.
 
     Raises:
         DataError: A cell is not a number.

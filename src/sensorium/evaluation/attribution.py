@@ -175,21 +175,21 @@ def attribute_elements(
     maps = []
     for target, task in model.tasks.items():
         with torch.no_grad():
-            whole = narrowed(target, task, run, about)
-            divisible = task.explained(outputs[target], whole) is not None
-        what = task.question(whole)[0] if divisible else ""
+            explained_output = narrowed(target, task, run, about)
+            divisible = task.explained(outputs[target], explained_output) is not None
+        what = task.question(explained_output)[0] if divisible else ""
         for stream in model.streams if streams is None else streams:
             kind = _kind(schema, stream)
-            one = Map(row, target, what, stream, kind, type(schema.layout(stream)).__name__.lower())
+            attribution_map = Map(row, target, what, stream, kind, type(schema.layout(stream)).__name__.lower())
             if not bool(parts[stream].present[0]):
-                one.note = f"the row has no {stream}"
+                attribution_map.note = f"the row has no {stream}"
             elif not divisible:
-                one.note = f"predictions of {target} are not a number, so they cannot be explained"
+                attribution_map.note = f"predictions of {target} are not a number, so they cannot be explained"
             else:
-                _explained(one, probe(model, run, schema, stream, target, whole), schema, explainer)
+                _explained(attribution_map, probe(model, run, schema, stream, target, explained_output), schema, explainer)
                 if kind == "audio" and stored is not None:
-                    one.sound = stored.inputs[stream].data[0].cpu().numpy()
-            maps.append(one)
+                    attribution_map.sound = stored.inputs[stream].data[0].cpu().numpy()
+            maps.append(attribution_map)
     return maps
 
 
@@ -219,15 +219,15 @@ def probe(model: Model, run: Forward, schema: Schema, stream: str, target: str, 
         if stream in task.prepared_streams:
             prompts[stream] = query
         networks = zip((model, *model.others), (run, *run.others), strict=True)
-        each = [_parts(one, its.streams, stream, query) for one, its in networks]
-        own = {target: _own(model, target, each, prompts)} if model.network else {}
+        stream_parts = [_parts(network, forward.streams, stream, query) for network, forward in networks]
+        own = {target: _own(model, target, stream_parts, prompts)} if model.network else {}
         if experts is None or target not in experts.experts:
             output = own[target]
         else:
             kept = {form: {s: repeated(t, rows) for s, t in part.items()} for form, part in run.read.items()}
             new = experts.read({stream: query})
             read = {form: {**part, **new[form]} for form, part in kept.items()}
-            output = experts(read, {s: part.present for s, part in each[0].items()}, own, {target: task})[target]
+            output = experts(read, {s: part.present for s, part in stream_parts[0].items()}, own, {target: task})[target]
         explained = task.explained(output, whole)
         assert explained is not None
         return explained
@@ -247,11 +247,11 @@ def _parts(model: Model, streams: Mapping[str, Encoded], stream: str, query: Fie
     return {s: mine if s == stream else repeated(part, len(query.present)) for s, part in streams.items()}
 
 
-def _own(model: Model, target: str, each: Sequence[Mapping[str, Encoded]], prompts: Mapping[str, Field]) -> Any:
-    """The network's output for encoded streams; with several networks, their combined output."""
-    networks = zip((model, *model.others), each, strict=True)
+def _own(model: Model, target: str, stream_parts: Sequence[Mapping[str, Encoded]], prompts: Mapping[str, Field]) -> Any:
+    """Return the output of the network for encoded streams, or the combined output of several networks."""
+    networks = zip((model, *model.others), stream_parts, strict=True)
     outputs = [network.tasks[target](network.fusion(parts), parts, prompts) for network, parts in networks]
-    return average_outputs(model.tasks[target], outputs, next(iter(each[0].values())).present)
+    return average_outputs(model.tasks[target], outputs, next(iter(stream_parts[0].values())).present)
 
 
 def preferred() -> list[str]:
@@ -270,14 +270,14 @@ def chosen(probe: Probe, explainer: Spec | None) -> tuple[str, Explainer | None,
     Returns:
         Its name, the explainer (None if none is applicable), and the reason if there is none.
     """
-    wanted: Sequence[Spec] = preferred() if explainer is None else (explainer,)
+    candidates: Sequence[Spec] = preferred() if explainer is None else (explainer,)
     reason = ""
-    for spec in wanted:
+    for spec in candidates:
         made: Explainer = registry.build("explainers", spec)
         reason = made.refuses(probe)
         if not reason:
             return registry.split(spec)[0], made, ""
-    return registry.split(wanted[-1])[0], None, reason
+    return registry.split(candidates[-1])[0], None, reason
 
 
 def _explained(attribution_map: Map, probe: Probe, schema: Schema, explainer: Spec | None) -> None:

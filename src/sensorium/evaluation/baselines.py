@@ -152,10 +152,10 @@ class ComponentAccumulator:
     def _outputs(self, ensemble: Ensemble, name: str, run: Forward) -> dict[str, Any]:
         task = self.model.tasks[name]
         present = {stream: part.present for stream, part in run.kept.items()}
-        each = {kind: task.scored(score) for kind, score in ensemble.scores(name, run.read, present).items()}
-        outputs: dict[str, Any] = {**({NETWORK: run.own[name]} if self.model.network else {}), **each}
-        if len(each) > 1:
-            outputs[EXPERTS] = ensemble.blends[name].without(NETWORK, task.plain, each, present)
+        by_expert = {kind: task.scored(score) for kind, score in ensemble.scores(name, run.read, present).items()}
+        outputs: dict[str, Any] = {**({NETWORK: run.own[name]} if self.model.network else {}), **by_expert}
+        if len(by_expert) > 1:
+            outputs[EXPERTS] = ensemble.blends[name].without(NETWORK, task.plain, by_expert, present)
         for stream in ensemble.heard if self.alone else ():
             only = {s: mask & (s == stream) for s, mask in present.items()}
             scores = ensemble.scores(name, run.read, only)
@@ -181,7 +181,7 @@ class ComponentAccumulator:
         task, blend = self.model.tasks[name], self.ensemble.blends[name]
         head, up = task.headline, task.higher_is_better
         by_part = {part: plain_scores(scorer) for part, scorer in {TOGETHER: together, **scorers}.items()}
-        scores = {part: each[head] for part, each in by_part.items()}
+        scores = {part: metrics[head] for part, metrics in by_part.items()}
         whole_parts = [part for part in by_part if part in (TOGETHER, EXPERTS, *blend.parts)]
         simple = _best({part: scores[part] for part in whole_parts if part not in (TOGETHER, NETWORK)}, up)
         behind = resample(scorers[simple], names=[head], resamples=resamples, seed=seed)[head]
@@ -203,7 +203,7 @@ class ComponentAccumulator:
 
 
 def _best(scores: Mapping[str, float], higher_is_better: bool) -> str:
-    """The component with the best score; NaN ranks last."""
+    """Return the component with the best score; NaN ranks last."""
     sign = 1 if higher_is_better else -1
     return max(scores, key=lambda part: sign * value if (value := scores[part]) == value else float("-inf"))
 

@@ -1,4 +1,4 @@
-"""Controls: what scores are worth, by those of simple methods on the same rows and of a model that sees other rows."""
+"""Controls: the scores of simple methods on the same rows, and of the model with the inputs of other rows."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ControlAccumulator:
         self.scorers: dict[str, dict[str, Scorer[Any]]] = {name: {} for name in model.tasks}
 
     def update(self, run: Forward, batch: Batch) -> None:
-        """Add the outputs of the controls for ``batch``, which the pass ``run`` is of."""
+        """Add the outputs of the controls for ``batch``; ``run`` is its forward pass."""
         if self.shuffled and batch.rows > 1:
             other = Forward(run.model, batch.shuffled()).outputs
             for name in self.shuffled:

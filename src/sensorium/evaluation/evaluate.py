@@ -39,7 +39,7 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a model on prepared, unshuffled batches on its device. The model is left unchanged.
 
-    Only what the scores need is kept of the outputs, so memory grows slowly with the number of rows.
+    Of the outputs only what the scores need is kept, so memory grows slowly with the number of rows.
 
     Args:
         model: The model.
@@ -51,11 +51,11 @@ def evaluate(
         seed: Seed of the resamples.
     """
     streams = model.streams
-    wanted = subsets_of(streams) if subsets and len(streams) > 1 else [streams]
+    evaluated_subsets = subsets_of(streams) if subsets and len(streams) > 1 else [streams]
     was_training = model.training
     model.eval()
     try:
-        gathered = _gathered(model, batches, wanted, baselines or {})
+        gathered = _gathered(model, batches, evaluated_subsets, baselines or {})
         targets = {}
         if gathered.rows:
             with torch.inference_mode():
@@ -87,31 +87,31 @@ class _Gathered:
 
 
 def _gathered(
-    model: Model, batches: Iterable[Batch | Forward], wanted: Sequence[Subset], baselines: Mapping[str, Any]
+    model: Model, batches: Iterable[Batch | Forward], evaluated_subsets: Sequence[Subset], baselines: Mapping[str, Any]
 ) -> _Gathered:
-    subsets: list[Subset] = [*wanted, *([()] if len(wanted) > 1 else [])]
-    tallies = {subset: ScoreAccumulator(model.tasks, losses=subset == wanted[0]) for subset in subsets}
-    whole = tallies[wanted[0]]
+    subsets: list[Subset] = [*evaluated_subsets, *([()] if len(evaluated_subsets) > 1 else [])]
+    tallies = {subset: ScoreAccumulator(model.tasks, losses=subset == evaluated_subsets[0]) for subset in subsets}
+    all_streams = tallies[evaluated_subsets[0]]
     plain = ScoreAccumulator(model.tasks, losses=False)
     known = {name: plain.each[name] for name, baseline in baselines.items() if name in plain.each and baseline is not None}
-    parts = ComponentAccumulator(model, alone=len(wanted) > 1)
+    parts = ComponentAccumulator(model, alone=len(evaluated_subsets) > 1)
     gathered = _Gathered(0, tallies, known, {name: _Answered() for name in model.tasks}, parts, ControlAccumulator(model))
     with torch.inference_mode():
-        for each in batches:
-            run = each if isinstance(each, Forward) else Forward(model, each)
+        for item in batches:
+            run = item if isinstance(item, Forward) else Forward(model, item)
             batch = run.batch
             for subset, tally in tallies.items():
                 outputs = run.only(*subset).outputs
                 tally.update(outputs, batch)
-                if tally is whole:
+                if tally is all_streams:
                     for name, task in model.tasks.items():
                         answers, truths = task.answers(outputs[name], batch), task.truths(batch)
                         gathered.answered[name].add(answers, truths, tally.each[name].reported_loss)
             parts.update(run, batch)
             gathered.controls.update(run, batch)
-            for name, one in known.items():
-                constant = moved(one.task.constant(baselines[name], batch.rows), batch.weight.device)
-                plain.add(one, constant, batch)
+            for name, accumulator in known.items():
+                constant = moved(accumulator.task.constant(baselines[name], batch.rows), batch.weight.device)
+                plain.add(accumulator, constant, batch)
             gathered.rows += batch.rows
     return gathered
 
@@ -142,57 +142,59 @@ class _Answered:
             self.heavy = sorted({*worst, *unsure})
 
 
-def _target(name: str, gathered: _Gathered, whole: Subset, resamples: int, seed: int) -> TargetScores:
-    one = gathered.tallies[whole].each[name]
-    task, head = one.task, one.task.headline
-    drawn = resample(one.scorer, resamples=resamples, seed=seed)
+def _target(name: str, gathered: _Gathered, all_streams: Subset, resamples: int, seed: int) -> TargetScores:
+    accumulator = gathered.tallies[all_streams].each[name]
+    task, head = accumulator.task, accumulator.task.headline
+    drawn = resample(accumulator.scorer, resamples=resamples, seed=seed)
     losses = (
-        one.reported_loss.double().numpy() if len(one.reported_loss) == gathered.rows else np.full(gathered.rows, np.nan)
+        accumulator.reported_loss.double().numpy()
+        if len(accumulator.reported_loss) == gathered.rows
+        else np.full(gathered.rows, np.nan)
     )
     scores = TargetScores(
         name=name,
         kind=kind_of(task.plain),
         headline=head,
         higher_is_better=task.higher_is_better,
-        rows=one.rows,
-        whole=whole,
-        metrics=one.scores(),
+        rows=accumulator.rows,
+        whole=all_streams,
+        metrics=accumulator.scores(),
         intervals={metric: bounds(values) for metric, values in drawn.items()},
         baseline=None,
         losses=losses,
         predictions=gathered.answered[name].answers,
         truths=gathered.answered[name].truths,
         baseline_name=task.baseline_name,
-        macro=one.scorer.macro,
+        macro=accumulator.scorer.macro,
     )
     plain = None
     if name in gathered.known:
         scores.baseline = gathered.known[name].scores()
         plain = resample(gathered.known[name].scorer, names=[head], resamples=resamples, seed=seed)[head]
     scores.controls = gathered.controls.of(name, drawn, task.higher_is_better, resamples, seed)
-    scores.varied = one.scorer.varied
+    scores.varied = accumulator.scorer.varied
     scores.verdict = verdict(task.higher_is_better, drawn[head], plain if scores.varied else None)
     draws = _subsets(scores, task, gathered, drawn[head], resamples, seed)
-    singles = {s: scores.subsets[s][head] for s in whole if s in scores.subsets}
-    scores.floor = gathered.parts.floor(name, one.scorer, drawn[head], singles, resamples, seed)
-    scores.views = task.views(one.scorer)
+    singles = {s: scores.subsets[s][head] for s in all_streams if s in scores.subsets}
+    scores.floor = gathered.parts.floor(name, accumulator.scorer, drawn[head], singles, resamples, seed)
+    scores.views = task.views(accumulator.scorer)
     scores.findings = findings(scores, draws)
     return scores
 
 
 def _subsets(
-    scores: TargetScores, task: Task[Any], gathered: _Gathered, whole: Tensor, resamples: int, seed: int
+    scores: TargetScores, task: Task[Any], gathered: _Gathered, headline_draws: Tensor, resamples: int, seed: int
 ) -> dict[Subset, Tensor]:
     """Score each evaluated subset of streams; return the headline's resamples by subset."""
-    draws: dict[Subset, Tensor] = {scores.whole: whole}
+    draws: dict[Subset, Tensor] = {scores.whole: headline_draws}
     head = task.headline
     for subset, tally in gathered.tallies.items():
         if not subset:
             continue
-        one = tally.each[scores.name]
-        scores.subsets[label(subset)] = one.scores()
+        accumulator = tally.each[scores.name]
+        scores.subsets[label(subset)] = accumulator.scores()
         if subset != scores.whole:
-            draws[subset] = resample(one.scorer, names=[head], resamples=resamples, seed=seed)[head]
+            draws[subset] = resample(accumulator.scorer, names=[head], resamples=resamples, seed=seed)[head]
         scores.subset_intervals[label(subset)] = bounds(draws[subset])
     if () in gathered.tallies:
         # No input: the baseline where it is known, else the model with every stream missing.

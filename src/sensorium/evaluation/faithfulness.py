@@ -76,11 +76,11 @@ def by_chance(probe: Probe, *, draws: int = 5, steps: int = STEPS, seed: int = 0
         seed: Seed of the maps; use a different one for each row.
     """
     seeds = range(draws * seed, draws * (seed + 1))
-    drawn = [curves(probe, Random(seed=one).explain(probe).values, steps=steps) for one in seeds]
+    random_curves = [curves(probe, Random(seed=number).explain(probe).values, steps=steps) for number in seeds]
     return Curves(
-        drawn[0].shares,
-        np.mean([one.deletion for one in drawn], axis=0).tolist(),
-        np.mean([one.insertion for one in drawn], axis=0).tolist(),
+        random_curves[0].shares,
+        np.mean([curve.deletion for curve in random_curves], axis=0).tolist(),
+        np.mean([curve.insertion for curve in random_curves], axis=0).tolist(),
     )
 
 
@@ -106,7 +106,7 @@ def sanity(explainer: Explainer, probes: Sequence[tuple[Probe, Probe]]) -> float
         probes: For each row, the probe of the model and that of the model with a scrambled encoder.
     """
     similarities = [alike(real, explainer.explain(real).values, explainer.explain(other).values) for real, other in probes]
-    known = [one for one in similarities if not np.isnan(one)]
+    known = [value for value in similarities if not np.isnan(value)]
     return float(np.mean(known)) if known else float("nan")
 
 

@@ -34,10 +34,10 @@ def feature_maps(model: Model, schema: Schema, batch: Batch, most: int = SHOWN) 
         layout, field = schema.layout(stream), batch.inputs[stream]
         if not isinstance(layout, Grid) or not bool(field.present[0]):
             continue
-        with torch.no_grad(), grids(model.encoders[stream], len(layout.size)) as seen:
+        with torch.no_grad(), grids(model.encoders[stream], len(layout.size)) as grids_of_stream:
             model.encoders[stream](field.data, field.mask)
-        if seen:
-            last = seen[-1][0].float().cpu().numpy()
+        if grids_of_stream:
+            last = grids_of_stream[-1][0].float().cpu().numpy()
             best = np.argsort(-np.abs(last).reshape(len(last), -1).mean(axis=1), kind="stable")[:most]
             maps[stream] = last[best]
     return maps

@@ -51,7 +51,7 @@ def verdict(higher_is_better: bool, whole: Tensor, baseline: Tensor | None) -> V
 
 
 def _gain(target: TargetScores, ahead: Tensor, behind: Tensor) -> tuple[float, float]:
-    """The interval of the improvement of ``ahead`` over ``behind``; positive is better for every metric."""
+    """Return the interval of the improvement of ``ahead`` over ``behind``; positive is better for every metric."""
     low, high = bounds(ahead - behind)
     return (low, high) if target.higher_is_better else (-high, -low)
 
@@ -66,7 +66,7 @@ def _how_good(target: TargetScores) -> str:
 
 
 def _controls(target: TargetScores) -> list[str]:
-    """The comparison with each control."""
+    """Return a sentence on each control."""
     head = target.headline
     return [
         f"{target.name}: {target.named()} {number(control.metrics[head])} with {name}, {number(target.metrics[head])} "
@@ -76,24 +76,24 @@ def _controls(target: TargetScores) -> list[str]:
 
 
 def _streams(target: TargetScores, draws: Mapping[Subset, Tensor]) -> list[str]:
-    whole = target.whole
-    if len(whole) < 2 or len(draws) < 2:
+    all_streams = target.whole
+    if len(all_streams) < 2 or len(draws) < 2:
         return []
     name = target.named()
     scores = {subset: target.subsets[label(subset)][target.headline] for subset in draws}
     sign = 1 if target.higher_is_better else -1
     sentences, spare = [], []
-    best = max(((s,) for s in whole), key=lambda subset: _rank(scores[subset], sign))
-    if (scores[best] - scores[whole]) * sign > 0:
-        sure = _gain(target, draws[best], draws[whole])[0] > 0
+    best = max(((s,) for s in all_streams), key=lambda subset: _rank(scores[subset], sign))
+    if (scores[best] - scores[all_streams]) * sign > 0:
+        sure = _gain(target, draws[best], draws[all_streams])[0] > 0
         more = "the other streams hurt significantly" if sure else "the other streams do not help on these rows"
         sentences.append(
-            f"{best[0]} alone has {name} {number(scores[best])}, all together {number(scores[whole])}: {more}."
+            f"{best[0]} alone has {name} {number(scores[best])}, all together {number(scores[all_streams])}: {more}."
         )
-    for stream in whole:
-        rest = tuple(s for s in whole if s != stream)
-        low, high = _gain(target, draws[whole], draws[rest])
-        both = f"{name} {number(scores[rest])} without it, {number(scores[whole])} with it"
+    for stream in all_streams:
+        rest = tuple(s for s in all_streams if s != stream)
+        low, high = _gain(target, draws[all_streams], draws[rest])
+        both = f"{name} {number(scores[rest])} without it, {number(scores[all_streams])} with it"
         if isnan(low):
             continue
         if low > 0:
@@ -103,7 +103,7 @@ def _streams(target: TargetScores, draws: Mapping[Subset, Tensor]) -> list[str]:
         else:
             spare.append(stream)
             sentences.append(f"{stream} makes no significant difference on {target.rows:,} rows: {both}.")
-    if len(spare) == len(whole):
+    if len(spare) == len(all_streams):
         sentences.append("No single stream is essential: the streams are redundant, or none is informative.")
     return sentences
 

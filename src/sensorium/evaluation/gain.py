@@ -17,8 +17,8 @@ class Scores:
     """The scores of several seeds, from scratch and from the base, on the same labelled rows.
 
     Args:
-        scratch: Of models that start from random weights.
-        base: Of models that start from the base.
+        scratch: Scores of models that start from random weights.
+        base: Scores of models that start from the base.
     """
 
     scratch: Sequence[float]
@@ -26,37 +26,41 @@ class Scores:
 
     @property
     def difference(self) -> float:
-        """The mean of the base less the mean from scratch."""
+        """The mean score from the base minus the mean score from scratch."""
         return mean(self.base) - mean(self.scratch)
 
     @property
     def spread(self) -> float:
-        """The larger standard deviation over the seeds of the two; 0 with one seed."""
+        """The larger of the two standard deviations over the seeds; 0 with one seed."""
         return max(deviation(self.scratch), deviation(self.base))
 
     def verdict(self, higher_is_better: bool) -> Verdict:
-        """Whether the means differ by more than the spread, ``higher_is_better`` saying in which direction."""
+        """Return ``better`` or ``worse`` if the means differ by more than the spread, else ``alike``.
+
+        Args:
+            higher_is_better: Whether a larger score is better.
+        """
         gained = self.difference if higher_is_better else -self.difference
         return "better" if gained > self.spread else "worse" if gained < -self.spread else "alike"
 
 
 def deviation(values: Sequence[float]) -> float:
-    """The standard deviation of ``values``, 0 of one."""
+    """Return the standard deviation of ``values``; 0 for a single value."""
     return stdev(values) if len(values) > 1 else 0.0
 
 
 @dataclass(frozen=True)
 class Gain(Rendered):
-    """The gain from a base.
+    """The gain from starting from a base, by number of labelled rows.
 
     Args:
         target: The target.
-        metric: What is scored.
+        metric: The metric.
         higher_is_better: Whether a larger score is better.
-        test_rows: Rows that are scored, which no model learns from.
-        seeds: How many samples of labelled rows, each with a model from scratch and one from the base.
-        scores: By number of labelled rows and stream, ``""`` for all streams together.
-        failed: By number of labelled rows, why nothing could be trained.
+        test_rows: Number of scored rows, on which no model is trained.
+        seeds: Number of samples of labelled rows; a model from scratch and one from the base are trained on each.
+        scores: The scores by number of labelled rows and stream; ``""`` is all streams together.
+        failed: By number of labelled rows, the reason why no model could be trained.
         seconds: CPU seconds of this process.
     """
 
@@ -72,17 +76,17 @@ class Gain(Rendered):
     seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain data."""
-        each = {
+        """Return JSON-serialisable data."""
+        by_labels = {
             str(labels): {
                 stream or "all": {
-                    "scratch": list(one.scratch),
-                    "base": list(one.base),
-                    "difference": one.difference,
-                    "spread": one.spread,
-                    "verdict": one.verdict(self.higher_is_better),
+                    "scratch": list(stream_scores.scratch),
+                    "base": list(stream_scores.base),
+                    "difference": stream_scores.difference,
+                    "spread": stream_scores.spread,
+                    "verdict": stream_scores.verdict(self.higher_is_better),
                 }
-                for stream, one in by_stream.items()
+                for stream, stream_scores in by_stream.items()
             }
             for labels, by_stream in self.scores.items()
         }
@@ -92,7 +96,7 @@ class Gain(Rendered):
             "higher_is_better": self.higher_is_better,
             "test_rows": self.test_rows,
             "seeds": self.seeds,
-            "labels": each,
+            "labels": by_labels,
             "failed": {str(labels): why for labels, why in self.failed.items()},
             "seconds": self.seconds,
         }

@@ -119,9 +119,9 @@ class Evaluation(Rendered):
         return plain
 
     def _controls(self) -> dict[str, Any]:
-        """By target and control, every metric and the interval of the gain over it."""
+        """Return, by target and control, every metric and the interval of the gain over it."""
         return {
-            name: {control: {"scores": one.metrics, "gain": one.gain} for control, one in target.controls.items()}
+            name: {control: {"scores": scores.metrics, "gain": scores.gain} for control, scores in target.controls.items()}
             for name, target in self.targets.items()
             if target.controls
         }
@@ -134,17 +134,17 @@ class Evaluation(Rendered):
             for subset, metrics in target.subsets.items():
                 named = {f"{name}.{metric}" if several else metric: value for metric, value in metrics.items()}
                 subsets.setdefault(subset, {}).update(named)
-        each = self.targets.items()
+        targets = self.targets.items()
         clean: dict[str, Any] = _plain(
             {
                 "rows": self.rows,
                 "streams": list(self.streams),
-                "targets": {name: t.metrics for name, t in each},
-                "headline": {name: t.headline for name, t in each},
-                "intervals": {name: t.intervals for name, t in each},
-                "baseline": {name: t.baseline for name, t in each if t.baseline is not None},
+                "targets": {name: t.metrics for name, t in targets},
+                "headline": {name: t.headline for name, t in targets},
+                "intervals": {name: t.intervals for name, t in targets},
+                "baseline": {name: t.baseline for name, t in targets if t.baseline is not None},
                 "subsets": subsets,
-                "shapley": {name: t.shapley for name, t in each if t.shapley},
+                "shapley": {name: t.shapley for name, t in targets if t.shapley},
                 **({"controls": controls} if (controls := self._controls()) else {}),
                 "findings": self.findings,
                 **({"floor": floors} if (floors := self.floor()) else {}),
@@ -156,7 +156,7 @@ class Evaluation(Rendered):
 
 
 def _views(targets: Mapping[str, TargetScores]) -> dict[str, dict[str, Any]]:
-    """The data of the tasks' views, by view and then by target, without those meant only for display."""
+    """Return the data of the tasks' views, by view and then by target, without those meant only for display."""
     views: dict[str, dict[str, Any]] = {}
     for name, target in targets.items():
         for view in target.views:

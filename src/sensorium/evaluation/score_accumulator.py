@@ -75,37 +75,47 @@ class ScoreAccumulator:
 
     def update(self, outputs: Mapping[str, Any], batch: Batch) -> None:
         """Add the model's ``outputs`` (by task) for ``batch``."""
-        for name, one in self.each.items():
-            self.add(one, outputs[name], batch)
+        for name, accumulator in self.each.items():
+            self.add(accumulator, outputs[name], batch)
 
-    def add(self, one: TaskAccumulator, output: Any, batch: Batch) -> None:
-        """Add the ``output`` of one task for ``batch`` to its accumulator ``one``."""
-        one.scorer.update(output, batch)
-        target = one.task.target(batch) if self.losses else None
+    def add(self, accumulator: TaskAccumulator, output: Any, batch: Batch) -> None:
+        """Add the ``output`` of one task for ``batch`` to its ``accumulator``."""
+        accumulator.scorer.update(output, batch)
+        target = accumulator.task.target(batch) if self.losses else None
         if target is not None:
-            for kept, loss in ((one.losses, one.task.loss), (one.reported_losses, one.task.reported_loss)):
+            for kept, loss in (
+                (accumulator.losses, accumulator.task.loss),
+                (accumulator.reported_losses, accumulator.task.reported_loss),
+            ):
                 kept.extend(torch.where(target.present, loss(output, target).detach().float(), torch.nan))
-            one.weights.extend(batch.weight * target.present)
+            accumulator.weights.extend(batch.weight * target.present)
 
     # ── exchange between processes ─────────────────────────────────────────────────────────────────────────────────
 
     def state(self) -> dict[str, dict[str, Any]]:
         """Return the accumulated data as tensors and plain values."""
         return {
-            name: {"kept": one.scorer.kept, "rows": {"loss": one.loss, "told": one.reported_loss, "weight": one.weight}}
-            for name, one in self.each.items()
+            name: {
+                "kept": accumulator.scorer.kept,
+                "rows": {"loss": accumulator.loss, "told": accumulator.reported_loss, "weight": accumulator.weight},
+            }
+            for name, accumulator in self.each.items()
         }
 
     def load(self, states: Iterable[Mapping[str, Mapping[str, Any]]]) -> None:
         """Replace the content by the concatenated ``states`` of several processes."""
         every = list(states)
-        for name, one in self.each.items():
-            one.scorer.load(joined([state[name]["kept"] for state in every]))
+        for name, accumulator in self.each.items():
+            accumulator.scorer.load(joined([state[name]["kept"] for state in every]))
             together = joined([state[name]["rows"] for state in every])
-            one.losses, one.reported_losses, one.weights = GrowingTensor(), GrowingTensor(), GrowingTensor()
-            one.losses.extend(together["loss"])
-            one.reported_losses.extend(together["told"])
-            one.weights.extend(together["weight"])
+            accumulator.losses, accumulator.reported_losses, accumulator.weights = (
+                GrowingTensor(),
+                GrowingTensor(),
+                GrowingTensor(),
+            )
+            accumulator.losses.extend(together["loss"])
+            accumulator.reported_losses.extend(together["told"])
+            accumulator.weights.extend(together["weight"])
 
 
 def scores_of(scorer: Scorer[Any], names: Collection[str]) -> dict[str, float]:

@@ -82,26 +82,35 @@ class Explanation(Rendered):
 
     def maps_of(self, row: int, target: str) -> list[Map]:
         """Return the attribution maps of ``row`` for ``target``, one per stream."""
-        return [one for one in self.maps if one.row == row and one.target == target]
+        return [
+            attribution_map
+            for attribution_map in self.maps
+            if attribution_map.row == row and attribution_map.target == target
+        ]
 
     def mean_shares(self, target: str) -> dict[str, float]:
         """Return the mean absolute contribution of each stream to ``target`` over the rows."""
         attributions = self.targets[target]
         return {
-            s: float(np.mean([abs(one.shares[s]) for one in attributions])) if attributions else 0.0 for s in self.streams
+            s: float(np.mean([abs(attribution.shares[s]) for attribution in attributions])) if attributions else 0.0
+            for s in self.streams
         }
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON-serialisable data."""
         return {
             "streams": list(self.streams),
-            "targets": {name: [vars(one) for one in attributions] for name, attributions in self.targets.items()},
+            "targets": {
+                name: [vars(attribution) for attribution in attributions] for name, attributions in self.targets.items()
+            },
             "mean_shares": {name: self.mean_shares(name) for name in self.targets},
             "weights": None if self.weights is None else self.weights.tolist(),
             "inner": {name: values.tolist() for name, values in self.inner.items()},
             "subjects": self.subjects,
-            "maps": [one.to_json() for one in self.maps],
-            "nearest": {str(row): [one._asdict() for one in attributions] for row, attributions in self.nearest.items()},
+            "maps": [attribution_map.to_json() for attribution_map in self.maps],
+            "nearest": {
+                str(row): [neighbour._asdict() for neighbour in neighbours] for row, neighbours in self.nearest.items()
+            },
         }
 
 
@@ -149,14 +158,14 @@ def explain(
                 inner = {key: value[0] for key, value in shown.items() if key != "share"}
                 tokens = {stream: part.tokens.shape[1] for stream, part in parts.items()}
             done += batch.rows
-    one = done == 1
+    single_row = done == 1
     return Explanation(
         streams,
         attributions,
         np.concatenate(weights) if weights else None,
-        inner if one else {},
-        tokens if one else {},
-        subjects=subjects if one else {},
+        inner if single_row else {},
+        tokens if single_row else {},
+        subjects=subjects if single_row else {},
     )
 
 
@@ -209,15 +218,15 @@ def _divided(
 ) -> list[Attribution]:
     count = len(streams)
     shares, errors = exact(game.of, count) if count <= EXACT else sampled(game.of, count, seed)
-    whole, nothing = game.of((1 << count) - 1), game.of(0)
+    with_all, with_none = game.of((1 << count) - 1), game.of(0)
     present = {stream: parts[stream].present.tolist() for stream in streams}
     return [
         Attribution(
             row,
             game.answers[i],
             game.questions[i],
-            float(whole[i]),
-            float(nothing[i]),
+            float(with_all[i]),
+            float(with_none[i]),
             # A missing stream contributes exactly 0, not a rounding error.
             {stream: float(shares[s, i]) if present[stream][i] else 0.0 for s, stream in enumerate(streams)},
             {} if errors is None else {stream: float(errors[s, i]) for s, stream in enumerate(streams)},

@@ -106,7 +106,7 @@ class Boosting(TreeExpert):
         return unbinned(trees, cuts)
 
     def _enough(self, x: NDArray[np.float32], y: NDArray[Any], weight: Floats, most: int, seed: int) -> int:
-        """The number of iterations with the least loss on the held-out rows of all folds."""
+        """Return the number of iterations with the least loss on the held-out rows of all folds."""
         fold = folds(self.response, y, FOLDS, seed)
         held = [k for k in range(FOLDS) if fits(self.response, y[fold != k])]
         looks = list(range(min(STEP, most), most + 1, STEP))
@@ -159,12 +159,14 @@ class Boosting(TreeExpert):
             base = self.prior.double().numpy().copy()
             base[fitted] = 0.0
             return boosted(models, [[i] for i in fitted], base)
-        seen = models[0].classes_
-        trees = boosted(models, [seen[1:] if len(seen) == 2 else seen], np.zeros(self.response.size))
-        unseen = np.setdiff1d(np.arange(self.response.size), seen)
-        if len(unseen):  # unseen classes get their prior probability for an average row
-            logits = evaluated(trees, torch.from_numpy(x))[:, seen]
-            trees.base[unseen] = float(logits.logsumexp(dim=1).mean()) + self.prior[unseen]
+        trained_classes = models[0].classes_
+        trees = boosted(
+            models, [trained_classes[1:] if len(trained_classes) == 2 else trained_classes], np.zeros(self.response.size)
+        )
+        other_classes = np.setdiff1d(np.arange(self.response.size), trained_classes)
+        if len(other_classes):  # classes without training rows get their prior probability for an average row
+            logits = evaluated(trees, torch.from_numpy(x))[:, trained_classes]
+            trees.base[other_classes] = float(logits.logsumexp(dim=1).mean()) + self.prior[other_classes]
         return trees
 
     def answered(self, raw: Tensor) -> Tensor:

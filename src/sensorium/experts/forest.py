@@ -68,18 +68,18 @@ class Forest(TreeExpert):
         if len(x) > ROWS:
             few = folds(self.response, y, math.ceil(len(x) / ROWS), seed) == 0
             x, y, weight = x[few], y[few], weight[few]
-        each = 2 * 17 + 4 * size  # bytes of a leaf and the node above it
-        leaf = max(self.leaf, math.ceil(min(FEW, self.trees) * len(x) * each / self.bytes))
-        trees = max(1, min(self.trees, int(self.bytes * leaf / (len(x) * each))))
+        leaf_bytes = 2 * 17 + 4 * size  # of a leaf and the node above it
+        leaf = max(self.leaf, math.ceil(min(FEW, self.trees) * len(x) * leaf_bytes / self.bytes))
+        trees = max(1, min(self.trees, int(self.bytes * leaf / (len(x) * leaf_bytes))))
         common = {"n_estimators": trees, "min_samples_leaf": leaf, "random_state": seed}
         if self.response.kind in ("classes", "ordered"):
             classifier = ExtraTreesClassifier(max_features=self.share or "sqrt", **common).fit(x, y, sample_weight=weight)
             columns = classifier.classes_
 
             def shares(value: NDArray[Any]) -> NDArray[Any]:
-                whole = np.zeros((len(value), size))
-                whole[:, columns] = value[:, 0] / value[:, 0].sum(axis=1, keepdims=True)
-                return whole
+                all_classes = np.zeros((len(value), size))
+                all_classes[:, columns] = value[:, 0] / value[:, 0].sum(axis=1, keepdims=True)
+                return all_classes
 
             return forest(classifier, shares, size)
         if self.response.kind == "risk":

@@ -95,11 +95,11 @@ class Linear(Expert):
         for number, stream in enumerate(self.streams):
             self.keep(f"columns_{number}", torch.from_numpy(columns[stream]))
         self.tuned = dict(self.settled)
-        for place, (index, part, seen) in self._spaces(rows, columns, known, seed):
+        for place, (index, part, projection) in self._spaces(rows, columns, known, seed):
             target, weight = rows.target[index], rows.weight[index]
             strength = self._strength(self.sets[place])
-            head = Solver(self.response, known).fit(seen.x, target[part], weight[part], strength)
-            self.keep(f"weight_{place}", torch.from_numpy(seen.weights(head.weight)))
+            head = Solver(self.response, known).fit(projection.x, target[part], weight[part], strength)
+            self.keep(f"weight_{place}", torch.from_numpy(projection.weights(head.weight)))
             self.keep(f"bias_{place}", torch.from_numpy(head.bias))
 
     def cross_fitted(self, rows: Observed, fold: NDArray[np.int64], seed: int) -> dict[tuple[str, ...], Tensor]:
@@ -113,7 +113,7 @@ class Linear(Expert):
         known = prior(self.response, rows.target, rows.weight)
         crossed: dict[tuple[str, ...], Tensor] = {(): torch.from_numpy(known).float().expand(len(rows), -1).clone()}
         columns = {s: getattr(self, f"columns_{i}").numpy() for i, s in enumerate(self.streams)}
-        for place, (index, part, seen) in self._spaces(rows, columns, known, seed, tune=False):
+        for place, (index, part, projection) in self._spaces(rows, columns, known, seed, tune=False):
             where = index if isinstance(part, slice) else index[part]
             predictions = crossed[()].clone()
             for k in np.unique(fold):
@@ -121,16 +121,16 @@ class Linear(Expert):
                 if not other.any() or not fits(self.response, rows.target[where[own]]):
                     continue
                 head = Solver(self.response, known).fit(
-                    seen.x[own], rows.target[where[own]], rows.weight[where[own]], self._strength(self.sets[place])
+                    projection.x[own], rows.target[where[own]], rows.weight[where[own]], self._strength(self.sets[place])
                 )
-                raw = torch.from_numpy(np.asarray(seen.x[other] @ head.weight + head.bias, dtype=np.float64))
+                raw = torch.from_numpy(np.asarray(projection.x[other] @ head.weight + head.bias, dtype=np.float64))
                 values = answered(self.response, raw, torch.from_numpy(known)).float()
                 predictions[torch.from_numpy(where[other])] = values
             crossed[self.sets[place]] = predictions
         return crossed
 
-    def _strength(self, some: tuple[str, ...]) -> float:
-        like = some if len(some) == 1 else next((other for other in self.tuned if len(other) > 1), some)
+    def _strength(self, streams: tuple[str, ...]) -> float:
+        like = streams if len(streams) == 1 else next((other for other in self.tuned if len(other) > 1), streams)
         return self.tuned[like]
 
     def _spaces(
@@ -153,56 +153,56 @@ class Linear(Expert):
         # Single streams first, then all, then intermediate sets, which are skipped if the budget is exhausted.
         order = sorted(range(len(self.sets) - 1), key=lambda i: {1: 0, len(self.streams): 1}.get(len(self.sets[i]), 2))
         for place in order:
-            some = self.sets[place]
-            index = np.flatnonzero(np.all([rows.present[stream] for stream in some], axis=0))
-            features = sum(len(columns[stream]) for stream in some)
+            streams = self.sets[place]
+            index = np.flatnonzero(np.all([rows.present[stream] for stream in streams], axis=0))
+            features = sum(len(columns[stream]) for stream in streams)
             if len(index) < FEWEST or not features or not fits(self.response, rows.target[index]):
                 continue
-            load = sum(_filled(blocks[s]) for s in some) * len(index) / len(rows) * self.response.size
-            if 1 < len(some) < len(self.streams):
+            load = sum(_filled(blocks[s]) for s in streams) * len(index) / len(rows) * self.response.size
+            if 1 < len(streams) < len(self.streams):
                 work, size = work + min(load, FITTED), size + features * self.response.size
                 if work > HEADS * FITTED or size > HEADS * self.weights:
                     continue
             target, weight = rows.target[index], rows.weight[index]
             part = _part(self.response, target, FITTED / load, seed)
             narrow = len(rows) <= ROWS and features > len(index) and isinstance(part, slice)
-            for stream in some if narrow else ():
+            for stream in streams if narrow else ():
                 if stream not in pairs:
                     pairs[stream] = products(blocks[stream])
             kind = np.float32 if load > SINGLE * self.response.size else np.float64
             used = index if isinstance(part, slice) else index[part]
-            seen = GramProjection.of(
-                [blocks[stream] if len(used) == len(rows) else blocks[stream][used] for stream in some],
-                [self._scale(stream, some, spread) for stream in some],
-                [pairs[stream][np.ix_(used, used)] if narrow else None for stream in some],
+            projection = GramProjection.of(
+                [blocks[stream] if len(used) == len(rows) else blocks[stream][used] for stream in streams],
+                [self._scale(stream, streams, spread) for stream in streams],
+                [pairs[stream][np.ix_(used, used)] if narrow else None for stream in streams],
                 kind,
             )
             if tune:
-                self._tune(some, seen, target[part], weight[part], known, load, seed)
-            yield place, (index, part, seen)
+                self._tune(streams, projection, target[part], weight[part], known, load, seed)
+            yield place, (index, part, projection)
 
-    def _scale(self, stream: str, some: tuple[str, ...], spread: Mapping[str, float]) -> float:
-        """The scale of a stream's features: to a total variance of 1, and in joint models by its own strength."""
-        own = self.tuned.get((stream,), 1.0) if len(some) > 1 and self.balance == "alone" else 1.0
+    def _scale(self, stream: str, streams: tuple[str, ...], spread: Mapping[str, float]) -> float:
+        """Return the scale of a stream's features: to a total variance of 1, and in joint models by its own strength."""
+        own = self.tuned.get((stream,), 1.0) if len(streams) > 1 and self.balance == "alone" else 1.0
         return float(np.sqrt(own / spread[stream]))
 
     def _columns(self, rows: Observed) -> dict[str, NDArray[np.int64]]:
-        """The indices of the features used by stream: all, or those with the most variance if there are too many."""
+        """Return the indices of the features used by stream: all, or those with the most variance if there are too many."""
         width = {stream: rows.features[stream].shape[1] for stream in self.streams}
         total, most = sum(width.values()), max(1, self.weights // self.response.size)
         if total <= most:
             return {stream: np.arange(width[stream]) for stream in self.streams}
         power = {stream: _spread(rows.features[stream][rows.present[stream]]) for stream in self.streams}
-        share = np.concatenate([each / (each.sum() or 1.0) for each in power.values()])
+        share = np.concatenate([variance / (variance.sum() or 1.0) for variance in power.values()])
         order = np.zeros(total, dtype=bool)
         order[np.argsort(-share, kind="stable")[:most]] = True
-        ends = np.cumsum([len(each) for each in power.values()])[:-1]
+        ends = np.cumsum([len(variance) for variance in power.values()])[:-1]
         return {stream: np.flatnonzero(part) for stream, part in zip(power, np.split(order, ends), strict=True)}
 
     def _tune(
         self,
-        some: tuple[str, ...],
-        seen: GramProjection,
+        streams: tuple[str, ...],
+        projection: GramProjection,
         target: NDArray[Any],
         weight: Floats,
         known: Floats,
@@ -210,18 +210,18 @@ class Linear(Expert):
         seed: int,
     ) -> None:
         """Choose the strength of a set of streams by cross-validation (a single fold for large problems)."""
-        if some in self.tuned or (len(some) > 1 and any(len(other) > 1 for other in self.tuned)):
+        if streams in self.tuned or (len(streams) > 1 and any(len(other) > 1 for other in self.tuned)):
             return
-        tried = TOGETHER if len(some) > 1 and self.balance == "alone" else DECADES
+        tried = TOGETHER if len(streams) > 1 and self.balance == "alone" else DECADES
         if self.strength is not None:
-            self.tuned[some] = 1.0 if tried is TOGETHER else self.strength
+            self.tuned[streams] = 1.0 if tried is TOGETHER else self.strength
             return
         few = _part(self.response, target, TRIED / load, seed)
-        x, target, weight = seen.x[few], target[few], weight[few]
+        x, target, weight = projection.x[few], target[few], weight[few]
         fold = folds(self.response, target, FOLDS, seed)
         # Large problems use a single held-out fold.
-        held = range(FOLDS) if load <= TRIED / FOLDS or seen.factor is not None else range(1)
-        self.tuned[some], _ = chosen(self.response, x, target, weight, known, fold, held, tried)
+        held = range(FOLDS) if load <= TRIED / FOLDS or projection.factor is not None else range(1)
+        self.tuned[streams], _ = chosen(self.response, x, target, weight, known, fold, held, tried)
 
     # ── answering ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -246,8 +246,8 @@ class Linear(Expert):
 def _product(x: Tensor, weight: Tensor) -> Tensor:
     """``x @ weight`` ``[B, K]``, computed with the columns padded to a multiple of ``LANES``.
 
-    With few columns, kernels sum the last rows of a batch in another order than the first, so a row's answer would depend
-    on its place; with whole vector registers they do not.
+    With few columns, kernels sum the last rows of a batch in a different order than the first, so a row's answer would
+    depend on its position; with full vector registers they do not.
     """
     columns = weight.shape[1]
     return (x @ nn.functional.pad(weight, (0, -columns % LANES)))[:, :columns]
@@ -258,12 +258,12 @@ def _block(features: Any, columns: NDArray[np.int64]) -> Any:
 
 
 def _filled(part: Any) -> int:
-    """The number of values of a block; of a sparse one, the non-zero values."""
+    """Return the number of values of a block, or of non-zero values if it is sparse."""
     return max(1, int(getattr(part, "nnz", part.shape[0] * part.shape[1])))
 
 
 def _spread(part: Any) -> Floats:
-    """The variance of every column."""
+    """Return the variance of every column."""
     rows = max(1, part.shape[0])
     mean = np.asarray(part.sum(axis=0, dtype=np.float64)).ravel() / rows
     if isinstance(part, np.ndarray):
@@ -275,12 +275,12 @@ def _spread(part: Any) -> Floats:
 
 
 def _power(part: Any) -> float:
-    """The total variance of all columns."""
+    """Return the total variance of all columns."""
     return float(_spread(part).sum()) if part.shape[0] else 0.0
 
 
 def _part(response: Response, target: NDArray[Any], share: float, seed: int) -> NDArray[Any] | slice:
-    """A stratified subsample of about this share of the rows; all if it is 1 or more."""
+    """Return a stratified subsample of about this share of the rows; all if it is 1 or more."""
     if share >= 1:
         return slice(None)
     return np.flatnonzero(folds(response, target, int(np.ceil(1 / share)), seed) == 0)

@@ -1,1 +1,1 @@
-"""Where in a stream an answer comes from, one way a file. The contract: ``core/explainer.py``."""
+"""Explainers: methods of element attribution within a stream, one module each. The interface: ``core/explainer.py``."""

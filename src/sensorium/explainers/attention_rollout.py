@@ -44,36 +44,38 @@ class AttentionRollout(Explainer):
         trunks = [m for m in probe.encoder.modules() if isinstance(m, Trunk)]
         if len(trunks) != 1 or not len(trunks[0].blocks):
             return "needs an encoder that is one transformer"
-        with torch.no_grad(), _watched(trunks[0]) as seen:
+        with torch.no_grad(), _watched(trunks[0]) as record:
             probe.answer(probe.data, probe.mask)
-        if _cells(probe, seen.tokens) is None:
-            return "cannot tell which token saw which part"
+        if _cells(probe, record.tokens) is None:
+            return "cannot tell which token belongs to which part"
         return ""
 
     def explain(self, probe: Probe) -> Heat:
         (trunk,) = (m for m in probe.encoder.modules() if isinstance(m, Trunk))
-        with torch.enable_grad(), _watched(trunk) as seen:
+        with torch.enable_grad(), _watched(trunk) as record:
             value = probe.answer(probe.data, probe.mask)[0]
-            assert seen.out is not None
-            slopes = torch.autograd.grad(value, [seen.out, *seen.maps], allow_unused=True)
-        # What the answer took from each token at the end: gradient times value.
-        rest = slopes[0] * seen.out if slopes[0] is not None else seen.out * 0.0
-        taken = F.relu(rest.sum(dim=-1)[0]).detach()
-        if not bool(taken.any()):
-            taken = torch.ones_like(taken)
-        whole = torch.eye(len(taken), device=taken.device, dtype=taken.dtype)
-        for share, slope in zip(seen.maps, slopes[1:], strict=True):
+            assert record.out is not None
+            slopes = torch.autograd.grad(value, [record.out, *record.maps], allow_unused=True)
+        # Relevance of each output token to the answer: gradient times value.
+        rest = slopes[0] * record.out if slopes[0] is not None else record.out * 0.0
+        relevance = F.relu(rest.sum(dim=-1)[0]).detach()
+        if not bool(relevance.any()):
+            relevance = torch.ones_like(relevance)
+        rollout = torch.eye(len(relevance), device=relevance.device, dtype=relevance.dtype)
+        for share, slope in zip(record.maps, slopes[1:], strict=True):
             if self.weighted:
                 counted = torch.zeros_like(share) if slope is None else F.relu(slope * share)
-                whole = whole + counted.mean(dim=1)[0].detach() @ whole
+                rollout = rollout + counted.mean(dim=1)[0].detach() @ rollout
             else:
-                whole = (share.mean(dim=1)[0].detach() / 2 + torch.eye(len(taken), device=taken.device) / 2) @ whole
-        cells = _cells(probe, seen.tokens)
+                rollout = (
+                    share.mean(dim=1)[0].detach() / 2 + torch.eye(len(relevance), device=relevance.device) / 2
+                ) @ rollout
+        cells = _cells(probe, record.tokens)
         assert cells is not None
-        return Heat(_over(probe, (taken @ whole)[-prod(cells) :].reshape(cells)))
+        return Heat(_over(probe, (relevance @ rollout)[-prod(cells) :].reshape(cells)))
 
 
-class _Seen:
+class _Record:
     """A recorded pass through a trunk: the attention ``[1, H, N, N]`` of each block, and the output tokens."""
 
     def __init__(self) -> None:
@@ -86,9 +88,9 @@ class _Seen:
 
 
 @contextmanager
-def _watched(trunk: Trunk) -> Iterator[_Seen]:
+def _watched(trunk: Trunk) -> Iterator[_Record]:
     """Context in which the trunk computes attention explicitly, so that its weights can be recorded and differentiated."""
-    seen = _Seen()
+    record = _Record()
     parts = [m for m in trunk.modules() if isinstance(m, Attention)]
 
     def opened(part: Attention) -> Any:
@@ -98,20 +100,20 @@ def _watched(trunk: Trunk) -> Iterator[_Seen]:
             score = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
             hidden = ~(mask.unsqueeze(1) if mask.dim() == 2 else mask).unsqueeze(1)
             share = score.masked_fill(hidden, torch.finfo(score.dtype).min).softmax(dim=-1).masked_fill(hidden, 0.0)
-            seen.maps.append(share)
+            record.maps.append(share)
             mixed: Tensor = part.output((share @ value).transpose(1, 2).flatten(2))
             return mixed
 
         return forward
 
     def note(_module: Any, _given: Any, out: Tensor) -> None:
-        seen.out = out
+        record.out = out
 
     hook = trunk.register_forward_hook(note)
     for part in parts:
         part.forward = opened(part)  # type: ignore[method-assign]
     try:
-        yield seen
+        yield record
     finally:
         hook.remove()
         for part in parts:
@@ -119,7 +121,7 @@ def _watched(trunk: Trunk) -> Iterator[_Seen]:
 
 
 def _cells(probe: Probe, tokens: int) -> tuple[int, ...] | None:
-    """The grid of the output tokens (a class token may precede them); None if it is unknown."""
+    """Return the grid of the output tokens (a class token may precede them), or None if it is unknown."""
     size = tuple(probe.data.shape[2:]) if isinstance(probe.layout, Grid) else (probe.data.shape[1],)
     patch = getattr(probe.encoder, "patch", None)
     grids = [size[:1]]
@@ -129,7 +131,7 @@ def _cells(probe: Probe, tokens: int) -> tuple[int, ...] | None:
 
 
 def _over(probe: Probe, values: Tensor) -> Tensor:
-    """The tokens' values, spread evenly over the elements of the row."""
+    """Spread the values of the tokens evenly over the elements of the row."""
     if isinstance(probe.layout, Grid):
         for axis, length in enumerate(probe.data.shape[2:]):
             if axis < values.dim():

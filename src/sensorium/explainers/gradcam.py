@@ -53,12 +53,12 @@ class Gradcam(Explainer):
 
 
 def _last(probe: Probe) -> tuple[Tensor, Tensor] | None:
-    """The last grid ``[1, C, *cells]`` of convolutions on which the answer depends, and the answer's gradient."""
-    with torch.enable_grad(), grids(probe.encoder, probe.data.dim() - 2) as seen:
+    """Return the last grid ``[1, C, *cells]`` of convolutions on which the answer depends, and the answer's gradient."""
+    with torch.enable_grad(), grids(probe.encoder, probe.data.dim() - 2) as recorded:
         value = probe.answer(probe.data.clone().requires_grad_(), probe.mask)[0]
-    seen = [grid for grid in seen if grid.requires_grad and grid.shape[0] == 1]
-    if not seen or not value.requires_grad:
+    recorded = [grid for grid in recorded if grid.requires_grad and grid.shape[0] == 1]
+    if not recorded or not value.requires_grad:
         return None
-    slopes = torch.autograd.grad(value, seen, allow_unused=True)
-    used = [(grid, slope) for grid, slope in zip(seen, slopes, strict=True) if slope is not None]
+    slopes = torch.autograd.grad(value, recorded, allow_unused=True)
+    used = [(grid, slope) for grid, slope in zip(recorded, slopes, strict=True) if slope is not None]
     return used[-1] if used else None

@@ -75,11 +75,13 @@ class IntegratedGradients(Explainer):
                 return torch.cat([answer(at(part), *spread(len(part))).double() for part in parts])
 
         def walked(ends: Tensor) -> Tensor:
-            """The contribution of each element between the two positions ``ends`` ``[pieces, 2]`` on the path."""
+            """Return the contribution of each element between the two positions ``ends`` ``[pieces, 2]`` on the path."""
             parts = []
-            for some in torch.split(ends, _AT_ONCE // _NODES):
-                presence, more = (at(some[:, 0]), at(some[:, 1])), spread(len(some))
-                pieces = tool.attribute(presence[1], baselines=presence[0], additional_forward_args=more, n_steps=_NODES)
+            for chunk in torch.split(ends, _AT_ONCE // _NODES):
+                positions, arguments = (at(chunk[:, 0]), at(chunk[:, 1])), spread(len(chunk))
+                pieces = tool.attribute(
+                    positions[1], baselines=positions[0], additional_forward_args=arguments, n_steps=_NODES
+                )
                 parts.append(pieces.detach().double())
             return torch.cat(parts)
 
@@ -87,7 +89,7 @@ class IntegratedGradients(Explainer):
         # cuDNN differentiates recurrent networks in training mode alone.
         with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
             values, off = _added(along_path, walked, max(1, self.steps // _NODES), value - blank, end.device)
-        # An answer with steps in it (orders, counts) has gradients that do not add up: then the values only rank.
+        # The gradients of a discontinuous answer (orders, counts) do not add up; then the values only rank.
         close = off <= _FAR * abs(value - blank) + 1e-4
         values = values.sum(dim=-1) if isinstance(probe.layout, (Ids, Points)) else values
         return Heat(values.float(), blank if close else None)
@@ -100,7 +102,7 @@ def _added(
     change: float,
     device: torch.device,
 ) -> tuple[Tensor, float]:
-    """The values over the whole path, from ``count`` initial pieces, and the error of their sum."""
+    """Return the values over the whole path, from ``count`` initial pieces, and the error of their sum."""
     marks = torch.linspace(0, 1, count + 1, dtype=torch.float64, device=device)
     ends = torch.stack([marks[:-1], marks[1:]], dim=1)
     values, room = walked(ends), (_MOST - 1) * count
@@ -109,7 +111,7 @@ def _added(
         off = values.flatten(1).sum(dim=1) - along_path(ends.flatten()).reshape(-1, 2).diff(dim=1)[:, 0]
         lost = abs(float(off.sum()))
         wrong = off.abs() > _CLOSE * abs(change) / len(off)
-        # Float32 cannot tell shares apart that are closer than this.
+        # Positions closer than this are equal in float32.
         wrong &= ends[:, 1] - ends[:, 0] > 1e-6
         if lost <= max(_CLOSE * abs(change), 1e-6) or not bool(wrong.any()) or room < 2:
             return values.sum(dim=0), lost
@@ -122,7 +124,7 @@ def _added(
 
 
 def _path(probe: Probe, table: nn.Embedding | None) -> tuple[Callable[..., Tensor], Tensor, Tensor, tuple[Any, ...]]:
-    """The answer as a function of the interpolated input, the start and end of the path, and further arguments."""
+    """Return the answer as a function of the interpolated input, start and end of the path, and further arguments."""
     if table is None:
         data = probe.data if probe.mask is None else probe.data * _along(probe)
         return probe.answer, torch.zeros_like(data), data, (probe.mask,)
@@ -136,7 +138,7 @@ def _path(probe: Probe, table: nn.Embedding | None) -> tuple[Callable[..., Tenso
 
     with torch.no_grad():
         vectors = table(probe.data)
-    # What is no word of the text (a pretrained network's special tokens) stays as it is.
+    # Tokens that are not words of the text (special tokens of a pretrained network) stay as they are.
     word = torch.ones_like(probe.data[0], dtype=torch.bool) if probe.groups is None else probe.groups >= 0
     start = torch.where(word.to(vectors.device)[None, :, None], 0.0, vectors)
     mask = torch.ones_like(probe.data, dtype=torch.bool) if probe.mask is None else probe.mask
@@ -144,7 +146,7 @@ def _path(probe: Probe, table: nn.Embedding | None) -> tuple[Callable[..., Tenso
 
 
 def _along(probe: Probe) -> Tensor:
-    """The mask, reshaped to broadcast over the data."""
+    """Return the mask, reshaped to broadcast over the data."""
     assert probe.mask is not None
     if isinstance(probe.layout, Points):
         return probe.mask[..., None]
@@ -152,15 +154,15 @@ def _along(probe: Probe) -> Tensor:
 
 
 def _table(probe: Probe) -> nn.Embedding | None:
-    """The embedding table of an encoder of words, if there is exactly one."""
+    """Return the embedding table of an encoder of words, if there is exactly one."""
     assert isinstance(probe.layout, Ids)
     large = [
         m for m in probe.encoder.modules() if isinstance(m, nn.Embedding) and m.num_embeddings >= probe.layout.vocabulary
     ]
-    seen: list[nn.Embedding] = []
+    called: list[nn.Embedding] = []
 
     def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        seen.append(module)  # type: ignore[arg-type]
+        called.append(module)  # type: ignore[arg-type]
 
     hooks = [module.register_forward_pre_hook(note) for module in large]
     try:
@@ -168,4 +170,4 @@ def _table(probe: Probe) -> nn.Embedding | None:
     finally:
         for hook in hooks:
             hook.remove()
-    return seen[0] if len(seen) == 1 and len(large) == 1 else None
+    return called[0] if len(called) == 1 and len(large) == 1 else None

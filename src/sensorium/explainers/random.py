@@ -1,4 +1,4 @@
-"""Chance."""
+"""Random attribution values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Random(Explainer):
     Source: the random baseline of deletion curves, https://arxiv.org/abs/1806.07421, § 4.
 
     Args:
-        seed: Of the numbers.
+        seed: Seed of the values.
         parts: Parts of a grid along each axis; None: 32 of a series (8 to 32 of each channel if it has
             several), 8 × 8 of an image, 8 × 4 × 4 of a video.
     """

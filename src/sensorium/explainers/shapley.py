@@ -43,25 +43,25 @@ class Shapley(Explainer):
         units, device = probe.units(self.parts), probe.data.device
         count = units.count
         ends = torch.tensor([[True] * count, [False] * count], device=device)
-        whole, blank = probe.kept(units, ends).double().tolist()
+        full, blank = probe.kept(units, ends).double().tolist()
         orders = _orders(probe.encoder, count) if self.orders is None else self.orders
         total = torch.zeros(count, dtype=torch.float64, device=device)
         draw = torch.Generator().manual_seed(self.seed)
         for _ in range(orders if count else 0):
             order = torch.randperm(count, generator=draw).to(device)
             for way in (order, order.flip(0)):
-                # Row i holds the first i + 1 parts of the order; the last is the whole row, which is known. Some rows at a
-                # time: of thousands of columns all rows together would fill the memory.
+                # Row i holds the first i + 1 parts of the order; the last is the whole row, whose answer is known. They are
+                # computed in chunks, since with thousands of columns all of them together would fill the memory.
                 place = way.argsort()
-                some = torch.split(torch.arange(count - 1, device=device), CHUNK) if count > 1 else ()
-                between = [probe.kept(units, place <= at[:, None]).double() for at in some]
-                steps = torch.cat([total.new_tensor([blank]), *between, total.new_tensor([whole])])
+                chunks = torch.split(torch.arange(count - 1, device=device), CHUNK) if count > 1 else ()
+                between = [probe.kept(units, place <= at[:, None]).double() for at in chunks]
+                steps = torch.cat([total.new_tensor([blank]), *between, total.new_tensor([full])])
                 total[way] += steps.diff()
         return Heat(units.spread(total / (2 * orders)), blank)
 
 
 def _orders(encoder: nn.Module, parts: int) -> int:
-    """The default number of orders. Embedding tables are looked up, not multiplied, and cost nothing."""
+    """Return the default number of orders. Embedding tables are looked up, not multiplied, and cost nothing."""
     if parts > _MANY:
         return max(1, 8 * _MANY // parts)
     tables = {id(m.weight) for m in encoder.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))}

@@ -29,10 +29,9 @@ class Cells(Features):
 
     A number gives two features: the normal score of its rank among the training values, which limits outliers, and its
     standardised value, which keeps linear relations. Ties share their mean rank. A missing number is 0 (the median) in
-    both; a
-    cell that was missing in any training row has an indicator. Each known category is an indicator; an unknown one is all
-    zero. Scores are those of scikit-learn's ``QuantileTransformer``, except that the lowest and highest do not exceed the
-    expected extremes of a normal sample of that size, even where many cells share them.
+    both; a cell that was missing in any training row has an indicator. Each known category is an indicator; an unknown
+    one is all zero. Scores are those of scikit-learn's ``QuantileTransformer``, except that the lowest and highest do not
+    exceed the expected extremes of a normal sample of that size, even where many cells share them.
 
     For trees: numbers standardised; categories of few values as indicators, of many as one number, their rank by frequency
     (0: the most frequent; unknown ones last). Missing cells are NaN.
@@ -95,7 +94,7 @@ class Cells(Features):
         """
         cells = len(self.cardinalities)
         limit = min(_ROWS, max(1000, _VALUES // max(cells, 1)))
-        seen, step = 0, 1
+        rows_read, step = 0, 1
         kept: list[NDArray[np.float32]] = []
         missing = np.zeros(cells, dtype=bool)
         counts = np.zeros(sum(self.sizes), dtype=np.int64)
@@ -105,9 +104,9 @@ class Cells(Features):
             known = real[:, self.codes]
             at = data[:, self.codes].astype(np.int64) + np.asarray(self.starts, dtype=np.int64)
             counts += np.bincount(at[known], minlength=len(counts))
-            values = np.where(real, data, np.nan)[-seen % step :: step, self.numbers]
+            values = np.where(real, data, np.nan)[-rows_read % step :: step, self.numbers]
             kept.append(values.astype(np.float32))
-            seen += len(data)
+            rows_read += len(data)
             while sum(map(len, kept)) > limit:
                 kept, step = [np.concatenate(kept)[::2]], 2 * step
         self._measure(np.concatenate(kept) if kept else np.zeros((0, len(self.numbers)), dtype=np.float32))
@@ -129,10 +128,10 @@ class Cells(Features):
     def _measure(self, values: NDArray[np.float32]) -> None:
         """Learn the distribution of each number from ``[rows, numbers]``, NaN where missing."""
         count = (~np.isnan(values)).sum(axis=0)
-        some = np.maximum(count, 1)
-        whole = values.astype(np.float64)
-        mean = np.nansum(whole, axis=0) / some
-        deviation = np.sqrt(np.nansum((whole - mean) ** 2, axis=0) / some)
+        divisor = np.maximum(count, 1)
+        numbers = values.astype(np.float64)
+        mean = np.nansum(numbers, axis=0) / divisor
+        deviation = np.sqrt(np.nansum((numbers - mean) ** 2, axis=0) / divisor)
         # A constant may have a tiny deviation by rounding: do not divide by it.
         deviation[deviation <= 1e-7 * np.maximum(np.abs(mean), 1e-30)] = 1.0
         points = max(2, min(self.quantiles, len(values)))
@@ -140,7 +139,7 @@ class Cells(Features):
         low = np.floor(place).astype(np.int64)
         high = np.minimum(low + 1, np.maximum(count - 1, 0))
         # NaN sorts last.
-        order = np.sort(whole, axis=0) if len(whole) else np.zeros((1, whole.shape[1]))
+        order = np.sort(numbers, axis=0) if len(numbers) else np.zeros((1, numbers.shape[1]))
         below, above = np.take_along_axis(order, low, axis=0), np.take_along_axis(order, high, axis=0)
         interpolated = np.where(count > 0, below + (above - below) * (place - low), 0.0)
         normal = NormalDist()

@@ -35,12 +35,11 @@ class Ngrams(Features):
     """TF-IDF of words, word n-grams and character n-grams of a text.
 
     Each stream has its own vocabulary. Words and characters are two blocks of unit length; a linear model on them is a
-    strong
-    baseline for text with a few thousand rows. Text is decoded from the token ids, so it ends where the stream is cut; case
-    is ignored. A word is two or more letters and digits, one digit, or one character of a script without blanks. Character
-    n-grams stay within blank-separated chunks and include their edges. Where ids have no spelling (tags, parts of speech,
-    pretrained tokenisers), the ids are the words. Trees read the principal directions of both blocks (latent semantic
-    analysis).
+    strong baseline for text with a few thousand rows. Text is decoded from the token ids, so it ends where the stream is
+    cut; case is ignored. A word is two or more letters and digits, one digit, or one character of a script without blanks.
+    Character n-grams stay within blank-separated chunks and include their edges. Where ids have no spelling (tags, parts
+    of speech, pretrained tokenisers), the ids are the words. Trees read the principal directions of both blocks (latent
+    semantic analysis).
     Source: term weights, https://doi.org/10.1016/0306-4573(88)90021-0, smoothed as in scikit-learn's ``TfidfVectorizer``.
 
     Args:

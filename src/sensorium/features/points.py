@@ -49,14 +49,14 @@ class Points(StandardisedFeatures):
         """Features of ``data`` ``[B, N, C]`` with ``mask`` ``[B, N]``."""
         real = data.new_ones(data.shape[:2], dtype=torch.bool) if mask is None else mask
         count = real.sum(dim=1, keepdim=True)
-        some = count.clamp_min(1)
+        divisor = count.clamp_min(1)
         places = data[..., :3]
-        middle = places.sum(dim=1) / some
+        middle = places.sum(dim=1) / divisor
         gap = (places - middle[:, None]).masked_fill(~real[..., None], 0.0)
-        covariance = gap.transpose(1, 2) @ gap / some[..., None]
+        covariance = gap.transpose(1, 2) @ gap / divisor[..., None]
         extents = torch.linalg.eigvalsh(covariance.cpu()).to(data.device).clamp_min(0).sqrt()
         radius = gap.norm(dim=2)
-        usual = (radius.square().sum(dim=1, keepdim=True) / some).sqrt()
+        usual = (radius.square().sum(dim=1, keepdim=True) / divisor).sqrt()
         distance, pairs = self._distances(places, real)
         mean = (distance * pairs).sum(dim=1, keepdim=True) / pairs.sum(dim=1, keepdim=True).clamp_min(1)
         along = places.transpose(1, 2)

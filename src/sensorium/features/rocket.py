@@ -34,10 +34,8 @@ class Rocket(StandardisedFeatures):
     """MiniRocket: for 84 dilated patterns of nine steps, the share of a series in which each exceeds a threshold.
 
     Convolutions with two-valued kernels, at dilations up to the length of the series, with and without padding; with
-    several
-    channels, each kernel sums a random subset. Thresholds are quantiles over training series. Suited to series in which
-    local
-    shapes matter, wherever they occur. Series of more than 4,096 steps are averaged over neighbours.
+    several channels, each kernel sums a random subset. Thresholds are quantiles over training series. Suited to series in
+    which local shapes matter, wherever they occur. Series of more than 4,096 steps are averaged over neighbours.
     Source: Dempster et al. 2021, MiniRocket, https://arxiv.org/abs/2012.08791.
 
     Args:
@@ -53,10 +51,10 @@ class Rocket(StandardisedFeatures):
         super().__init__(layout)
         self.readings = layout.size[0] * layout.channels
         self.pooled = -(-layout.size[0] // _LONGEST)
-        each = max(count // len(_HIGH), 1)  # features per kernel
-        self.dilations = _dilations(-(-layout.size[0] // self.pooled), each)
+        per_kernel = max(count // len(_HIGH), 1)  # features per kernel
+        self.dilations = _dilations(-(-layout.size[0] // self.pooled), per_kernel)
         self.declare("biases", torch.float32, 2)
-        """Thresholds ``[84, each]``, in the order of dilations."""
+        """Thresholds ``[84, thresholds per kernel]``, in the order of dilations."""
         self.declare("chosen", torch.bool, 3)
         """``[dilations, 84, C]``: the channels that each convolution sums."""
         self.declare("directions", torch.float32, 2)
@@ -88,7 +86,7 @@ class Rocket(StandardisedFeatures):
         self.keep("directions", principal(sample.cpu(), _DIRECTIONS, torch.Generator().manual_seed(0)))
 
     def measured(self, data: Tensor, mask: Tensor | None) -> Tensor:
-        """Return the share of steps above each threshold ``[B, 84 * each]``, for ``data`` ``[B, C, T]`` with ``mask``
+        """Return the share of steps above each threshold ``[B, count]``, for ``data`` ``[B, C, T]`` with ``mask``
         ``[B, T]``.
         """
         real = data.new_ones((len(data), data.shape[2]), dtype=torch.bool) if mask is None else mask
@@ -107,8 +105,8 @@ class Rocket(StandardisedFeatures):
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *rest)
         errors: list[str] = rest[-1]
-        each = sum(levels for _, levels in self.dilations)
-        shapes = {"biases": (len(_HIGH), each), "chosen": (len(self.dilations), len(_HIGH), self.layout.channels)}
+        per_kernel = sum(levels for _, levels in self.dilations)
+        shapes = {"biases": (len(_HIGH), per_kernel), "chosen": (len(self.dilations), len(_HIGH), self.layout.channels)}
         for name, shape in shapes.items():
             buffer = getattr(self, name)
             if buffer.numel() and buffer.shape != shape:  # empty: not yet fitted
@@ -132,15 +130,15 @@ class Rocket(StandardisedFeatures):
         """Return thresholds of each kernel at each dilation: quantiles of its response to one training row ``[84,
         each]``.
         """
-        each = sum(levels for _, levels in self.dilations)
+        per_kernel = sum(levels for _, levels in self.dilations)
         if not sample:
-            return torch.zeros(len(_HIGH), each)
+            return torch.zeros(len(_HIGH), per_kernel)
         pooled = [self._pooled(row[None], row.new_ones((1, row.shape[1]), dtype=torch.bool)) for row in sample]
         longest = max(max(row.shape[2] for row, _ in pooled), 1)
         parts, drawn = [], 0
         for i, (dilation, levels) in enumerate(self.dilations):
             rows = [pooled[int(index)][0][0] for index in picked[i]]
-            summed = [some.to(row) @ row for some, row in zip(self.chosen[i], rows, strict=True)]
+            summed = [channels.to(row) @ row for channels, row in zip(self.chosen[i], rows, strict=True)]
             padded = torch.stack([F.pad(row, (0, longest - len(row))) for row in summed])
             response = (_kernels(padded)[:, None] @ _taps(padded, dilation))[:, 0]
             lengths = torch.cat([pooled[int(index)][1] for index in picked[i]])
@@ -186,9 +184,9 @@ def _inside(lengths: Tensor, dilation: int, place: int, steps: int) -> Tensor:
     margin = _TAPS // 2 * dilation
     step = torch.arange(steps, device=lengths.device)
     lengths = lengths[:, None]
-    whole = step < lengths
-    within = torch.where(lengths <= 2 * margin, whole, (step >= margin) & (step < lengths - margin))
-    return torch.stack([whole, within] if place % 2 == 0 else [within, whole], dim=1)
+    real = step < lengths
+    within = torch.where(lengths <= 2 * margin, real, (step >= margin) & (step < lengths - margin))
+    return torch.stack([real, within] if place % 2 == 0 else [within, real], dim=1)
 
 
 def _quantiles(values: Tensor, real: Tensor, at: Tensor) -> Tensor:
@@ -200,13 +198,13 @@ def _quantiles(values: Tensor, real: Tensor, at: Tensor) -> Tensor:
     return quantiles.masked_fill(~real.any(dim=1, keepdim=True), 0.0)
 
 
-def _dilations(steps: int, each: int) -> list[tuple[int, int]]:
+def _dilations(steps: int, per_kernel: int) -> list[tuple[int, int]]:
     """Return exponentially spaced dilations up to the length of a series, and the number of thresholds of each."""
-    most = min(each, _DILATIONS)
+    most = min(per_kernel, _DILATIONS)
     top = math.log2(max((steps - 1) / (_TAPS - 1), 1))
     spread = Counter(int(2 ** (top * i / max(most - 1, 1))) for i in range(most))
-    counts = {dilation: count * each // most for dilation, count in spread.items()}
-    rest = each - sum(counts.values())
+    counts = {dilation: count * per_kernel // most for dilation, count in spread.items()}
+    rest = per_kernel - sum(counts.values())
     return [(dilation, levels + (i < rest)) for i, (dilation, levels) in enumerate(sorted(counts.items()))]
 
 

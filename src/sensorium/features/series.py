@@ -41,8 +41,7 @@ class Series(StandardisedFeatures):
 
     Moments, quantiles, crossings, autocorrelations; the share of power by frequency band; means over equal stretches of the
     row; the pairwise correlations of up to 16 channels; the length. About 2,000 numbers at most: with many channels each
-    gets
-    fewer features, and with more than 500, neighbouring channels are averaged.
+    gets fewer features, and with more than 500, neighbouring channels are averaged.
     Source: the features of Anguita et al. 2013, https://www.esann.org/sites/default/files/proceedings/legacy/es2013-84.pdf.
 
     Args:
@@ -52,8 +51,8 @@ class Series(StandardisedFeatures):
     def __init__(self, layout: Grid, *, steps: int = 24) -> None:
         super().__init__(layout)
         self.segment = next((n for n in (64, 32, 16) if layout.size[0] >= 2 * n), 16)
-        whole = _FeatureCounts(len(NAMES), min(_BANDS, self.segment // 2), steps)
-        self.parts = _fitting(whole, layout.channels, _MOST)
+        full_counts = _FeatureCounts(len(NAMES), min(_BANDS, self.segment // 2), steps)
+        self.parts = _fitting(full_counts, layout.channels, _MOST)
         self.channels = min(layout.channels, _MOST // self.parts.width)
         self.pairs = self.channels if self.channels <= _PAIRED else 0
 
@@ -73,10 +72,10 @@ class Series(StandardisedFeatures):
             parts.append(self._bands(data, real))
         if self.parts.steps:
             parts.append(course(data, self.parts.steps, lengths))
-        whole = [torch.cat(parts, dim=2).flatten(1)]
+        blocks = [torch.cat(parts, dim=2).flatten(1)]
         if self.pairs > 1:
-            whole.append(correlations(data, real))
-        return torch.cat([*whole, lengths[:, None].to(data).log1p()], dim=1)
+            blocks.append(correlations(data, real))
+        return torch.cat([*blocks, lengths[:, None].to(data).log1p()], dim=1)
 
     def _statistics(self, data: Tensor, real: Tensor) -> Tensor:
         summary = channel_summary(data, real[:, None])
@@ -89,8 +88,8 @@ class Series(StandardisedFeatures):
         lowest = power[..., :1] + power[..., 1:2]
         power = torch.cat([lowest, power[..., 2:]], dim=-1)
         power = power.reshape(*power.shape[:-1], self.parts.bands, -1).sum(dim=-1)
-        whole = power.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(power.dtype).tiny)
-        return (power / whole + _EVEN).log()
+        total = power.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(power.dtype).tiny)
+        return (power / total + _EVEN).log()
 
     def compact(self, features: Tensor, field: Field) -> Tensor:
         """Return the statistics, a coarser spectrum and shape, and the length: at most 300 numbers."""
@@ -108,13 +107,13 @@ class Series(StandardisedFeatures):
         return torch.cat([kept.flatten(1), features[:, -1:]], dim=1)
 
 
-def _fitting(whole: _FeatureCounts, channels: int, most: int) -> _FeatureCounts:
+def _fitting(full: _FeatureCounts, channels: int, most: int) -> _FeatureCounts:
     """Reduce the feature counts per channel so that ``channels`` of them fit ``most`` numbers."""
     tries = [
-        whole,
-        _FeatureCounts(whole.statistics, min(whole.bands, 8), min(whole.steps, 8)),
-        _FeatureCounts(whole.statistics, 0, min(whole.steps, 4)),
-        _FeatureCounts(4, 0, min(whole.steps, 4)),
-        _FeatureCounts(min(whole.statistics, 4), 0, 0),
+        full,
+        _FeatureCounts(full.statistics, min(full.bands, 8), min(full.steps, 8)),
+        _FeatureCounts(full.statistics, 0, min(full.steps, 4)),
+        _FeatureCounts(4, 0, min(full.steps, 4)),
+        _FeatureCounts(min(full.statistics, 4), 0, 0),
     ]
     return next((counts for counts in tries if counts.width * channels <= most), tries[-1])

@@ -21,8 +21,7 @@ class Vectors(StandardisedFeatures):
     """A vector with each number standardised: a vector column, or the output of a frozen encoder.
 
     A frozen encoder has not seen the targets, so a linear model on its vectors generalises (a linear probe). The vectors of
-    a
-    trained encoder encode the targets of the training rows and are refused.
+    a trained encoder encode the targets of the training rows and are refused.
 
     Used by default for streams with frozen encoders.
     """

@@ -1,1 +1,1 @@
-"""Many streams to one: one file a fusion, found by its name."""
+"""Fusions: one module per fusion of several streams to one, found by its name."""

@@ -43,12 +43,12 @@ class Bilinear(Fusion):
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
         pooled, presence = vectors(parts, self.streams)  # [B, S, D], [B, S]
-        each = pooled.unbind(dim=1)
-        own = torch.stack([f(x) for f, x in zip(self.own, each, strict=True)], dim=1)
+        by_stream = pooled.unbind(dim=1)
+        own = torch.stack([f(x) for f, x in zip(self.own, by_stream, strict=True)], dim=1)
         own = zeroed(own, presence)
         hidden = own.sum(dim=1)
         if self.product is not None:
-            factor = torch.stack([f(x) for f, x in zip(self.factor, each, strict=True)], dim=1)  # [B, S, R]
+            factor = torch.stack([f(x) for f, x in zip(self.factor, by_stream, strict=True)], dim=1)  # [B, S, R]
             factor = zeroed(factor, presence)
             left, right = factor[:, [a for a, _ in self.pairs]], factor[:, [b for _, b in self.pairs]]
             products = left.unsqueeze(3) * right.unsqueeze(2)  # [B, pairs, R, R]

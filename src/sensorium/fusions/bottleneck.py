@@ -52,15 +52,15 @@ class Bottleneck(Fusion):
 
     def _start(self, parts: Mapping[str, Encoded]) -> tuple[list[Tensor], list[Tensor], Tensor]:
         real = [parts[s].mask & parts[s].present.unsqueeze(1) for s in self.streams]
-        each = [zeroed(parts[s].tokens, m) for s, m in zip(self.streams, real, strict=True)]
-        return each, real, self.shared.expand(each[0].shape[0], -1, -1)
+        tokens = [zeroed(parts[s].tokens, m) for s, m in zip(self.streams, real, strict=True)]
+        return tokens, real, self.shared.expand(tokens[0].shape[0], -1, -1)
 
     def _layer(
-        self, blocks: nn.Module, each: list[Tensor], real: list[Tensor], shared: Tensor, presence: Tensor
+        self, blocks: nn.Module, tokens: list[Tensor], real: list[Tensor], shared: Tensor, presence: Tensor
     ) -> tuple[list[Tensor], Tensor]:
         assert isinstance(blocks, nn.ModuleList)
         after, shared_after = [], []
-        for block, x, mask in zip(blocks, each, real, strict=True):
+        for block, x, mask in zip(blocks, tokens, real, strict=True):
             both = block(torch.cat([x, shared], dim=1), torch.cat([mask, mask.new_ones(shared.shape[:2])], dim=1))
             after.append(both[:, : x.shape[1]])
             shared_after.append(both[:, x.shape[1] :])
@@ -69,28 +69,28 @@ class Bottleneck(Fusion):
         return after, total / count[:, None, None]
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
-        """``bottleneck`` ``[B, K, N]``: attention of the shared tokens to all others of ``parts``, in the last layer that
-        is read."""
+        """Return ``bottleneck`` ``[B, K, N]``: attention of the shared tokens to all other tokens of ``parts``, in the last
+        layer whose shared tokens are used."""
         presence = vectors(parts, self.streams)[1]
-        each, real, shared = self._start(parts)
+        tokens, real, shared = self._start(parts)
         for blocks in list(self.blocks)[:-2]:
-            each, shared = self._layer(blocks, each, real, shared, presence)
+            tokens, shared = self._layer(blocks, tokens, real, shared, presence)
         attention = []
         last = self.blocks[-2]
         assert isinstance(last, nn.ModuleList)
-        for i, (block, x, mask) in enumerate(zip(last, each, real, strict=True)):
+        for i, (block, x, mask) in enumerate(zip(last, tokens, real, strict=True)):
             assert isinstance(block, Block)
             both = block.norm_attention(torch.cat([x, shared], dim=1))
-            seen = torch.cat([mask, mask.new_ones(shared.shape[:2])], dim=1)
-            look = block.attention.weights(both[:, x.shape[1] :], both, seen)[:, :, : x.shape[1]]
+            key_mask = torch.cat([mask, mask.new_ones(shared.shape[:2])], dim=1)
+            look = block.attention.weights(both[:, x.shape[1] :], both, key_mask)[:, :, : x.shape[1]]
             attention.append(look * presence[:, i, None, None])
         count = presence.sum(dim=1).clamp(min=1)[:, None, None]
         return {"share": self.gathered.share(presence), "bottleneck": torch.cat(attention, dim=2) / count}
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
         pooled, presence = vectors(parts, self.streams)
-        each, real, shared = self._start(parts)
+        tokens, real, shared = self._start(parts)
         for blocks in self.blocks:
-            each, shared = self._layer(blocks, each, real, shared, presence)
-        met: Encoded = self.gathered(pooled, presence, each, real)
+            tokens, shared = self._layer(blocks, tokens, real, shared, presence)
+        met: Encoded = self.gathered(pooled, presence, tokens, real)
         return met

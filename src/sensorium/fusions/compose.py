@@ -75,7 +75,7 @@ class Compose(Fusion):
             groups[name] = {"streams": [str(s) for s in members], "fusion": _resolved(group["fusion"], f"group {name!r}")}
             if groups[name]["fusion"]["kind"] == "late":
                 raise ConfigError(
-                    f"fusions/compose: group {name!r}: late gives answers, and a group hands on features",
+                    f"fusions/compose: group {name!r}: late returns answers, but a group must return features",
                     fix="late as the outer fusion, or weighted in the group",
                 )
         return {"groups": groups or None, "fusion": _resolved(options["fusion"], "fusion")}
@@ -96,21 +96,21 @@ class Compose(Fusion):
             part.adopt()
 
     def _checked(self) -> set[str]:
-        """The streams that are in a group; each is known and in one only."""
-        seen: set[str] = set()
+        """Return the streams that are in a group; refuse unknown ones and those in several groups."""
+        grouped: set[str] = set()
         for name, members in self.members.items():
             if name in self.streams:
-                raise ConfigError(f"group {name!r} is called like a stream", fix="give the group a name of its own")
+                raise ConfigError(f"group {name!r} has the name of a stream", fix="give the group a name of its own")
             for stream in members:
                 if stream not in self.streams:
                     raise ConfigError(f"group {name!r}: no stream named {stream!r}{nearest(stream, self.streams)}")
-                if stream in seen:
+                if stream in grouped:
                     raise ConfigError(f"stream {stream!r} is in more than one group", fix="leave it in one")
-                seen.add(stream)
-        return seen
+                grouped.add(stream)
+        return grouped
 
     def _units(self, parts: Mapping[str, Encoded]) -> dict[str, Encoded]:
-        """What the outer fusion reads: a group is one stream."""
+        """Return the streams of the outer fusion, in which each group is one stream."""
         fused = {name: fusion(parts) for name, fusion in self.inner.items()}
         return {unit: fused[unit] if unit in fused else parts[unit] for unit in self.units}
 
@@ -158,7 +158,9 @@ def _completed(spec: Mapping[str, Any], layouts: Mapping[str, Layout]) -> dict[s
 
 def _resolved(spec: Any, where: str) -> dict[str, Any]:
     if not isinstance(spec, (str, Mapping)):
-        raise ConfigError(f"fusions/compose: {where}: {spec!r} is no fusion", fix="a name, or {kind: name, option: value}")
+        raise ConfigError(
+            f"fusions/compose: {where}: {spec!r} is not a fusion", fix="a name, or {kind: name, option: value}"
+        )
     try:
         return registry.resolve("fusions", spec)
     except ConfigError as error:

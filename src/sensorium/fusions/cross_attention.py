@@ -39,35 +39,37 @@ class CrossAttention(Fusion):
         self.logits = nn.Parameter(torch.zeros(count))
 
     def _start(self, parts: Mapping[str, Encoded]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The tokens, which are real, the stream of each, and the attention mask ``[B, N, N]``: real tokens of other
-        streams."""
+        """Return the tokens, which of them are real, the stream of each, and the attention mask ``[B, N, N]``: real tokens
+        of other streams."""
         every, real = tokens(parts, self.streams)
         owner = owners(sizes(parts, self.streams), every)
         return every, real, owner, real.unsqueeze(1) & (owner.unsqueeze(1) != owner)
 
-    def _round(self, i: int, every: Tensor, owner: Tensor, seen: Tensor) -> Tensor:
+    def _round(self, i: int, every: Tensor, owner: Tensor, attention_mask: Tensor) -> Tensor:
         named = self.norms[i](every) + self.name[owner]
-        # What nothing can be seen from stays as it is: the output layer's bias must not reach it.
-        looked: Tensor = self.drop(self.rounds[i](named, named, seen)).masked_fill(~seen.any(dim=-1, keepdim=True), 0.0)
+        # Tokens that can attend to nothing stay unchanged: the bias of the output layer must not reach them.
+        looked: Tensor = self.drop(self.rounds[i](named, named, attention_mask)).masked_fill(
+            ~attention_mask.any(dim=-1, keepdim=True), 0.0
+        )
         return every + looked
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
         """``share``, and ``attention`` ``[B, N, N]`` over all tokens of ``parts``: attention to other streams in the last
         round."""
         presence = vectors(parts, self.streams)[1]
-        every, real, owner, seen = self._start(parts)
+        every, real, owner, attention_mask = self._start(parts)
         for i in range(len(self.rounds) - 1):
-            every = self._round(i, every, owner, seen)
+            every = self._round(i, every, owner, attention_mask)
         named, last = self.norms[-1](every) + self.name[owner], self.rounds[-1]
         assert isinstance(last, Attention)
-        attention = zeroed(last.weights(named, named, seen), real)
+        attention = zeroed(last.weights(named, named, attention_mask), real)
         return {"share": shares(self.logits.expand(presence.shape), presence), "attention": attention}
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
         pooled, presence = vectors(parts, self.streams)
-        every, real, owner, seen = self._start(parts)
+        every, real, owner, attention_mask = self._start(parts)
         for i in range(len(self.rounds)):
-            every = self._round(i, every, owner, seen)
+            every = self._round(i, every, owner, attention_mask)
         every = zeroed(every, real)
         count = sizes(parts, self.streams)
         means = [masked_mean(t, m) for t, m in zip(torch.split(every, count, 1), torch.split(real, count, 1), strict=True)]

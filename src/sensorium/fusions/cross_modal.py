@@ -40,8 +40,8 @@ class CrossModal(Fusion):
         self.gathered = Gathered(len(self.streams))
 
     def _start(self, parts: Mapping[str, Encoded]) -> tuple[Tensor, Tensor, Tensor, list[int]]:
-        """Tokens with stream embeddings, which are real, the attention mask ``[B, N, N]`` (other streams), and tokens per
-        stream."""
+        """Return tokens with stream embeddings, which of them are real, the attention mask ``[B, N, N]`` (other streams),
+        and the number of tokens of each stream."""
         every, real = tokens(parts, self.streams)
         count = sizes(parts, self.streams)
         owner = owners(count, every)
@@ -54,18 +54,18 @@ class CrossModal(Fusion):
 
     def weights(self, parts: Mapping[str, Encoded]) -> dict[str, Tensor]:
         """``attention`` ``[B, N, N]`` over all tokens of ``parts``: attention to other streams in the last layer."""
-        every, real, seen, count = self._start(parts)
+        every, real, attention_mask, count = self._start(parts)
         for look, blocks in list(zip(self.looks, self.blocks, strict=True))[:-1]:
-            every = self._own(blocks, look(every, every, seen), real, count)
+            every = self._own(blocks, look(every, every, attention_mask), real, count)
         last = self.looks[-1]
         assert isinstance(last, CrossAttentionLayer)
-        attention = zeroed(last.weights(every, every, seen), real)
+        attention = zeroed(last.weights(every, every, attention_mask), real)
         return {"share": self.gathered.share(vectors(parts, self.streams)[1]), "attention": attention}
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
         pooled, presence = vectors(parts, self.streams)
-        every, real, seen, count = self._start(parts)
+        every, real, attention_mask, count = self._start(parts)
         for look, blocks in zip(self.looks, self.blocks, strict=True):
-            every = self._own(blocks, look(every, every, seen), real, count)
+            every = self._own(blocks, look(every, every, attention_mask), real, count)
         met: Encoded = self.gathered(pooled, presence, torch.split(every, count, dim=1), torch.split(real, count, dim=1))
         return met

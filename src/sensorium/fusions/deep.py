@@ -35,13 +35,15 @@ class Deep(Fusion):
 
     def __init__(self, streams: Sequence[str], dim: int, *, depth: int = 2, heads: int = 4, dropout: float = 0.1) -> None:
         super().__init__(streams, dim)
-        each = range(len(self.streams))
-        self.start = nn.ModuleList(nn.Linear(dim, dim) for _ in each)
-        self.blocks = nn.ModuleList(nn.ModuleList(Block(dim, heads, dropout=dropout) for _ in each) for _ in range(depth))
-        self.squeeze = nn.ModuleList(nn.ModuleList(nn.Linear(dim, dim) for _ in each) for _ in range(depth))
+        indices = range(len(self.streams))
+        self.start = nn.ModuleList(nn.Linear(dim, dim) for _ in indices)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(Block(dim, heads, dropout=dropout) for _ in indices) for _ in range(depth)
+        )
+        self.squeeze = nn.ModuleList(nn.ModuleList(nn.Linear(dim, dim) for _ in indices) for _ in range(depth))
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(depth))
         self.joint = nn.ModuleList(Mlp(dim, 2 * dim, dim, dropout=dropout) for _ in range(depth))
-        self.excite = nn.ModuleList(nn.ModuleList(nn.Linear(dim, dim) for _ in each) for _ in range(depth))
+        self.excite = nn.ModuleList(nn.ModuleList(nn.Linear(dim, dim) for _ in indices) for _ in range(depth))
         self.drop = nn.Dropout(dropout)
 
     def _mean(self, layers: nn.Module, vector: Sequence[Tensor], presence: Tensor) -> Tensor:
@@ -49,10 +51,10 @@ class Deep(Fusion):
         return masked_mean(torch.stack([f(x) for f, x in zip(layers, vector, strict=True)], dim=1), presence)
 
     def _run(self, parts: Mapping[str, Encoded]) -> tuple[Encoded, Tensor]:
-        """The result, and the last gates ``[B, S, D]``."""
+        """Return the fused encoding and the last gates ``[B, S, D]``."""
         pooled, presence = vectors(parts, self.streams)
         real = [parts[s].mask & parts[s].present.unsqueeze(1) for s in self.streams]
-        each = [zeroed(parts[s].tokens, m) for s, m in zip(self.streams, real, strict=True)]
+        tokens = [zeroed(parts[s].tokens, m) for s, m in zip(self.streams, real, strict=True)]
         state = self._mean(self.start, pooled.unbind(dim=1), presence)
         gates: list[Tensor] = []
         for excite, blocks, squeeze, norm, joint in zip(
@@ -61,11 +63,11 @@ class Deep(Fusion):
             assert isinstance(blocks, nn.ModuleList)
             assert isinstance(excite, nn.ModuleList)
             gates = [2 * gate(state).sigmoid() for gate in excite]
-            each = [block(x * g.unsqueeze(1), m) for block, x, g, m in zip(blocks, each, gates, real, strict=True)]
-            means = [masked_mean(x, m) for x, m in zip(each, real, strict=True)]
+            tokens = [block(x * g.unsqueeze(1), m) for block, x, g, m in zip(blocks, tokens, gates, real, strict=True)]
+            means = [masked_mean(x, m) for x, m in zip(tokens, real, strict=True)]
             state = state + self.drop(joint(norm(state + self._mean(squeeze, means, presence))))
         present, mask = presence.any(dim=1), torch.cat(real, dim=1)
-        every = zeroed(torch.cat(each, dim=1), mask)
+        every = zeroed(torch.cat(tokens, dim=1), mask)
         fused = Encoded(every, mask, zeroed(state, present), present)
         return fused, zeroed(torch.stack(gates, dim=1), presence)
 

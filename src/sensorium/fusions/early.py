@@ -47,8 +47,8 @@ class Early(Fusion):
         for block in before:
             every = block(every, real)
         assert isinstance(last, Block)
-        seen = last.norm_attention(every)
-        attention = zeroed(last.attention.weights(seen, seen, real), real)
+        normed = last.norm_attention(every)
+        attention = zeroed(last.attention.weights(normed, normed, real), real)
         return {"share": self.gathered.share(vectors(parts, self.streams)[1]), "attention": attention}
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:

@@ -46,8 +46,8 @@ class Gated(Fusion):
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
         pooled, presence = vectors(parts, self.streams)  # [B, S, D], [B, S]
-        each = pooled.unbind(dim=1)
-        value = torch.stack([f(x) for f, x in zip(self.value, each, strict=True)], dim=1).tanh()
+        by_stream = pooled.unbind(dim=1)
+        value = torch.stack([f(x) for f, x in zip(self.value, by_stream, strict=True)], dim=1).tanh()
         value = zeroed(value, presence)
         fused = (self._gates(pooled, presence) * value).sum(dim=1)
         return Encoded(value, presence, fused, presence.any(dim=1))

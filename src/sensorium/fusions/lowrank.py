@@ -42,10 +42,10 @@ class Lowrank(Fusion):
 
     def forward(self, parts: Mapping[str, Encoded]) -> Encoded:
         pooled, presence = vectors(parts, self.streams)  # [B, S, D], [B, S]
-        each = pooled.unbind(dim=1)
-        own = torch.stack([f(x) for f, x in zip(self.own, each, strict=True)], dim=1)
+        by_stream = pooled.unbind(dim=1)
+        own = torch.stack([f(x) for f, x in zip(self.own, by_stream, strict=True)], dim=1)
         own = zeroed(own, presence)
-        factor = torch.stack([f(x) for f, x in zip(self.factor, each, strict=True)], dim=1)  # [B, S, R]
+        factor = torch.stack([f(x) for f, x in zip(self.factor, by_stream, strict=True)], dim=1)  # [B, S, R]
         # An absent stream's factor must be zero, or it would count in every pair.
         factor = zeroed(factor, presence)
         # All pairs in time linear in S: Σₛ﹤ₜ aₛaₜ = ½((Σₛ aₛ)² − Σₛ aₛ²).

@@ -1,4 +1,4 @@
-"""Words and regions, each looking at the other."""
+"""Cross-modality layers of LXMERT."""
 
 from __future__ import annotations
 
@@ -117,19 +117,19 @@ class Lxmert(Fusion):
         )
 
     def _regions(self, parts: Mapping[str, Encoded], text: Encoded) -> tuple[Tensor, Tensor]:
-        """The tokens of all streams but the text, their positions, and which are real."""
+        """Return the tokens of all streams except the text, with position and stream embeddings, and which are real."""
         if not self.rest:
             width = self.name.shape[1]
             return text.tokens.new_zeros(text.tokens.shape[0], 1, width), torch.zeros_like(text.mask[:, :1])
         every, region_mask = tokens(parts, self.rest)
-        each = torch.split(region_mask, [parts[stream].mask.shape[1] for stream in self.rest], dim=1)
-        places = torch.cat([grid_boxes(real) for real in each], dim=1).to(every.dtype)
-        names = torch.cat([name.expand(real.shape[1], -1) for name, real in zip(self.name, each, strict=True)])
+        masks = torch.split(region_mask, [parts[stream].mask.shape[1] for stream in self.rest], dim=1)
+        places = torch.cat([grid_boxes(real) for real in masks], dim=1).to(every.dtype)
+        names = torch.cat([name.expand(real.shape[1], -1) for name, real in zip(self.name, masks, strict=True)])
         return self.drop((self.enter_regions(every) + self.boxes(places)) / 2 + names), region_mask
 
 
 def _described(name: str) -> dict[str, Any]:
-    """The configuration of an LXMERT checkpoint that is kept beside its weights."""
+    """Return the part of the configuration of an LXMERT checkpoint that is kept in the recipe."""
     checkpoint = Checkpoint(name)
     config = checkpoint.config
     if config["model_type"] != "lxmert":
@@ -138,7 +138,7 @@ def _described(name: str) -> dict[str, Any]:
     try:
         settings = {key: int(config.get(key, plain[key])) for key in _KEPT}
     except (TypeError, ValueError, ArithmeticError):
-        raise ConfigError(f"lxmert: checkpoint {name!r}: {', '.join(_KEPT)} of its config are no numbers") from None
+        raise ConfigError(f"lxmert: checkpoint {name!r}: {', '.join(_KEPT)} of its config are not numbers") from None
     width, heads, hidden, depth = settings.values()
     if min(settings.values()) < 1 or width % heads or depth * width * (12 * width + 4 * hidden) > checkpoint.held[0]:
         raise ConfigError(f"lxmert: checkpoint {name!r}: its config does not match its weights: {settings}")

@@ -50,7 +50,7 @@ class Pairwise(Fusion):
         self.gathered = Gathered(count)
 
     def _start(self, parts: Mapping[str, Encoded]) -> tuple[list[Tensor], list[Tensor]]:
-        """The tokens of each stream with their positions, zero where masked, and which are real."""
+        """Return the tokens of each stream with position embeddings, zero where masked, and which of them are real."""
         real = [parts[s].mask & parts[s].present.unsqueeze(1) for s in self.streams]
         placed = []
         for stream, mask in zip(self.streams, real, strict=True):

@@ -1,4 +1,4 @@
-"""Filling in absent streams."""
+"""Imputation of absent streams."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class StreamImputation(Fusion):
         inner = resolve("fusions", options["fusion"])
         if inner["kind"] == "late":
             raise ConfigError(
-                "fusions/stream_imputation: late answers from each stream that is there, and needs none filled in",
-                fix="model.fusion=late, or fill in for another fusion",
+                "fusions/stream_imputation: late answers from each present stream, and needs no imputation",
+                fix="model.fusion=late, or impute for another fusion",
             )
         return {**options, "fusion": inner}
 
@@ -75,7 +75,7 @@ class StreamImputation(Fusion):
         share = self.inner.weights(self.filled(parts)).get("share")
         if share is None:
             return {}
-        # What a made-up vector counts comes from the streams it was made of.
+        # The weight of an imputed vector comes from the streams it was predicted from.
         presence = torch.stack([parts[s].present for s in self.streams], dim=1).to(share)
         own = share * presence
         total = own.sum(dim=1, keepdim=True)
@@ -90,8 +90,8 @@ class StreamImputation(Fusion):
         made = self._made(pooled, presence)
         if made is None:
             return dict(parts)
-        wanted = ~presence & presence.any(dim=1, keepdim=True)
-        return {s: _put(parts[s], made[:, i], wanted[:, i]) for i, s in enumerate(self.streams)}
+        imputed = ~presence & presence.any(dim=1, keepdim=True)
+        return {s: _put(parts[s], made[:, i], imputed[:, i]) for i, s in enumerate(self.streams)}
 
     def _made(self, pooled: Tensor, presence: Tensor) -> Tensor | None:
         if self.guess is not None:
@@ -104,21 +104,21 @@ class StreamImputation(Fusion):
     def _learn(self, pooled: Tensor, presence: Tensor) -> None:
         count = presence.sum(dim=0)
         mean = pooled.float().sum(dim=0) / count.clamp(min=1).unsqueeze(1)
-        some = count > 0
-        self.seen += some
-        step = (1 / self.seen.clamp(min=1)).clamp(min=SLOWEST) * some
+        observed = count > 0
+        self.seen += observed
+        step = (1 / self.seen.clamp(min=1)).clamp(min=SLOWEST) * observed
         self.mean += step.unsqueeze(1) * (mean - self.mean)
 
 
-def _put(part: Encoded, vector: Tensor, wanted: Tensor) -> Encoded:
-    """The stream with ``vector`` ``[B, D]`` as its one token in the rows that are ``wanted`` ``[B]``."""
+def _put(part: Encoded, vector: Tensor, imputed: Tensor) -> Encoded:
+    """Return the stream with ``vector`` ``[B, D]`` as its only token in the rows that are ``imputed`` ``[B]``."""
     first = torch.zeros_like(part.mask)
     first[:, 0] = True
-    presence = part.present | wanted
+    presence = part.present | imputed
     token = vector.to(part.tokens).unsqueeze(1) * first.unsqueeze(-1)
     return Encoded(
-        tokens=torch.where(wanted[:, None, None], token, part.tokens),
-        mask=torch.where(wanted[:, None], first, part.mask),
-        pooled=torch.where(wanted[:, None], vector.to(part.pooled), part.pooled),
+        tokens=torch.where(imputed[:, None, None], token, part.tokens),
+        mask=torch.where(imputed[:, None], first, part.mask),
+        pooled=torch.where(imputed[:, None], vector.to(part.pooled), part.pooled),
         present=presence,
     )

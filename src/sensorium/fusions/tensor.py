@@ -17,7 +17,7 @@ from sensorium.nn.outer_product import orders, outer
 from sensorium.nn.streams import vectors
 
 ENTRIES = 5_000
-"""Products that features left open may give."""
+"""Maximum number of products if ``features`` is None."""
 ROWS = 64
 """Rows of a batch, for the estimate of memory."""
 

@@ -84,7 +84,7 @@ class Weighted(Fusion):
         return {"share": torch.where(total > 0, size / total.clamp(min=torch.finfo(size.dtype).tiny), equal.to(size))}
 
     def _weight(self, score: Tensor, presence: Tensor) -> Tensor:
-        """The weights ``[B, S]`` of the streams present, adjusted for each row."""
+        """Return the weights ``[B, S]`` of the streams present, adjusted for each row."""
         if self.fixed_weights is not None:
             score = score + (self.fixed_weights.log() if self.normalise else self.fixed_weights)
         elif self.logits is not None:

@@ -1,4 +1,4 @@
-"""BagOfWords of words and TF-IDF of texts that are split into words."""
+"""Bags of words and TF-IDF of texts that are split into words."""
 
 from __future__ import annotations
 

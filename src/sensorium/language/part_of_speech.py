@@ -50,7 +50,8 @@ _loading = Lock()
 
 
 def tag(text: str) -> list[tuple[str, str]]:
-    """Each word of ``text`` with its universal tag; ``don't`` is two words. Any language but Chinese is taken for English.
+    """Return the words of ``text`` with their universal tags; ``don't`` is two words. Text that is not Chinese is tagged as
+    English.
 
     English words need ``sensorium[en]``, Chinese ones ``sensorium[zh]``; numbers and marks need neither.
     """
@@ -64,7 +65,7 @@ def tag(text: str) -> list[tuple[str, str]]:
 
 
 def english(tokens: Sequence[str]) -> list[tuple[str, str]]:
-    """English ``tokens`` with their universal tags; contractions are already split, as in treebanks: ``do``, ``n't``."""
+    """Return English ``tokens`` with their universal tags; contractions must be split as in treebanks: ``do``, ``n't``."""
     tags: list[str] = []
     start = 0
     for i, token in enumerate(tokens):
@@ -88,13 +89,13 @@ def _sentence(tokens: Sequence[str]) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _penn() -> Callable[[list[str]], list[str]]:
-    """From the words of a sentence to their Penn tags."""
+    """Return the tagger, a function from the words of a sentence to their Penn tags."""
     try:
         from textblob.en import lexicon, parser
     except ImportError:
         raise MissingExtraError("parts of speech of English", "en") from None
     with _loading, warnings.catch_warnings():
-        # Its files are read when first asked for, and never closed; two threads at once would see half of them.
+        # Its files are read on first use and never closed; two threads at the same time would read half of each.
         warnings.simplefilter("ignore", ResourceWarning)
         lexicon.context.apply(parser.find_tags(["a"]))
 
@@ -105,7 +106,7 @@ def _penn() -> Callable[[list[str]], list[str]]:
         tagged = parser.find_tags(sentence)
         mixed = any(c.islower() for word in sentence for c in word)
         for pair in tagged:
-            # In its lexicon 2 is a preposition, as in chats; and capitals all through, as in EPMI, are no name to it.
+            # Its lexicon has 2 as a preposition, as in chats, and does not take words in capitals, such as EPMI, for names.
             if _NUMBER.fullmatch(pair[0]):
                 pair[1] = "CD"
             elif mixed and len(pair[0]) > 1 and pair[0].isupper() and pair[0] not in lexicon:
@@ -128,7 +129,7 @@ def _mark(word: str) -> str:
 
 
 def _universal(words: Sequence[str], penn: Sequence[str], i: int) -> str:
-    """The universal tag of word ``i``: that of its Penn tag, but for words that the two sets divide otherwise."""
+    """Return the universal tag of word ``i``: that of its Penn tag, except where the two sets differ."""
     word, name = words[i], penn[i]
     after = penn[i + 1] if i + 1 < len(words) else ""
     if _NUMBER.fullmatch(word) or not any(c.isalpha() for c in word):
@@ -166,7 +167,7 @@ def _universal(words: Sequence[str], penn: Sequence[str], i: int) -> str:
 
 
 def _ahead(words: Sequence[str], penn: Sequence[str], i: int) -> str:
-    """The Penn tag of the next word that is no adverb, subject or *not*."""
+    """Return the Penn tag of the next word that is not an adverb, a subject or *not*."""
     for word, name in zip(words[i + 1 : i + 5], penn[i + 1 : i + 5], strict=True):
         if name[:2] not in ("RB", "PR") and word not in ("n't", "not"):
             return name

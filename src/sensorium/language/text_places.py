@@ -74,11 +74,11 @@ def token_places(
     out = np.empty((len(offsets), 3), np.float32)
     after = (float(len(written)), float(len(written)), float(len(words)))
     for i in range(len(offsets) - 1, -1, -1):
-        seen = [
+        visible = [
             k for k in range(*offsets[i]) if k < len(places) and not processed[k].isspace() and _inside(places[k], words)
         ]
-        if seen:
-            first, last = places[seen[0]], places[seen[-1]]
+        if visible:
+            first, last = places[visible[0]], places[visible[-1]]
             while last + 1 < len(written) and unicodedata.combining(written[last + 1]):
                 last += 1
             word = int(np.searchsorted(starts, first, side="right")) - 1

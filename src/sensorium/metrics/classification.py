@@ -47,8 +47,8 @@ def balanced_accuracy(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tens
 
 def _macro(score: Tensor, table: Tensor) -> Tensor:
     """Mean over the classes that occur or are predicted; undefined scores count as 0, as in scikit-learn."""
-    seen = (table.sum(dim=1) + table.sum(dim=2)) > 0
-    return ratio((score.nan_to_num(0.0) * seen).sum(dim=1), seen.sum(dim=1).double())
+    occurring = (table.sum(dim=1) + table.sum(dim=2)) > 0
+    return ratio((score.nan_to_num(0.0) * occurring).sum(dim=1), occurring.sum(dim=1).double())
 
 
 def precision(prediction: Tensor, truth: Tensor, weight: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Detection metrics as COCO defines them, from matches made once a picture, and the scorer that keeps those matches."""
+"""Detection metrics as defined by COCO, from matches computed once per picture, and the scorer that keeps the matches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sensorium.metrics.box_overlap import area, box_iou, intersection
 from sensorium.metrics.weighting import ratio
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
-"""Least intersection over union of a match."""
+"""Minimum intersection over union of a match."""
 RECALLS = 101
 """Points of recall, from 0 to 1, at which precision is averaged."""
 AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
@@ -23,7 +23,7 @@ AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**
 MOST = 100
 """Maximum number of scored boxes of a picture, the most confident of all its classes."""
 _NUMBERS = 8_000_000
-"""Most numbers of a curve that are held at once, for all resamples."""
+"""Maximum number of values of curves in memory at once, over all resamples."""
 Flags = NDArray[np.bool_]
 
 
@@ -91,12 +91,12 @@ def matched(answer: BoxSet, truth: BoxSet, classes: int) -> Matches:
         # A box that counts comes before one that is ignored; of equal overlaps the last one is taken.
         rank = np.where(free, overlap[i] + 2.0 * ~off.T[:, None], -1.0)[..., ::-1]
         best = len(kinds) - 1 - rank.argmax(axis=2)
-        some = free.any(axis=2)
-        right[i] = some
+        has_match = free.any(axis=2)
+        right[i] = has_match
         dull = np.take_along_axis(off.T, best, axis=1)
-        ignored[i] = np.where(some, dull, ignored[i])
+        ignored[i] = np.where(has_match, dull, ignored[i])
         np.put_along_axis(
-            taken, best[..., None], np.take_along_axis(taken, best[..., None], axis=2) | some[..., None], axis=2
+            taken, best[..., None], np.take_along_axis(taken, best[..., None], axis=2) | has_match[..., None], axis=2
         )
     return Matches(right, ignored, counts)
 
@@ -197,16 +197,19 @@ class DetectionScorer(Scorer[dict[str, Tensor]]):
         """
         at = list(AREAS).index(size)
         true = weights @ self.kept["true"][:, :, at].double()  # [R, K]
-        each: list[tuple[Tensor, Tensor]] = []
+        by_class: list[tuple[Tensor, Tensor]] = []
         for code in range(len(self.classes)):
             row, _, right, ignored = self.answers_of(code)
             few = max(1, _NUMBERS // max(1, len(row) * len(THRESHOLDS)))
             parts = [
-                average_precision(right[at], ignored[at], some[:, row], count)
-                for some, count in zip(torch.split(weights, few), torch.split(true[:, code], few), strict=True)
+                average_precision(right[at], ignored[at], chunk[:, row], count)
+                for chunk, count in zip(torch.split(weights, few), torch.split(true[:, code], few), strict=True)
             ]
-            each.append((torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])))
-        return torch.stack([one for one, _ in each], dim=1), torch.stack([one for _, one in each], dim=1)
+            by_class.append((torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])))
+        return (
+            torch.stack([precision for precision, _ in by_class], dim=1),
+            torch.stack([recall for _, recall in by_class], dim=1),
+        )
 
     def counts(self) -> tuple[Tensor, Tensor]:
         """Return how many boxes of each class were answered in each row, and how many there are, ``[rows, K]``."""
@@ -217,10 +220,10 @@ class DetectionScorer(Scorer[dict[str, Tensor]]):
 
     def compute(self, weights: Tensor | None = None, names: Collection[str] | None = None) -> dict[str, Tensor]:
         weights = self.ones() if weights is None else weights
-        wanted = [*self.macro, "count_error"]
+        computed = [*self.macro, "count_error"]
         if self.rows == 0:
             nothing = weights.new_full((len(weights),), torch.nan)
-            every = dict.fromkeys(wanted, nothing)
+            every = dict.fromkeys(computed, nothing)
             return {name: value for name, value in every.items() if names is None or name in names}
         every = {}
         if names is None or {"map", "map50", "map75", "recall"} & set(names):
@@ -234,7 +237,7 @@ class DetectionScorer(Scorer[dict[str, Tensor]]):
         answered, true = self.counts()
         off = (answered - true).abs().double().mean(dim=1)
         every["count_error"] = ratio(weights @ off, weights.sum(dim=1))
-        return {name: every[name] for name in wanted if name in every and (names is None or name in names)}
+        return {name: every[name] for name in computed if name in every and (names is None or name in names)}
 
     @property
     def varied(self) -> bool:

@@ -90,7 +90,7 @@ def edge_counts(strength: NDArray[np.float32], true: Maps, levels: Sequence[floa
 
 
 def f_score(counts: Tensor) -> Tensor:
-    """Return the harmonic mean of precision and recall ``[...]`` of ``counts`` ``[..., 4]``; 0 where nothing is right."""
+    """Return the harmonic mean of precision and recall ``[...]`` of ``counts`` ``[..., 4]``; 0 if nothing is correct."""
     precision, recall = precision_recall(counts)
     return torch.where(precision + recall > 0, 2 * precision * recall / (precision + recall).clamp(min=1e-12), 0.0)
 
@@ -144,9 +144,9 @@ class EdgeScorer(Scorer[dict[str, Tensor]]):
 
     def compute(self, weights: Tensor | None = None, names: Collection[str] | None = None) -> dict[str, Tensor]:
         weights = self.ones() if weights is None else weights
-        wanted = [name for name in METRICS if names is None or name in names]
+        requested = [name for name in METRICS if names is None or name in names]
         if self.rows == 0:
-            return {name: weights.new_full((len(weights),), torch.nan) for name in wanted}
+            return {name: weights.new_full((len(weights),), torch.nan) for name in requested}
         totals = self.totals(weights)
         scores = f_score(totals)
         best = scores.argmax(dim=1, keepdim=True)
@@ -160,7 +160,7 @@ class EdgeScorer(Scorer[dict[str, Tensor]]):
             "precision": lambda: precision.gather(1, best)[:, 0],
             "recall": lambda: recall.gather(1, best)[:, 0],
         }
-        return {name: measures[name]() for name in wanted}
+        return {name: measures[name]() for name in requested}
 
     @property
     def varied(self) -> bool:

@@ -38,8 +38,8 @@ def row_scores(low: Tensor, median: Tensor, high: Tensor, pinball: Tensor, truth
     error = (truth - median).abs().masked_fill(missing, torch.nan)
     scaled = error.nanmean(dim=1) / scale.masked_fill(~(scale > 0), torch.nan)
     inside = ((truth >= low) & (truth <= high)).to(truth)
-    each = [scaled.nanmean(dim=1), over_row(inside), error.nanmean(dim=(1, 2)), over_row(pinball), over_row(high - low)]
-    return torch.stack(each, dim=1)
+    scores = [scaled.nanmean(dim=1), over_row(inside), error.nanmean(dim=(1, 2)), over_row(pinball), over_row(high - low)]
+    return torch.stack(scores, dim=1)
 
 
 class ForecastScorer(Scorer[Any]):

@@ -1,4 +1,4 @@
-"""Metrics of made rows beside real ones in a space of features: Fréchet distance, precision, recall, density, coverage.
+"""Metrics of generated and real rows in a feature space: Fréchet distance, precision, recall, density, coverage.
 
 No single one suffices: a model that answers with the wrong class may have a good Fréchet distance, one that repeats a
 single good row a good precision. ``real`` ``[n, F]`` and ``made`` ``[m, F]`` are features, ``weight`` ``[R, n]`` or
@@ -15,7 +15,7 @@ from sensorium.metrics.weighting import mean, ratio
 NEIGHBOURS = 5
 """The k of the nearest-neighbour metrics, as in their sources."""
 BLOCK = 1024
-"""Rows whose distances to all others are held at a time."""
+"""Number of rows whose distances to all others are in memory at a time."""
 
 
 def frechet(real: Tensor, made: Tensor, weight: Tensor, made_weight: Tensor | None = None) -> Tensor:

@@ -28,7 +28,7 @@ _BY_PART = {
     "ankle": 0.089,
 }
 COCO_SPREADS = {"nose": 0.026} | {f"{side}_{part}": of for part, of in _BY_PART.items() for side in ("left", "right")}
-"""How far people's labels of the points of a person lie apart, relative to its size. Source: the COCO API,
+"""Spread of annotators' labels of the points of a person, relative to its size. Source: the COCO API,
 https://github.com/cocodataset/cocoapi, ``Params.setKpParams``."""
 SPREAD = 0.05
 """The same where no measurement exists."""
@@ -81,11 +81,11 @@ def normalised_error(distance: Tensor, known: Tensor, diagonal: Tensor, weight: 
         diagonal: Of the box around the labelled points ``[B]``; rows where it is 0 do not count.
         weight: How often each row counts.
     """
-    each = (distance * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
+    row_error = (distance * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
     sized = diagonal > 0
     if not bool(sized.any()):
         return weight.new_full((len(weight),), torch.nan)
-    return mean((each / diagonal)[sized], weight[:, sized])
+    return mean((row_error / diagonal)[sized], weight[:, sized])
 
 
 def similarity(distance: Tensor, known: Tensor, area: Tensor, spread: Tensor) -> Tensor:

@@ -29,8 +29,8 @@ def label_f1_macro(prediction: Tensor, truth: Tensor, weight: Tensor, threshold:
         threshold: Probability from which a label counts as predicted.
     """
     hits, total = _agreement(prediction, truth, weight, threshold)
-    some = weight.sum(dim=1) > 0
-    return torch.where(some, ratio(2 * hits, total).nan_to_num(0.0).mean(dim=1), torch.nan)
+    has_rows = weight.sum(dim=1) > 0
+    return torch.where(has_rows, ratio(2 * hits, total).nan_to_num(0.0).mean(dim=1), torch.nan)
 
 
 def label_f1_micro(prediction: Tensor, truth: Tensor, weight: Tensor, threshold: float = 0.5) -> Tensor:

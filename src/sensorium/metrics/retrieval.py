@@ -1,7 +1,7 @@
-"""Scores of rankings: how far up in a gallery the items lie that belong to a query.
+"""Scores of rankings: the ranks of the items of a gallery that are relevant to a query.
 
-Items of equal similarity have no order: every score is its mean over all orders of such ties. So a ranking without any
-information scores exactly what chance scores.
+Items of equal similarity have no order: every score is its mean over all orders of such ties. An uninformative ranking
+therefore has exactly the score of chance.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 CUTOFFS = (1, 5, 10)
 """The k of recall at k."""
 CHUNK = 4_000_000
-"""Similarities held at a time."""
+"""Number of similarities in memory at a time."""
 
 
 def rank_queries(
@@ -72,7 +72,7 @@ def score_rankings(
 
 
 def _drawn(ties: Tensor, good: Tensor, drawn: Tensor) -> Tensor:
-    """The probability that ``drawn`` of ``ties`` items in random order include one of the ``good`` among them."""
+    """Return the probability that ``drawn`` of ``ties`` items in random order include one of the ``good`` ones."""
     bad = ties - good
     left = bad - drawn
     # The number of ways to draw bad items only, over that of all ways, as logarithms.
@@ -82,7 +82,7 @@ def _drawn(ties: Tensor, good: Tensor, drawn: Tensor) -> Tensor:
 
 
 def average_precision(similarity: Tensor, hits: Tensor) -> Tensor:
-    """The average precision of each ranking ``[Q]`` float64: the mean, over hits, of the precision at their ranks.
+    """Return the average precision of each ranking ``[Q]`` float64: the mean, over hits, of the precision at their ranks.
 
     Source: McSherry & Najork 2008, Computing information retrieval performance measures efficiently in the presence of
     tied scores, § 2.4, for the mean over all orders of ties.
@@ -111,7 +111,7 @@ def average_precision(similarity: Tensor, hits: Tensor) -> Tensor:
 
 
 def chance(same: Tensor, queries: int, cutoffs: Sequence[int] = CUTOFFS) -> dict[str, Tensor]:
-    """The scores that a ranking at random has in the mean, as ``rank_queries`` gives them.
+    """Return the expected scores of a random ranking, in the form of ``rank_queries``.
 
     Args:
         same: Codes of the queries, then of the gallery.
@@ -123,7 +123,7 @@ def chance(same: Tensor, queries: int, cutoffs: Sequence[int] = CUTOFFS) -> dict
 
 
 def weighted_median(values: Tensor, weights: Tensor) -> Tensor:
-    """The median of ``values`` ``[Q]`` in each resample under ``weights`` ``[R, Q]``: ``[R]``, NaN where nothing counts.
+    """Return the median of ``values`` ``[Q]`` in each resample under ``weights`` ``[R, Q]``: ``[R]``, NaN without weight.
 
     The smallest value that at least half of the weight does not exceed.
     """

@@ -93,10 +93,10 @@ class OverlapScorer(Scorer[Tensor]):
             every = dict.fromkeys(("mean_iou", "foreground_iou", "mean_dice", "pixel_accuracy"), nothing)
         else:
             counts = self.counts(weights)
-            each = iou(counts)
+            by_class = iou(counts)
             every = {
-                "mean_iou": each.nanmean(dim=1),
-                "foreground_iou": each[:, self.foreground].nanmean(dim=1),
+                "mean_iou": by_class.nanmean(dim=1),
+                "foreground_iou": by_class[:, self.foreground].nanmean(dim=1),
                 "mean_dice": dice(counts)[:, self.foreground].nanmean(dim=1),
                 "pixel_accuracy": ratio(counts[:, :, 0].sum(dim=1), counts[:, :, 2].sum(dim=1)),
             }

@@ -90,10 +90,10 @@ def edit_score(predicted: Sequence[int], true: Sequence[int]) -> float:
     if not predicted and not true:
         return 1.0
     row = list(range(len(true) + 1))
-    for i, one in enumerate(predicted, 1):
+    for i, predicted_label in enumerate(predicted, 1):
         last, row[0] = row[0], i
-        for j, other in enumerate(true, 1):
-            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (one != other))
+        for j, true_label in enumerate(true, 1):
+            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (predicted_label != true_label))
     return 1 - row[-1] / max(len(predicted), len(true))
 
 

@@ -58,7 +58,7 @@ def cider_d(generated: Sequence[Words], references: Sequence[Sequence[Words]]) -
 
 
 def _clipped_cosine(generated: dict[tuple[str, ...], float], reference: dict[tuple[str, ...], float]) -> float:
-    """The cosine of two weighted counts, where those said count no more than those of the reference."""
+    """Return the cosine of two weighted counts, with the generated counts clipped to those of the reference."""
     size = math.sqrt(sum(v * v for v in generated.values())) * math.sqrt(sum(v * v for v in reference.values()))
     common = sum(min(value, reference[gram]) * reference[gram] for gram, value in generated.items() if gram in reference)
     return common / size if size else 0.0
@@ -94,7 +94,7 @@ def rouge_l(generated: Words, references: Sequence[Words]) -> float:
     """
     if not generated or not any(references):
         return float(not generated and not all(references))
-    common = [(common_subsequence(generated, one), len(one)) for one in references]
+    common = [(common_subsequence(generated, reference), len(reference)) for reference in references]
     precision = max(count for count, _ in common) / len(generated)
     recall = max(count / length for count, length in common if length)
     return (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision) if precision else 0.0

@@ -109,11 +109,11 @@ def brier_over_time(grid: Tensor) -> Measure:
         dead = (time[:, None] <= at) & event[:, None]
         alive = time[:, None] > at
         errors = (weight / own) @ (curve.square() * dead) + (weight @ ((1 - curve).square() * alive)) / then
-        each = ratio(errors, weight.sum(dim=1, keepdim=True).expand_as(errors))
+        by_time = ratio(errors, weight.sum(dim=1, keepdim=True).expand_as(errors))
         span = at[-1] - at[0]
         if len(at) < 2 or not float(span) > 0:
-            return each[:, -1]
-        return torch.trapezoid(each, at, dim=1) / span
+            return by_time[:, -1]
+        return torch.trapezoid(by_time, at, dim=1) / span
 
     return measure
 
@@ -131,9 +131,9 @@ def calibration_at(grid: Tensor, place: int) -> Measure:
         predicted, total = prediction[:, 1 + place].double(), weight.new_zeros(weight.shape[0])
         for index in predicted.argsort().chunk(min(GROUPS, len(predicted))):
             own = weight[:, index]
-            seen = alive_at(truth[index], own, grid[place])
+            observed = alive_at(truth[index], own, grid[place])
             mean = ratio(own @ predicted[index], own.sum(dim=1))
-            total += torch.where(own.sum(dim=1) > 0, (mean - seen).abs() * own.sum(dim=1), 0.0)
+            total += torch.where(own.sum(dim=1) > 0, (mean - observed).abs() * own.sum(dim=1), 0.0)
         return ratio(total, weight.sum(dim=1))
 
     return measure

@@ -170,8 +170,8 @@ class Audio(Modality):
         self.state |= self._moments(sample) | ({"opposed": [sum(opposed), len(opposed)]} if any(opposed) else {})
 
     def notes(self) -> str:
-        some, of = self.state.get("opposed", (0, 0))
-        return f"in {some} of {of} recordings the channels cancel each other out: one of them is taken" if some else ""
+        opposed, total = self.state.get("opposed", (0, 0))
+        return f"in {opposed} of {total} recordings the channels cancel each other out: one is used" if opposed else ""
 
     def _moments(self, sample: list[tuple[Array, int]]) -> dict[str, list[float]]:
         from sensorium.signal.mel import log_mel_of

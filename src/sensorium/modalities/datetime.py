@@ -61,10 +61,12 @@ class Datetime(Modality):
         )
 
     def fit(self, cells: Iterable[Any]) -> None:
-        seen = list(cells)
-        self._turned = day_month_order(seen)
+        training_cells = list(cells)
+        self._turned = day_month_order(training_cells)
         order: Order = self._turned.order if self.order == "auto" else self.order
-        days = [parsed[1] / _DAY for parsed in (read_datetime(cell, order) for cell in seen) if parsed is not None]
+        days = [
+            parsed[1] / _DAY for parsed in (read_datetime(cell, order) for cell in training_cells) if parsed is not None
+        ]
         spread = float(np.std(days)) if days else 0.0
         self.state = {
             "order": order,

@@ -107,7 +107,7 @@ class Images(Modality):
         frame = (self.state["height"], self.state["width"])
         parts = _parts(cell)[: self.pictures]
         if not parts:
-            raise CellError("there is no picture in the cell")
+            raise CellError("the cell contains no picture")
         framed = []
         for part in parts:
             pixels, size = open_picture(part, max(frame), scale_of(self.state))

@@ -1,4 +1,4 @@
-"""Keys: what rows are told apart, or matched, by."""
+"""Keys: identifiers by which rows are distinguished or matched."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ STEPS = 1 << 24
 
 @component
 class Key(Modality):
-    """A key: cells are equal or different, and nothing else is read of them. A product number, a group, a file name.
+    """A key: a product number, a group, a file name. Cells are equal or different; nothing else about them is used.
 
-    Unlike a category it has no fixed set of values: cells that training did not have are told apart too. Tasks read it as
-    a prompt, such as ``same`` of the task retrieval. ``1``, ``1.0`` and ``"1"`` are the same key. Of a media cell the file
-    name is the key, of bytes their content. Encoded as ``[2]`` float32 in 0 to 1, a digest. Never guessed: set it with
-    ``--as product=key``.
+    Unlike a category it has no fixed set of values: cells that training did not have are distinguished too. Tasks read it
+    as a prompt, such as ``same`` of the task retrieval. ``1``, ``1.0`` and ``"1"`` are the same key. A media cell has
+    its file name as key, bytes their content. Encoded as ``[2]`` float32 in 0 to 1, a digest. Never guessed: set it
+    with ``--as product=key``.
     """
 
     widget = "text"
@@ -48,7 +48,7 @@ class Key(Modality):
         if data is None:
             text = label(cell)
             if text is None:
-                raise CellError(f"a {type(cell).__name__} is no key", fix="give a text, a number or bytes")
+                raise CellError(f"a {type(cell).__name__} is not a key", fix="give a text, a number or bytes")
             data = text.encode("utf-8", "surrogatepass")
         digest = hashlib.blake2b(data, digest_size=3 * PARTS).digest()
         parts = [int.from_bytes(digest[3 * i : 3 * i + 3], "big") for i in range(PARTS)]

@@ -1,4 +1,4 @@
-"""Key points: named places on an image."""
+"""Key points: named points on an image."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Keypoints(Modality):
     text. Visible is 0 (not labelled: skipped by loss and scores), 1 (hidden, but labelled) or 2; null is a point that is
     not labelled. Coordinates are pixels of the upright image, x to the right and y down from its left upper corner, or
     shares of its width and height. As a target the points follow their image through resizing and augmentation.
-    Encoded as ``[K, 3]`` float32: x, y and visibility, in the units of the table. As an input: the coordinates,
-    standardised, and which points are known.
+    Encoded as ``[K, 3]`` float32: x, y and visibility, in the units of the table. As an input: standardised
+    coordinates, and which points are known.
 
     Args:
         names: The names of the points, in the order of the lists; None: those of the cells, else their numbers from 0.
@@ -56,7 +56,7 @@ class Keypoints(Modality):
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
         counts: Counter[int] = Counter()
-        mapped = seen = 0
+        mapped = unseen = 0
         for cell in cells:
             if not isinstance(cell, (str, dict, list, tuple, np.ndarray)):
                 continue
@@ -68,7 +68,7 @@ class Keypoints(Modality):
                 continue
             counts[len(points)] += 1
             mapped += names is not None
-            seen += bool((points[:, 2] < 2).any())
+            unseen += bool((points[:, 2] < 2).any())
         if not counts or max(counts) > 256:
             return Guess(0.0, "no cell is a list of key points")
         usual, times = counts.most_common(1)[0]
@@ -77,7 +77,7 @@ class Keypoints(Modality):
         if _NAME.search(name):
             return Guess(0.92 * share, f"{reason}, and the column is called {name!r}")
         # Lists of pairs under another name are more often short series.
-        return Guess((0.9 if mapped + seen else 0.45) * share, reason)
+        return Guess((0.9 if mapped + unseen else 0.45) * share, reason)
 
     def fit(self, cells: Iterable[Any]) -> None:
         names: list[str] = []
@@ -133,15 +133,15 @@ class Keypoints(Modality):
         return Grid(3 * len(self.state["names"]), (1,))
 
     def _placed(self, named: list[str] | None, points: Array) -> Array:
-        """The points in the order of ``names``; those that the cell does not name are not labelled."""
+        """Return the points in the order of ``names``; those that the cell does not name are not labelled."""
         names = self.state["names"]
         if named is None:
             if len(points) != len(names):
-                raise CellError(f"has {len(points)} points, and {len(names)} are wanted: {listed(names)}", fix=FIX)
+                raise CellError(f"has {len(points)} points, but {len(names)} are expected: {listed(names)}", fix=FIX)
             return points
         unknown = [name for name in named if name not in names]
         if unknown:
-            raise CellError(f"has a point {unknown[0]!r:.80}, and known are: {listed(names)}", fix=FIX)
+            raise CellError(f"has an unknown point {unknown[0]!r:.80}; known are: {listed(names)}", fix=FIX)
         placed = np.zeros((len(names), 3), np.float32)
         placed[[names.index(name) for name in named]] = points
         return placed
@@ -151,7 +151,7 @@ class Keypoints(Modality):
         known = points[points[:, 2] > 0, :2]
         if self.relative and len(known) and float(np.abs(known - 0.5).max()) > 0.5 + OUTSIDE:
             far = float(known.flat[np.abs(known - 0.5).argmax()])
-            raise CellError(f"a coordinate of {far:g} is no share of the width or height", fix="units: pixels")
+            raise CellError(f"a coordinate of {far:g} is not a share of the width or height", fix="units: pixels")
         return points
 
     def extent(self, cell: Any) -> Array | None:
@@ -178,13 +178,13 @@ class Keypoints(Modality):
         return ""
 
     def framing(self, extent: Array) -> Array:
-        """Points are stored as they are."""
+        """Return identity maps, since points are stored unchanged."""
         return np.tile(np.eye(2, 3, dtype=np.float32), (len(extent), 1, 1))
 
     def decode(self, value: Array) -> dict[str, dict[str, float] | None]:
         return {
-            name: {"x": float(x), "y": float(y), "visible": float(seen)} if seen > 0 else None
-            for name, (x, y, seen) in zip(self.names, np.asarray(value), strict=True)
+            name: {"x": float(x), "y": float(y), "visible": float(visible)} if visible > 0 else None
+            for name, (x, y, visible) in zip(self.names, np.asarray(value), strict=True)
         }
 
     def blank(self) -> Array:

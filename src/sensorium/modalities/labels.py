@@ -1,4 +1,4 @@
-"""Labels along time: one for each step, or spans."""
+"""Labels along a sequence: one per step, or spans."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Labels(Modality):
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
-        spans = some = 0
+        spans = named_lists = 0
         for cell in cells:
             try:
                 form, stretches = _parsed(cell)
@@ -70,9 +70,9 @@ class Labels(Modality):
                 continue
             # A list of triples of numbers is more likely points; a label in quotes may be a number.
             named = form == SPANS and any(isinstance(_label(item), str) for item in _items(cell))
-            some += named
+            named_lists += named
             spans += form == SPANS and (named or not stretches)
-        if not some or spans < len(cells):
+        if not named_lists or spans < len(cells):
             return Guess(0.0, f"{spans} of {len(cells)} cells are lists of spans")
         return Guess(0.95, "every cell is a list of spans: start, end and label")
 
@@ -102,7 +102,7 @@ class Labels(Modality):
 
     @property
     def has_background(self) -> bool:
-        """Whether the first class is what lies between spans."""
+        """Whether the first class is the background, between spans."""
         return bool(self.state["background"])
 
     @property
@@ -128,7 +128,7 @@ class Labels(Modality):
         return out[: self.longest]
 
     def _stretches(self, cell: Any) -> tuple[str, list[Stretch]]:
-        """The form of a cell and its labelled stretches, tags as spans where the training cells had tags."""
+        """Return the form of a cell and its labelled stretches; tags are spans if the training cells had tags."""
         form, stretches = _parsed(cell, self.step)
         tagged = self.state.get("tagged", False) and form != SPANS
         return form, _spans_of_tags(stretches, self.step) if tagged else stretches
@@ -227,14 +227,14 @@ Stretch = tuple[float, float, str | None]
 
 
 def _items(cell: Any) -> Sequence[Any]:
-    """The labels or spans of a cell, as they are."""
+    """Return the labels or spans of a cell, unparsed."""
     cell = plain(cell)
     if isinstance(cell, np.ndarray):
         cell = cell.tolist()
     if isinstance(cell, str):
         cell = _from_text(cell)
     if not isinstance(cell, (list, tuple)):
-        raise CellError(f"a {type(cell).__name__} is no list of labels or spans")
+        raise CellError(f"a {type(cell).__name__} is not a list of labels or spans")
     return cell
 
 
@@ -258,7 +258,7 @@ def _parsed(cell: Any, step: float = 1.0) -> tuple[str, list[Stretch]]:
 
 
 def _untagged(name: str) -> str:
-    """The label of a tag: ``PER`` of ``B-PER``."""
+    """Return the label of a tag: ``PER`` of ``B-PER``."""
     tag = _TAG.fullmatch(name)
     return name if tag is None else tag[1]
 
@@ -289,10 +289,10 @@ def _from_text(text: str) -> Any:
         try:
             return json.loads(stripped)
         except (ValueError, RecursionError):
-            raise CellError(f"{stripped[:60]!r} is no JSON list", fix='[[0, 12, "walk"]] or ["walk", "run"]') from None
+            raise CellError(f"{stripped[:60]!r} is not a JSON list", fix='[[0, 12, "walk"]] or ["walk", "run"]') from None
     parts = [part for part in re.split(r"[\s,;|]+", stripped) if part]
     if not parts:
-        raise CellError("there is no label")
+        raise CellError("the cell has no label")
     return [None if part == "-" else part for part in parts]
 
 
@@ -315,10 +315,10 @@ def _name(item: Any) -> str | None:
     if item is None or (isinstance(item, float) and math.isnan(item)) or (isinstance(item, str) and is_blank(item)):
         return None
     if isinstance(item, (list, tuple, Mapping, bytes)):
-        raise CellError(f"{str(item)[:60]} is no label", fix="labels or spans, not both in one cell")
+        raise CellError(f"{str(item)[:60]} is not a label", fix="labels or spans, not both in one cell")
     name = label(item)
     if name is None:
-        raise CellError(f"{str(item)[:60]!r} is no label")
+        raise CellError(f"{str(item)[:60]!r} is not a label")
     return name
 
 

@@ -1,4 +1,4 @@
-"""Pictures of one line of writing."""
+"""Images of a single line of writing."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Line(Modality):
         pixels, (high, wide) = open_picture(cell, _WIDEST)
         columns = max(1, round(wide * height / high))
         if columns > 8 * _WIDEST:
-            raise CellError(f"{wide} × {high} pixels are no line of writing")
+            raise CellError(f"{wide} × {high} pixels are not a line of writing")
         grey = with_channels(pixels, 1)
         if grey.shape[:2] != (height, columns):
             grey = fit_to_frame(grey, (high, wide), (height, columns), [round(self.state["paper"])], stretch=True)
@@ -180,12 +180,12 @@ def _slanted(lines: Tensor, paper: float, generator: torch.Generator) -> Tensor:
 
     rows, width, height = lines.shape
     by, grow, slant = uniform((3, rows), -1, 1, lines, generator)
-    zero, one = torch.zeros_like(by), torch.ones_like(by)
+    zeros, ones = torch.zeros_like(by), torch.ones_like(by)
     # The grid is in half heights (x) and half widths (y) of the transposed picture.
     theta = torch.stack(
         [
-            torch.stack([1 + 0.12 * grow, zero, 0.16 * by], dim=1),
-            torch.stack([0.3 * slant * (height / max(width, 1)), one, zero], dim=1),
+            torch.stack([1 + 0.12 * grow, zeros, 0.16 * by], dim=1),
+            torch.stack([0.3 * slant * (height / max(width, 1)), ones, zeros], dim=1),
         ],
         dim=1,
     )

@@ -27,13 +27,13 @@ _BYTES_A_CHARACTER = 8  # of UTF-8 and of escapes in JSON
 class Messages(Modality):
     """A question, an answer, or a conversation of several turns with a language model.
 
-    A cell is a text; several texts that are equally right, ``["a cat", "cat"]``; or turns,
+    A cell is a text; several equally valid texts, ``["a cat", "cat"]``; or turns,
     ``[{"role": "user", "content": "Who is this?"}, ...]``. Never guessed: the task ``conversation`` reads its prompt and
-    its target as this kind. It is kept letter by letter, ``[N]`` bytes of UTF-8: words are made of it by the tokeniser of
-    the language model.
+    its target as this kind. Encoded unchanged as ``[N]`` bytes of UTF-8; the tokeniser of the language model splits it
+    into tokens.
 
     Args:
-        length: Maximum number of characters of a cell. A longer one is refused, since a cut conversation has another sense.
+        length: Maximum number of characters of a cell. Longer cells are refused, since truncation alters their meaning.
     """
 
     ragged = True
@@ -51,7 +51,7 @@ class Messages(Modality):
         return Guess(0.0, "taken only as prompt or target of a task with a language model")
 
     def fit(self, cells: Iterable[Any]) -> None:
-        """Nothing is learnt of the ``cells``."""
+        """Do nothing: there is nothing to learn from ``cells``."""
 
     @property
     def layout(self) -> Layout:
@@ -69,7 +69,7 @@ class Messages(Modality):
         size = sum(map(len, texts))
         if size > self.length:
             raise CellError(
-                f"it has {size:,} characters, and {self.length:,} are read at most", fix="a larger length of the column"
+                f"it has {size:,} characters; the maximum is {self.length:,}", fix="a larger length of the column"
             )
         if not any(text.strip() for text in texts):
             raise CellError("the text has no visible character")
@@ -84,7 +84,7 @@ class Messages(Modality):
         return replace(field, data=data if field.mask is None else data.masked_fill(~field.mask, 0))
 
     def prepare_target(self, field: Field, on: Field | None = None) -> Field:
-        """Return bytes ``[B, N]`` int64, as of a prompt."""
+        """Return bytes ``[B, N]`` int64, as for a prompt."""
         return self.prepare(field)
 
     def decode(self, value: Array) -> str | list[Any]:

@@ -42,12 +42,10 @@ class Number(Modality):
     """A number: an age, a price, a temperature.
 
     Encoded as ``[1]`` float32, standardised with the mean and deviation of the training cells and clipped to ±10
-    deviations,
-    so that a mistyped cell has limited influence. Targets are always standardised and never clipped, so they can be
-    decoded.
-    Cells may be numbers or text such as ``1,234.5``, ``12 %``, ``$3``, ``151 cm``, ``(5)`` (which is -5), ``1e-3``, and
-    durations (``1:23:45``, ``3h 20m``, ``P1DT2H``, a time of day), converted to seconds. The meaning of 1,234 and the unit
-    are determined from all training cells; a later cell that does not fit raises ``CellError``.
+    deviations, so that a mistyped cell has limited influence. Targets are always standardised and never clipped, so they
+    can be decoded. Cells may be numbers or text such as ``1,234.5``, ``12 %``, ``$3``, ``151 cm``, ``(5)`` (which is -5),
+    ``1e-3``, and durations (``1:23:45``, ``3h 20m``, ``P1DT2H``, a time of day), converted to seconds. The meaning of
+    1,234 and the unit are determined from all training cells; a later cell that does not fit raises ``CellError``.
 
     Args:
         scale: ``standard`` standardises; ``quantile`` maps ranks to normal scores, for skewed inputs; ``log`` takes the
@@ -101,9 +99,9 @@ class Number(Modality):
         return Guess(0.9 * share**2, f"{read} of {len(cells)} cells are {what}")
 
     def fit(self, cells: Iterable[Any]) -> None:
-        seen = list(cells)
-        writing, self._evidence = detect_format(seen, None if self.decimal == "auto" else self.decimal)
-        read = [value for value in (read_number(cell, writing) for cell in seen) if value is not None]
+        training_cells = list(cells)
+        writing, self._evidence = detect_format(training_cells, None if self.decimal == "auto" else self.decimal)
+        read = [value for value in (read_number(cell, writing) for cell in training_cells) if value is not None]
         values = np.array(read or [0.0], dtype=np.float64)
         # Computed on values scaled to ±1, so that the squares of 1e300 do not overflow.
         unit = float(np.abs(values).max()) or 1.0
@@ -245,7 +243,7 @@ class Number(Modality):
 
     def _logarithm(self, value: float) -> float:
         if value <= 0:
-            raise CellError(f"{value:g} is not above 0: it has no logarithm, and that is what is learnt (scale: log)")
+            raise CellError(f"{value:g} is not above 0, so it has no logarithm, which is learnt here (scale: log)")
         return float((math.log(value) - self.state["log"]["mean"]) / self.state["log"]["deviation"])
 
     def _encode(self, value: float) -> Array:

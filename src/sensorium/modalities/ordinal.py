@@ -22,8 +22,7 @@ class Ordinal(Modality):
 
     Numbers are sorted by value; other values need ``order``. As an input it is one number, ``[1]`` float32: the rank,
     standardised over the training cells. As a target it is the class index, 0 .. n - 1, and the task is ``ordinal``. A
-    value
-    not seen in training raises ``CellError``. Never guessed: set it with ``--as stars=ordinal``.
+    value not seen in training raises ``CellError``. Never guessed: set it with ``--as stars=ordinal``.
 
     Args:
         order: All values from lowest to highest, separated by commas (``poor, fair, good``), or by ``<`` if values contain
@@ -78,10 +77,10 @@ class Ordinal(Modality):
         for value in sorted(counts, key=lambda value: (-counts[value], value)):
             number = read_number(value)
             if number is None:
-                some = ", ".join(sorted(counts)[:5])
+                examples = ", ".join(sorted(counts)[:5])
                 raise ConfigError(
-                    f"{value[:60]!r} is no number, and the order of the values is not told",
-                    fix=f'kind: ordinal, order: "{some}", from the lowest to the highest',
+                    f"{value[:60]!r} is not a number, and the order of the values is not given",
+                    fix=f'kind: ordinal, order: "{examples}", from the lowest to the highest',
                 )
             numbers.setdefault(number, value)
         return [numbers[number] for number in sorted(numbers)]
@@ -98,12 +97,14 @@ class Ordinal(Modality):
     @property
     def doubts(self) -> list[str]:
         numbers = [read_number(value) for value in self.state["values"]] if not self.named else []
-        whole = [int(number) for number in numbers if number is not None and number.is_integer()]
-        absent = sorted(set(range(whole[0], whole[-1] + 1)) - set(whole)) if 1 < len(whole) == len(numbers) else []
-        if not absent or len(absent) > len(whole):
+        integers = [int(number) for number in numbers if number is not None and number.is_integer()]
+        absent = (
+            sorted(set(range(integers[0], integers[-1] + 1)) - set(integers)) if 1 < len(integers) == len(numbers) else []
+        )
+        if not absent or len(absent) > len(integers):
             return []
         examples = ", ".join(map(str, absent[:5]))
-        return [f"no training cell says {examples}: it is no class; to have it count as a step, name all values with order"]
+        return [f"no training cell is {examples}, so it is not a class; to include it, name all values with order"]
 
     @property
     def layout(self) -> Layout:

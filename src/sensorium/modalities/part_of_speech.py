@@ -29,8 +29,7 @@ class PartOfSpeech(Modality):
     """Part-of-speech tags of a text's words (noun, verb, adjective), as a second stream beside the text.
 
     Never guessed: set it on a copy of the text column, ``--as note_pos=part_of_speech``. English is tagged by rules,
-    Chinese
-    by jieba (``sensorium[zh]``). Encoded as ``[N]`` uint8: 0 is padding, then the universal tags in the order of
+    Chinese by jieba (``sensorium[zh]``). Encoded as ``[N]`` uint8: 0 is padding, then the universal tags in the order of
     ``language.part_of_speech.TAGS``.
 
     Args:

@@ -35,8 +35,7 @@ class Points(Modality):
     """A point cloud: NPY, PLY, PCD (ascii, binary) or BIN (a KITTI scan), or an array ``[N, C]``, coordinates first.
 
     Encoded as ``[N, C]`` float32: at most ``count`` points, positioned as ``normalise`` says. Prepared as ``[B, N, C]``,
-    with
-    the further channels (colour, intensity, normals) standardised and the mask of real points. Points without finite
+    with the further channels (colour, intensity, normals) standardised and the mask of real points. Points without finite
     coordinates are dropped; a number of channels other than in training raises ``CellError``.
 
     Args:

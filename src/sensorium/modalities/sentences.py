@@ -33,7 +33,7 @@ _TRAINING_CELLS = 100_000
 class Sentences(Modality):
     """A sentence to be generated, in any language: a caption, an answer.
 
-    A cell may hold several that are equally right: ``["one", "two"]``. Never guessed: the tasks ``captioning``,
+    A cell may hold several equally valid sentences: ``["one", "two"]``. Never guessed: the tasks ``captioning``,
     ``answering`` and ``translation`` read their target as this kind. Encoded as ``[N]`` int32 token ids of a tokeniser
     trained on the training cells, or loaded: 0 is padding, 1 is unknown, and the last id ends each sentence. Characters of
     scripts without blanks (Chinese, Japanese, Thai) are single tokens.
@@ -150,7 +150,7 @@ class Sentences(Modality):
 
 
 def _listed(cell: str) -> Any:
-    """The list that a cell holds as JSON; the cell itself where it is none."""
+    """Return the list that a cell holds as JSON, or the cell itself if it is not a list."""
     try:
         parts = json.loads(cell)
     except (ValueError, RecursionError):

@@ -40,8 +40,7 @@ class Series(Modality):
 
     A cell is a file (CSV, TSV, NPY, Parquet), a list or an array ``[T]``, ``[T, C]`` or ``[T, J, 3]`` (moving joints: 3 J
     channels). Encoded as ``[T, C]`` float32 with gaps filled; prepared as ``[B, C, T]``, standardised by channel, zero
-    where
-    padded, with the mask of real steps. Longer series are cut (``keep``); a number of channels other than in training
+    where padded, with the mask of real steps. Longer series are cut (``keep``); a number of channels other than in training
     raises ``CellError``. As a target it is the future of another series, with its gaps.
 
     Args:
@@ -315,7 +314,7 @@ class Series(Modality):
         name = cell.name if isinstance(cell, Blob) else None
         steps = _open(cell, _READINGS)
         if steps.shape[1] < 2:
-            raise CellError("there is one column only: no readings beside the time", file=name, fix="leave rate out")
+            raise CellError("there is only one column, the time, and no readings", file=name, fix="leave rate out")
         times = steps[:, 0]
         if not np.isfinite(times).any():
             raise CellError("the first column holds no time", file=name, fix="seconds first, readings after")

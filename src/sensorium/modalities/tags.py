@@ -67,9 +67,9 @@ class Tags(Modality):
         return Guess((0.96 if mark != "," else 0.92) * min(1.0, 1.5 * repeated) * min(1.0, 2.5 * many / len(cells)), reason)
 
     def fit(self, cells: Iterable[Any]) -> None:
-        seen = list(cells)
-        mark = self.separator or _separator(seen)
-        counts = Counter(label for cell in seen for label in set(_split(cell, mark) or ()))
+        training_cells = list(cells)
+        mark = self.separator or _separator(training_cells)
+        counts = Counter(label for cell in training_cells for label in set(_split(cell, mark) or ()))
         often = sorted(counts, key=lambda label: (-counts[label], label))[: self.max_values]
         self.state = {"separator": mark, "values": sorted(often)}
 
@@ -117,7 +117,7 @@ class Tags(Modality):
     def _labels(self, cell: Any) -> set[str]:
         labels = _split(cell, self.state["separator"])
         if labels is None:
-            raise CellError(f"a {type(cell).__name__} is no list of labels", fix=f"write a{self.state['separator']}b")
+            raise CellError(f"a {type(cell).__name__} is not a list of labels", fix=f"write a{self.state['separator']}b")
         return set(labels)
 
     def _unknown(self, labels: set[str]) -> str:

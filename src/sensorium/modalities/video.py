@@ -174,8 +174,8 @@ class Video(Modality):
         data = standard(field.data, self.state["mean"], self.state["deviation"])
         if generator is not None and self.augment != "none":
             # Frames become channels of one image, so that all are transformed alike.
-            whole = moved(data.flatten(1, 2), generator, strong=self.augment == "strong", moves=moves)
-            data = whole.reshape(data.shape)
+            frames = moved(data.flatten(1, 2), generator, strong=self.augment == "strong", moves=moves)
+            data = frames.reshape(data.shape)
         data = data * mask[:, :, None, None, None]
         data = data.transpose(1, 2).contiguous()
         return replace(field, data=data, mask=mask, frame=apply_moves(field.frame, moves))

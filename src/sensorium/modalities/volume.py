@@ -167,5 +167,5 @@ def _recognised(cell: Any) -> str:
         return "the bytes of volumes" if is_nifti(data) else ""
     shape: tuple[int, ...] = getattr(cell, "shape", ())
     kind = getattr(getattr(cell, "dtype", None), "kind", "")
-    whole = len(shape) == 3 and min(shape) > 4 and kind in tuple("buif") and not looks_like_image(cell)
-    return "arrays of three axes" if whole else ""
+    is_volume = len(shape) == 3 and min(shape) > 4 and kind in tuple("buif") and not looks_like_image(cell)
+    return "arrays of three axes" if is_volume else ""

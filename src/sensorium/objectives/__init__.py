@@ -1,1 +1,1 @@
-"""What training minimises: one file an objective, found by its name."""
+"""Objectives, the losses that training minimises: one module per objective, found by its name."""

@@ -1,4 +1,4 @@
-"""Every stream is made to learn by itself, the slow ones most."""
+"""Balancing of modalities during training."""
 
 from __future__ import annotations
 

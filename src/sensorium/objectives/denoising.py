@@ -18,9 +18,9 @@ from sensorium.nn.views import layouts_of, view
 class Denoising(Objective):
     """Denoising: streams are corrupted at random, and the tasks are trained on them as on the intact ones.
 
-    Of the task ``pretraining`` it makes a denoising autoencoder: what is rebuilt is the clean stream. Beside targets it
-    trains answers that bear noise. Images and series are cropped, noisy and erased in part, words are dropped, cells of a
-    table are those of other rows.
+    With the task ``pretraining`` this is a denoising autoencoder, which reconstructs the clean stream. With targets it
+    trains answers that are robust to noise. Images and series are cropped, noisy and partly erased, words are dropped, and
+    cells of a table are replaced by those of other rows.
     Source: Vincent et al. 2008, https://doi.org/10.1145/1390156.1390294, § 2.3.
 
     Args:

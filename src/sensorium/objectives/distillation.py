@@ -1,4 +1,4 @@
-"""Each stream alone learns to answer as all of them do."""
+"""Distillation across streams."""
 
 from __future__ import annotations
 
@@ -60,18 +60,18 @@ class Distillation(Objective):
                 continue
             for name, output in alone.outputs.items():
                 terms.setdefault(name, []).append(weighted_mean(difference(output, answers[name], weight), weight))
-        return {f"{name}/distilled": self.weight * torch.stack(each).mean() for name, each in terms.items()}
+        return {f"{name}/distilled": self.weight * torch.stack(losses).mean() for name, losses in terms.items()}
 
 
 def difference(output: Any, aim: Any, weight: Tensor) -> Tensor:
-    """The squared difference of the outputs ``output`` and ``aim`` of each row ``[B]``, over the variance of ``aim`` among
-    the rows of ``weight`` above 0."""
+    """Return the squared difference of ``output`` and ``aim`` of each row ``[B]``, divided by the variance of ``aim`` over
+    the rows of positive ``weight``."""
     counts, parts = weight > 0, []
     for ours, theirs in zip(pytree.tree_leaves(output), pytree.tree_leaves(aim), strict=True):
         if isinstance(ours, Tensor) and ours.is_floating_point() and ours.dim() and len(ours) == len(weight):
-            made, wanted = (leaf.float().reshape(len(weight), -1) for leaf in (ours, theirs))
-            if not made.shape[1]:
+            output_values, aim_values = (leaf.float().reshape(len(weight), -1) for leaf in (ours, theirs))
+            if not output_values.shape[1]:
                 continue
-            variance = wanted[counts].var(dim=0, unbiased=False).mean()
-            parts.append((made - wanted).square().mean(dim=1) / variance.clamp(min=1e-4))
+            variance = aim_values[counts].var(dim=0, unbiased=False).mean()
+            parts.append((output_values - aim_values).square().mean(dim=1) / variance.clamp(min=1e-4))
     return torch.stack(parts).mean(dim=0) if parts else torch.zeros_like(weight)

@@ -1,4 +1,4 @@
-"""Hidden patches, steps, words and cells guessed from what is left."""
+"""Masked modelling of patches, steps, words and cells."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from sensorium.nn.views import layouts_of
 
 
 class Parts(Passable, Operable, Protocol):
-    """A model whose encoders can be used in two steps."""
+    """A model whose encoders can be called in two steps."""
 
 
 @component
 class Masked(Objective):
-    """Masked modelling: random patches, steps, words or cells are hidden and guessed from the rest and the other streams.
+    """Masked modelling: random patches, steps, words or cells are hidden and predicted from the rest and the other streams.
 
     Of each stream whose encoder reads tokens (``patch``, ``vit``, ``transformer``, ``cells``): patches, steps and numbers
-    of a table are rebuilt with a squared error, words and categories by their probability, each 1 for a guess without
-    information. The vectors of the row's other streams are context. The guessing layers exist in training
-    only. Convolutions before the tokens (the stem of ``vit``) see a little of hidden patches.
+    of a table are predicted with a squared error, words and categories with cross-entropy, each scaled to 1 for an
+    uninformed prediction. The vectors of the row's other streams are context. The prediction layers exist in training
+    only. Convolutions before the tokens (the stem of ``vit``) see the edges of hidden patches.
     Sources: words, Devlin et al. 2019 (BERT), https://arxiv.org/abs/1810.04805, § 3.1, without the 10 % of kept and
     exchanged words; patches, He et al. 2022 (MAE), https://arxiv.org/abs/2111.06377, with the encoder reading mask tokens;
     other streams as context, Li et al. 2021 (ALBEF), https://arxiv.org/abs/2107.07651, § 3.2.
@@ -42,7 +42,7 @@ class Masked(Objective):
         weight: Weight of this term.
         streams: The streams; None: all whose encoders read tokens.
         share: Share of the tokens that is hidden.
-        hidden: Width of the guessing layers.
+        hidden: Width of the prediction layers.
     """
 
     per_row: ClassVar[bool] = False
@@ -88,12 +88,12 @@ class Masked(Objective):
             assert isinstance(encoder, TokenEncoder)
             others = torch.tensor([name != stream for name in self.all], device=rows.device) & presence[rows]
             mean = (pooled[rows] * others.unsqueeze(2)).sum(dim=1) / others.sum(dim=1, keepdim=True).clamp(min=1)
-            each = self._guessed(i, stream, encoder, run.inputs[stream], rows, mean)
-            terms.append(weighted_mean(each, run.batch.weight[rows]))
+            losses = self._guessed(i, stream, encoder, run.inputs[stream], rows, mean)
+            terms.append(weighted_mean(losses, run.batch.weight[rows]))
         return {"masked": self.weight * torch.stack(terms).mean()} if terms else {}
 
     def _guessed(self, i: int, stream: str, encoder: TokenEncoder, field: Field, rows: Tensor, others: Tensor) -> Tensor:
-        """The mean loss of the hidden tokens of each of ``rows`` ``[b]``, given the other streams' mean ``others``."""
+        """Return the mean loss of the hidden tokens of each of ``rows`` ``[b]``, given the mean of the other streams."""
         layout = self.layouts[stream]
         data, mask = field.data[rows], None if field.mask is None else field.mask[rows]
         if mask is None and isinstance(layout, Ids):
@@ -103,8 +103,8 @@ class Masked(Objective):
         blank, _ = encoder.embed(torch.zeros_like(data), mask)
         hide = hidden_tokens(real, self.share)
         tokens = torch.where(hide.unsqueeze(2), blank + self.hint[i], tokens)
-        seen = encoder.trunk(tokens, real)
-        code = F.gelu(self.read[i](seen) + self.context[i](others).unsqueeze(1))
+        encoded = encoder.trunk(tokens, real)
+        code = F.gelu(self.read[i](encoded) + self.context[i](others).unsqueeze(1))
         guesses = self.guess[i]
         assert isinstance(guesses, nn.ModuleList)
         losses = _losses(layout, encoder, data, hide, code, guesses)
@@ -132,12 +132,12 @@ def _chosen(model: Parts, streams: list[str] | None) -> list[str]:
 
 
 def _stride(layout: Grid, encoder: Encoder) -> tuple[int, ...]:
-    """How many places of the data each token stands for, along each axis."""
+    """Return the number of positions of the data per token, along each axis."""
     return encoder.levels[0].stride if encoder.levels else (1,) * len(layout.size)
 
 
 def _sizes(layout: Layout, encoder: Encoder) -> list[int]:
-    """How many numbers are guessed of a token; of a table, of each cell."""
+    """Return how many numbers are predicted for a token, or for each cell of a table."""
     if isinstance(layout, Grid):
         return [layout.channels * math.prod(_stride(layout, encoder))]
     if isinstance(layout, Row):
@@ -148,11 +148,11 @@ def _sizes(layout: Layout, encoder: Encoder) -> list[int]:
 
 
 def _losses(layout: Layout, encoder: Encoder, data: Tensor, hide: Tensor, code: Tensor, guesses: nn.ModuleList) -> Tensor:
-    """The loss of guessing each token ``[B, N]`` from ``code`` ``[B, N, H]``; only those in ``hide`` are to be counted."""
+    """Return the loss of predicting each token ``[B, N]`` from ``code`` ``[B, N, H]``; only those in ``hide`` count."""
     if isinstance(layout, Grid):
-        wanted = patches(data, _stride(layout, encoder))
+        target = patches(data, _stride(layout, encoder))
         made: Tensor = guesses[0](code).float()
-        return (made - _standard(wanted, hide)).square().mean(dim=2)
+        return (made - _standard(target, hide)).square().mean(dim=2)
     if isinstance(layout, Ids):
         logits = guesses[0](code).float().transpose(1, 2)
         return F.cross_entropy(logits, data, reduction="none") / math.log(max(layout.vocabulary, 2))
@@ -161,18 +161,18 @@ def _losses(layout: Layout, encoder: Encoder, data: Tensor, hide: Tensor, code: 
     for cell, (n, guess) in enumerate(zip(layout.cardinalities, guesses, strict=True)):
         guessed, value = guess(code[:, cell]).float(), data[:, cell]
         if n == 0:
-            wanted = _standard(value[:, None, None], hide[:, cell, None])[:, 0, 0]
-            losses.append((guessed[:, 0] - wanted).square())
+            target = _standard(value[:, None, None], hide[:, cell, None])[:, 0, 0]
+            losses.append((guessed[:, 0] - target).square())
         else:
             known = value.nan_to_num(0.0).long().clamp(0, n - 1)
             losses.append(F.cross_entropy(guessed, known, reduction="none") / math.log(max(n, 2)))
     return torch.stack(losses, dim=1)
 
 
-def _standard(wanted: Tensor, hide: Tensor) -> Tensor:
-    """``wanted`` ``[B, N, F]`` in deviations of the hidden tokens of this batch from their mean."""
-    chosen = torch.where(hide.unsqueeze(2), wanted, 0.0)
-    count = hide.sum() * wanted.shape[2]
+def _standard(values: Tensor, hide: Tensor) -> Tensor:
+    """Return ``values`` ``[B, N, F]`` standardised by mean and deviation of the hidden tokens of this batch."""
+    chosen = torch.where(hide.unsqueeze(2), values, 0.0)
+    count = hide.sum() * values.shape[2]
     mean = chosen.sum() / count.clamp(min=1)
-    variance = (torch.where(hide.unsqueeze(2), wanted - mean, 0.0)).square().sum() / count.clamp(min=1)
-    return torch.where(hide.unsqueeze(2), (wanted - mean) / (variance + 1e-6).sqrt(), 0.0).clamp(-10, 10)
+    variance = (torch.where(hide.unsqueeze(2), values - mean, 0.0)).square().sum() / count.clamp(min=1)
+    return torch.where(hide.unsqueeze(2), (values - mean) / (variance + 1e-6).sqrt(), 0.0).clamp(-10, 10)

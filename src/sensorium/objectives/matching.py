@@ -1,4 +1,4 @@
-"""Telling whether two streams belong to one row."""
+"""Matching of streams of one row, with hard negatives."""
 
 from __future__ import annotations
 

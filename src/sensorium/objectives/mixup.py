@@ -1,4 +1,4 @@
-"""Rows mixed in pairs."""
+"""Mixup of rows in pairs."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def mixture(streams: dict[str, Encoded], other: Tensor, share: Tensor) -> tuple[
         keep = torch.where(mixed, share, 1.0)
         present = torch.where(mixed, both[name], part.present)
         row, token = keep[:, None], keep[:, None, None]
-        whole = replace(
+        mixture_of_parts = replace(
             part,
             tokens=token * part.tokens + (1 - token) * theirs.tokens,
             mask=part.mask | (theirs.mask & mixed[:, None]),
@@ -85,5 +85,5 @@ def mixture(streams: dict[str, Encoded], other: Tensor, share: Tensor) -> tuple[
                 for level, theirs_present in zip(part.pyramid, theirs.pyramid, strict=True)
             ),
         )
-        made[name] = whole.hide(present)
+        made[name] = mixture_of_parts.hide(present)
     return made, mixed

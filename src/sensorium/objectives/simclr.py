@@ -1,4 +1,4 @@
-"""Two views of a stream find each other."""
+"""Contrast of two views of a stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making an absent stream's vector out of the others."""
+"""Prediction of the vectors of hidden streams from the others."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class StreamImputation(Objective):
             return {}
         guess = self._shared[0] if self.own is None else self.own
         aim = pooled.detach().float()
-        # Each stream in units of its own size, so that none counts for being written large.
+        # Each stream is scaled by its own size, so that none dominates by the magnitude of its vectors.
         size = torch.stack(
             [weighted_mean(aim[:, s].square().mean(dim=1), presence[:, s] + 0.0) for s in range(len(self.streams))]
         )

@@ -1,4 +1,4 @@
-"""The tasks' own losses, on the whole row and on random parts of it."""
+"""The losses of the tasks, on all streams and on random subsets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sensorium.nn.loss_reduction import somewhere, weighted_mean
 from sensorium.nn.streams import random_subsets
 
 FURTHEST = 3.0
-"""Learnt weights stay within exp(±3): a target whose loss goes to 0 would else take all."""
+"""Bound of learnt log-weights, ±3; without it a target whose loss approaches 0 would dominate."""
 
 
 @component
@@ -75,7 +75,7 @@ class Supervised(Objective):
         if self.spread is None:
             return self.fixed.get(name, 1.0) * loss
         spread = FURTHEST * (self.spread[self.order[name]] / FURTHEST).tanh()
-        # A batch without this target says nothing of how sure it is.
+        # A batch without this target gives no information on its uncertainty.
         return (loss * (-spread).exp() + spread / 2) * somewhere(weight)
 
 

@@ -1,4 +1,4 @@
-"""Vectors of a row alike, of different rows varied, without negatives."""
+"""VICReg: alignment of vectors without negatives."""
 
 from __future__ import annotations
 
@@ -66,18 +66,18 @@ class Vicreg(Objective):
         pairs = list(self._pairs(run))
         if not pairs:
             return {}
-        return {"vicreg": self.weight * torch.stack([self.compared(one, other) for one, other in pairs]).mean()}
+        return {"vicreg": self.weight * torch.stack([self.compared(first, second) for first, second in pairs]).mean()}
 
     def _pairs(self, run: Forward) -> list[tuple[Tensor, Tensor]]:
-        """The projected vectors of each two streams, or of two views of each, for rows that have both."""
+        """Return the projected vectors of each pair of streams, or of two views of each stream, for rows that have both."""
         counts = run.batch.weight > 0
         pairs = []
         for s, stream in enumerate(self.streams if self.views else ()):
             kept = counts[run.inputs[stream].rows]
             if int(kept.sum()) > 1:
                 views = several(self.layouts[stream], run.inputs[stream], self.strength, 2)
-                one, other = self.project[s](run.model.encode_stream(stream, views).pooled).float().chunk(2)
-                pairs.append((one[kept], other[kept]))
+                first, second = self.project[s](run.model.encode_stream(stream, views).pooled).float().chunk(2)
+                pairs.append((first[kept], second[kept]))
         if self.views:
             return pairs
         for a, b in combinations(range(len(self.streams)), 2):
@@ -87,10 +87,10 @@ class Vicreg(Objective):
                 pairs.append((self.project[a](left.pooled[both]).float(), self.project[b](right.pooled[both]).float()))
         return pairs
 
-    def compared(self, one: Tensor, other: Tensor) -> Tensor:
-        """The loss of the two projected vectors of n rows, ``one`` and ``other`` ``[n, E]``."""
-        loss = self.agree * F.mse_loss(one, other)
-        for vectors in (one, other):
+    def compared(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return the loss of the two projected vectors of n rows, ``first`` and ``second`` ``[n, E]``."""
+        loss = self.agree * F.mse_loss(first, second)
+        for vectors in (first, second):
             centred = vectors - vectors.mean(dim=0)
             deviation = (centred.square().sum(dim=0) / (len(centred) - 1) + 1e-4).sqrt()
             covariance = centred.T @ centred / (len(centred) - 1)

@@ -24,50 +24,53 @@ CHANNELS, FRAMES, BARS, CELLS = 8, 8, 12, 32
 FOR_IT = "Orange supports the prediction, blue opposes it."
 
 
-def drawn(one: Map) -> str:
-    """Render the map ``one`` as HTML, or the reason why there is none."""
-    if one.note:
-        return f'<p class="none">{escape(one.note)}</p>'
-    inside = _DRAWN[one.layout](one)
-    return f'<figure class="map">{inside}<figcaption>{escape(caption(one))}</figcaption></figure>'
+def drawn(attribution_map: Map) -> str:
+    """Render ``attribution_map`` as HTML, or the reason why there is none."""
+    if attribution_map.note:
+        return f'<p class="none">{escape(attribution_map.note)}</p>'
+    inside = _DRAWN[attribution_map.layout](attribution_map)
+    return f'<figure class="map">{inside}<figcaption>{escape(caption(attribution_map))}</figcaption></figure>'
 
 
-def pictures(one: Map) -> list[str]:
-    """Return the map ``one`` overlaid on its input as PNGs (``data:`` URLs), one per image, spectrogram or frame."""
-    if one.note or one.layout != "grid" or one.data.ndim < 3:
+def pictures(attribution_map: Map) -> list[str]:
+    """Return ``attribution_map`` overlaid on its input as PNGs (``data:`` URLs), one per image, spectrogram or frame."""
+    if attribution_map.note or attribution_map.layout != "grid" or attribution_map.data.ndim < 3:
         return []
-    heat = one.values.sum(axis=0)
+    heat = attribution_map.values.sum(axis=0)
     top = strongest(heat)
-    mean, deviation = one.scale
-    if one.data.ndim == 4:
+    mean, deviation = attribution_map.scale
+    if attribution_map.data.ndim == 4:
         return [
-            png(painted(seen(one.data[:, i], mean, deviation), heat[i], top), side=144) for i in _spread(len(heat), FRAMES)
+            png(painted(seen(attribution_map.data[:, i], mean, deviation), heat[i], top), side=144)
+            for i in _spread(len(heat), FRAMES)
         ]
-    if one.kind == "audio":  # time to the right, high tones above
-        return [png(painted(stretched(one.data[0]).T[::-1], heat.T[::-1], top))]
-    return [png(painted(seen(one.data, mean, deviation), heat, top))]
+    if attribution_map.kind == "audio":  # time to the right, high tones above
+        return [png(painted(stretched(attribution_map.data[0]).T[::-1], heat.T[::-1], top))]
+    return [png(painted(seen(attribution_map.data, mean, deviation), heat, top))]
 
 
-def to_json(one: Map) -> dict[str, Any]:
-    """Return the map ``one`` as JSON-serialisable data; grids are reduced to at most ``CELLS`` cells per axis."""
-    grid = one.layout == "grid" and not one.note
+def to_json(attribution_map: Map) -> dict[str, Any]:
+    """Return ``attribution_map`` as JSON-serialisable data; grids are reduced to at most ``CELLS`` cells per axis."""
+    grid = attribution_map.layout == "grid" and not attribution_map.note
     return {
-        "row": one.row,
-        "target": one.target,
-        "what": one.what,
-        "stream": one.stream,
-        "kind": one.kind,
-        "layout": one.layout,
-        "explainer": one.explainer,
-        "value": one.value if not one.note else None,
-        "blank": one.blank,
-        "note": one.note,
-        "summary": "" if one.note else summary(one),
-        "values": [] if one.note else np.round(coarse(one.values) if grid else one.values, 6).tolist(),
-        "scale": scale(one) if one.names else None,
-        "names": [[name, round(value, 6)] for name, value in one.named()] if one.names else [],
-        "pictures": pictures(one),
-        "html": drawn(one),
+        "row": attribution_map.row,
+        "target": attribution_map.target,
+        "what": attribution_map.what,
+        "stream": attribution_map.stream,
+        "kind": attribution_map.kind,
+        "layout": attribution_map.layout,
+        "explainer": attribution_map.explainer,
+        "value": attribution_map.value if not attribution_map.note else None,
+        "blank": attribution_map.blank,
+        "note": attribution_map.note,
+        "summary": "" if attribution_map.note else summary(attribution_map),
+        "values": []
+        if attribution_map.note
+        else np.round(coarse(attribution_map.values) if grid else attribution_map.values, 6).tolist(),
+        "scale": scale(attribution_map) if attribution_map.names else None,
+        "names": [[name, round(value, 6)] for name, value in attribution_map.named()] if attribution_map.names else [],
+        "pictures": pictures(attribution_map),
+        "html": drawn(attribution_map),
     }
 
 
@@ -79,35 +82,48 @@ def coarse(values: Values, most: int = CELLS) -> Values:
     return values
 
 
-def caption(one: Map) -> str:
-    """Return the caption of the map ``one``: its summary, the method and what the values sum to."""
-    without = "without it" if one.explainer == "shapley" and one.layout != "grid" else "with a blank input"
-    sums = f"sums to {one.value:.3f} minus {one.blank:.3f} {without}" if one.blank is not None else "ranks only"
-    return f"{FOR_IT} {summary(one)} ({one.explainer}, all other streams held fixed: {sums})"
+def caption(attribution_map: Map) -> str:
+    """Return the caption of ``attribution_map``: its summary, the method and what the values sum to."""
+    without = (
+        "without it"
+        if attribution_map.explainer == "shapley" and attribution_map.layout != "grid"
+        else "with a blank input"
+    )
+    sums = (
+        f"sums to {attribution_map.value:.3f} minus {attribution_map.blank:.3f} {without}"
+        if attribution_map.blank is not None
+        else "ranks only"
+    )
+    return f"{FOR_IT} {summary(attribution_map)} ({attribution_map.explainer}, all other streams held fixed: {sums})"
 
 
-def summary(one: Map) -> str:
-    """Return a sentence that names the strongest parts of the map ``one``."""
-    if one.names:
-        named = one.named()
-        informative = [pair for pair in named if one.layout != "ids" or _is_word(pair[0])]
+def summary(attribution_map: Map) -> str:
+    """Return a sentence that names the strongest parts of ``attribution_map``."""
+    if attribution_map.names:
+        named = attribution_map.named()
+        informative = [pair for pair in named if attribution_map.layout != "ids" or _is_word(pair[0])]
         ranked = sorted(informative, key=lambda pair: -abs(pair[1]))
         strong = [f"{name.strip()} {value:+.3f}" for name, value in ranked[:3] if value]
         if not strong and any(value for _, value in named):
             return "Only punctuation affects the prediction."
         return f"Strongest: {', '.join(strong)}." if strong else "Nothing affects the prediction."
-    if one.layout != "grid":
-        place = int(np.abs(one.values).argmax())
-        return f"Strongest: {'node' if one.layout == 'graph' else 'point'} {place + 1}, {one.values[place]:+.3f}."
-    heat = np.abs(coarse(one.values, 8)).sum(axis=0) if one.values.ndim > 2 else np.abs(coarse(one.values, 8))
+    if attribution_map.layout != "grid":
+        place = int(np.abs(attribution_map.values).argmax())
+        part = "node" if attribution_map.layout == "graph" else "point"
+        return f"Strongest: {part} {place + 1}, {attribution_map.values[place]:+.3f}."
+    heat = (
+        np.abs(coarse(attribution_map.values, 8)).sum(axis=0)
+        if attribution_map.values.ndim > 2
+        else np.abs(coarse(attribution_map.values, 8))
+    )
     if not heat.any():
         return "Nothing affects the prediction."
     cell = [int(p) for p in np.unravel_index(int(heat.argmax()), heat.shape)]
     share = [f"{100 * p // n} to {100 * (p + 1) // n} %" for p, n in zip(cell, heat.shape, strict=True)]
-    if one.values.ndim == 2:
+    if attribution_map.values.ndim == 2:
         channel = f"channel {cell[0] + 1}, " if heat.shape[0] > 1 else ""
         return f"Strongest: {channel}{share[1]} of the length."
-    if one.kind == "audio":
+    if attribution_map.kind == "audio":
         return f"Strongest: {share[0]} of the time, {share[1]} of the frequency range."
     frame = f"frame {cell[0] + 1}, " if heat.ndim == 3 else ""
     return f"Strongest: {frame}{share[-2]} from the top, {share[-1]} from the left."
@@ -118,50 +134,56 @@ def _is_word(word: str) -> bool:
     return any(unicodedata.category(letter)[0] not in "PZC" for letter in word)
 
 
-def _grid(one: Map) -> str:
-    if one.data.ndim == 2:
-        return _vector(one) if one.data.shape[1] == 1 else _series(one)
-    title = escape(f"{one.stream}: {summary(one)}")
-    made = "".join(f'<img src="{picture}" alt="{title}">' for picture in pictures(one))
-    if one.kind != "audio":
+def _grid(attribution_map: Map) -> str:
+    if attribution_map.data.ndim == 2:
+        return _vector(attribution_map) if attribution_map.data.shape[1] == 1 else _series(attribution_map)
+    title = escape(f"{attribution_map.stream}: {summary(attribution_map)}")
+    made = "".join(f'<img src="{picture}" alt="{title}">' for picture in pictures(attribution_map))
+    if attribution_map.kind != "audio":
         return f'<div class="frames">{made}</div>'
-    line = one.sound if one.sound.size else one.data[0].mean(axis=1)
-    return made + coloured_line(envelope(line), one.values.sum(axis=(0, 2)), title=f"{one.stream} along its waveform")
+    line = attribution_map.sound if attribution_map.sound.size else attribution_map.data[0].mean(axis=1)
+    return made + coloured_line(
+        envelope(line), attribution_map.values.sum(axis=(0, 2)), title=f"{attribution_map.stream} along its waveform"
+    )
 
 
-def _series(one: Map) -> str:
-    shown = np.argsort(-np.abs(one.values).sum(axis=1), kind="stable")[:CHANNELS]
-    top = float(np.abs(coarse(one.values, 64)).max(initial=0.0))
-    wave = one.kind == "audio"
+def _series(attribution_map: Map) -> str:
+    shown = np.argsort(-np.abs(attribution_map.values).sum(axis=1), kind="stable")[:CHANNELS]
+    top = float(np.abs(coarse(attribution_map.values, 64)).max(initial=0.0))
+    wave = attribution_map.kind == "audio"
     lines = []
     for channel in sorted(shown.tolist()):
-        name = f"{one.stream} along its waveform" if wave else f"{one.stream}, channel {channel + 1}"
-        line = envelope(one.data[channel]) if wave else one.data[channel].tolist()
-        label = "" if wave or len(one.data) == 1 else str(channel + 1)
-        heat = one.values[channel if len(one.values) > 1 else 0]
+        name = (
+            f"{attribution_map.stream} along its waveform" if wave else f"{attribution_map.stream}, channel {channel + 1}"
+        )
+        line = envelope(attribution_map.data[channel]) if wave else attribution_map.data[channel].tolist()
+        label = "" if wave or len(attribution_map.data) == 1 else str(channel + 1)
+        heat = attribution_map.values[channel if len(attribution_map.values) > 1 else 0]
         lines.append(coloured_line(line, heat, title=name, top=top, label=label))
     return "".join(lines)
 
 
-def _vector(one: Map) -> str:
-    return _bars(one, [f"number {i + 1}" for i in range(len(one.values))], one.values[:, 0])
+def _vector(attribution_map: Map) -> str:
+    return _bars(
+        attribution_map, [f"number {i + 1}" for i in range(len(attribution_map.values))], attribution_map.values[:, 0]
+    )
 
 
-def scale(one: Map) -> float:
-    """Return the value that gets the darkest colour in the text map ``one``, so that weak words stay pale.
+def scale(attribution_map: Map) -> float:
+    """Return the value that gets the darkest colour in the text map ``attribution_map``, so that weak words stay pale.
 
     It is the difference between the output and the baseline output, and at least ``LEAST`` of the output; if values only
     rank words, or a single word exceeds it, it is the largest value.
     """
-    strong = max((abs(value) for _, value in one.named()), default=0.0)
-    if not one.measured and one.blank is None:
+    strong = max((abs(value) for _, value in attribution_map.named()), default=0.0)
+    if not attribution_map.measured and attribution_map.blank is None:
         return strong
-    blank = one.value if one.blank is None else one.blank
-    return max(strong, abs(one.value - blank), LEAST * max(abs(one.value), abs(blank)))
+    blank = attribution_map.value if attribution_map.blank is None else attribution_map.blank
+    return max(strong, abs(attribution_map.value - blank), LEAST * max(abs(attribution_map.value), abs(blank)))
 
 
-def _words(one: Map) -> str:
-    named, top = one.named(), scale(one)
+def _words(attribution_map: Map) -> str:
+    named, top = attribution_map.named(), scale(attribution_map)
     marks = "".join(
         f'<span style="background:{rgba(value, top, faint=0.0)}" title="{value:+.4f}">{escape(name)}</span>'
         for name, value in named
@@ -169,26 +191,35 @@ def _words(one: Map) -> str:
     return f'<p class="marked">{marks}</p>'
 
 
-def _cells(one: Map) -> str:
-    named = one.named()
-    return _bars(one, [name for name, _ in named], np.array([value for _, value in named]))
+def _cells(attribution_map: Map) -> str:
+    named = attribution_map.named()
+    return _bars(attribution_map, [name for name, _ in named], np.array([value for _, value in named]))
 
 
-def _nodes(one: Map) -> str:
-    return _bars(one, [f"node {i + 1}" for i in range(len(one.values))], one.values)
+def _nodes(attribution_map: Map) -> str:
+    return _bars(attribution_map, [f"node {i + 1}" for i in range(len(attribution_map.values))], attribution_map.values)
 
 
-def _bars(one: Map, names: Sequence[str], values: Values) -> str:
+def _bars(attribution_map: Map, names: Sequence[str], values: Values) -> str:
     best = np.argsort(-np.abs(values), kind="stable")[:BARS].tolist()
-    return bar_chart([Bar(names[i], float(values[i])) for i in best], title=f"{one.stream}: {summary(one)}", signed=True)
+    return bar_chart(
+        [Bar(names[i], float(values[i])) for i in best],
+        title=f"{attribution_map.stream}: {summary(attribution_map)}",
+        signed=True,
+    )
 
 
-def _points(one: Map) -> str:
-    top = float(np.abs(one.values).max(initial=0.0))
-    colours = [rgba(value, top) for value in one.values.tolist()]
+def _points(attribution_map: Map) -> str:
+    top = float(np.abs(attribution_map.values).max(initial=0.0))
+    colours = [rgba(value, top) for value in attribution_map.values.tolist()]
     views = [(0, 1, "side view"), (0, 2, "top view")]
     return "".join(
-        dots(one.data[:, a].tolist(), one.data[:, b].tolist(), colours, title=f"{one.stream} {name}: {summary(one)}")
+        dots(
+            attribution_map.data[:, a].tolist(),
+            attribution_map.data[:, b].tolist(),
+            colours,
+            title=f"{attribution_map.stream} {name}: {summary(attribution_map)}",
+        )
         for a, b, name in views
     )
 

@@ -29,10 +29,13 @@ def print_problems(console: Console, problems: Sequence[Problem], shown: int = 3
         by_column.setdefault((problem.column, problem.missing), []).append(problem)
     for (column, missing), own_problems in islice(by_column.items(), COLUMNS):
         if missing:
-            one, many = "cell could not be used and counts as missing", "cells could not be used and count as missing"
+            singular, plural = (
+                "cell could not be used and counts as missing",
+                "cells could not be used and count as missing",
+            )
         else:
-            one, many = "cell is not read as it is written", "cells are not read as they are written"
-        console.warn(f"column {column!r}: {counted(len(own_problems), one, many)}")
+            singular, plural = "cell was read as a different value", "cells were read as different values"
+        console.warn(f"column {column!r}: {counted(len(own_problems), singular, plural)}")
         for problem in own_problems[:shown]:
             console.warn(f"  {problem}")
     if len(by_column) > COLUMNS:

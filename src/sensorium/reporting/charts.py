@@ -235,9 +235,9 @@ def dots(x: Sequence[float], y: Sequence[float], colours: Sequence[str], *, titl
 def save_svg(chart: str, path: str | Path) -> Path:
     """Write the SVG ``chart`` to ``path`` as a standalone file."""
     inside = f'<style>{STYLE}</style><rect width="100%" height="100%" style="fill:var(--page)"/>'
-    whole = chart.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(
+    document = chart.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(
         "</title>", f"</title>{inside}", 1
     )
     out = Path(path)
-    out.write_text(whole, encoding="utf-8")
+    out.write_text(document, encoding="utf-8")
     return out

@@ -36,8 +36,8 @@ def _target(target: TargetScores) -> str:
     if len(target.subsets) > 1:
         lines += ["", *_bars(target)]
     if target.shapley:
-        each = ", ".join(f"{stream} {value:+.3g}" for stream, value in shares(target))
-        lines += ["", f"  Contribution of each stream: {each}"]
+        listed = ", ".join(f"{stream} {value:+.3g}" for stream, value in shares(target))
+        lines += ["", f"  Contribution of each stream: {listed}"]
     if target.floor is not None:
         lines += ["", "  Components", *(f"    {sentence}" for sentence in target.floor.sentences())]
     return "\n".join(lines)

@@ -36,8 +36,8 @@ def text(explanation: Explanation) -> str:
     """Render the explanation ``explanation`` as text: each of few rows, and the mean contributions over all rows."""
     lines: list[str] = []
     for name, rows in explanation.targets.items():
-        for one in rows if len(rows) <= 3 else ():
-            lines += [*_row(name, one), *_maps(explanation, one.row, name), ""]
+        for attribution in rows if len(rows) <= 3 else ():
+            lines += [*_row(name, attribution), *_maps(explanation, attribution.row, name), ""]
         if subjects := explanation.subjects.get(name, ()):
             listed = [f"    {i}  {words}" for i, words in enumerate(subjects, 1)]
             lines += [f"{name} can be explained in parts, with --about NUMBER:", *listed, ""]
@@ -63,10 +63,13 @@ def _row(name: str, attribution: Attribution) -> list[str]:
 
 
 def _maps(explanation: Explanation, row: int, target: str) -> list[str]:
-    """The strongest parts of each stream and the nearest training rows, one per line."""
+    """Return the strongest parts of each stream and the nearest training rows, one per line."""
     maps = explanation.maps_of(row, target)
-    width = max((len(one.stream) for one in maps), default=0)
-    lines = [f"    {one.stream:{width}}  {one.note or summary(one)}" for one in maps]
+    width = max((len(attribution_map.stream) for attribution_map in maps), default=0)
+    lines = [
+        f"    {attribution_map.stream:{width}}  {attribution_map.note or summary(attribution_map)}"
+        for attribution_map in maps
+    ]
     for near in explanation.nearest.get(row, []):
         known = ", ".join(f"{name} {_answer_text(value)}" for name, value in near.targets.items())
         lines.append(f"    similar to training row {near.row} ({near.likeness:.3f}{': ' if known else ''}{known})")
@@ -86,7 +89,7 @@ def _bars(shares: Mapping[str, float], errors: Mapping[str, float], missing: lis
 
 
 def _answer_text(answer: Any) -> str:
-    """An answer in a line: points as ``nose (12.5, 40)``, boxes as ``dog [3, 4, 20, 30]``."""
+    """Return an answer as a line: points as ``nose (12.5, 40)``, boxes as ``dog [3, 4, 20, 30]``."""
     if isinstance(answer, np.ndarray):  # a cell of the table: the future of a window, step by step
         answer = (answer[:, 0] if answer.ndim == 2 and answer.shape[1] == 1 else answer).tolist()
     if spans := spans_of(answer):
@@ -146,15 +149,17 @@ def write_explanation(
         )
     sections += [_inner(explanation, name, values) for name, values in explanation.inner.items()]
     for name, rows in explanation.targets.items():
-        for i, one in enumerate(rows[:SHOWN]):
-            section = _one(explanation, name, one, cells(one.row) if cells is not None else {})
+        for i, attribution in enumerate(rows[:SHOWN]):
+            section = _one(explanation, name, attribution, cells(attribution.row) if cells is not None else {})
             sections.append(section if len(rows) == 1 else section._replace(folds="open" if i < OPEN else "closed"))
     if explanation.features:
-        kinds = {one.stream: one.kind for one in explanation.maps}
+        kinds = {attribution_map.stream: attribution_map.kind for attribution_map in explanation.maps}
         note = "The strongest channels of the last convolutions; lighter is stronger."
         sections.append(Section("Feature maps", note, pictured(explanation.features, kinds), folds="open"))
     for i, (row, near) in enumerate(list(explanation.nearest.items())[:SHOWN]):
-        body = "".join(_neighbour(one, neighbours(one.row) if neighbours is not None else {}) for one in near)
+        body = "".join(
+            _neighbour(neighbour, neighbours(neighbour.row) if neighbours is not None else {}) for neighbour in near
+        )
         note = "Training rows with the most similar fused vectors; the number is the cosine similarity, at most 1."
         sections.append(
             Section(
@@ -209,14 +214,15 @@ def prediction_html(explanation: Explanation, target: str, row: int) -> str:
         target: The target.
         row: The row's number in its table.
     """
-    one = next((one for one in explanation.targets.get(target, []) if one.row == row), None)
-    if one is None:
+    attribution = next((attribution for attribution in explanation.targets.get(target, []) if attribution.row == row), None)
+    if attribution is None:
         return ""
-    shares = sorted(one.shares.items(), key=lambda item: -abs(item[1]))
-    bars = [Bar(s, v, missing=s in one.missing) for s, v in shares]
-    chart = bar_chart(bars, title=f"row {row}: contribution of each stream to the {one.what}", signed=True)
+    shares = sorted(attribution.shares.items(), key=lambda item: -abs(item[1]))
+    bars = [Bar(s, v, missing=s in attribution.missing) for s, v in shares]
+    chart = bar_chart(bars, title=f"row {row}: contribution of each stream to the {attribution.what}", signed=True)
     maps = "".join(f"<h5>{escape(m.stream)}</h5>{drawn(m)}" for m in explanation.maps_of(row, target))
-    return f"<p>{escape(one.what)} {number(one.value)}; without any input {number(one.nothing)}.</p>{chart}{maps}"
+    values = f"{number(attribution.value)}; without any input {number(attribution.nothing)}"
+    return f"<p>{escape(attribution.what)} {values}.</p>{chart}{maps}"
 
 
 def _inner(explanation: Explanation, name: str, values: Values) -> Section:

@@ -29,11 +29,11 @@ def pictured(maps: Mapping[str, Values], kinds: Mapping[str, str]) -> str:
             inside = shades(channels.tolist(), [], title=f"feature maps of {stream}: one channel per row, along its length")
         else:
             flat = channels if channels.ndim == 3 else channels.mean(axis=1)
-            turned = [one.T[::-1] if kinds.get(stream) == "audio" else one for one in flat]
-            shown = [np.repeat((stretched(one) * 255).astype(np.uint8)[..., None], 3, axis=2) for one in turned]
+            turned = [channel.T[::-1] if kinds.get(stream) == "audio" else channel for channel in flat]
+            shown = [np.repeat((stretched(channel) * 255).astype(np.uint8)[..., None], 3, axis=2) for channel in turned]
             inside = "".join(
-                f'<img src="{png(one, side=96)}" alt="{name}: strong channel {i + 1} of the last convolutions">'
-                for i, one in enumerate(shown)
+                f'<img src="{png(channel, side=96)}" alt="{name}: strong channel {i + 1} of the last convolutions">'
+                for i, channel in enumerate(shown)
             )
         parts.append(f'<h3>{name}</h3><div class="frames">{inside}</div>')
     return "".join(parts)

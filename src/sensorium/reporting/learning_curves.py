@@ -130,7 +130,7 @@ def curves_svg(history: Sequence[Mapping[str, float]], path: str | Path) -> Path
         inner = line_chart(lines, title=name, y_name=name)
         size = f'<svg width="{W}" height="{HEIGHT - 30:g}" '
         parts.append(f'<g transform="translate(0 {i * HEIGHT + 12:g})">{inner.replace("<svg ", size, 1)}</g>')
-    whole = drawing(W, HEIGHT * len(charts), "learning curves", parts)
+    document = drawing(W, HEIGHT * len(charts), "learning curves", parts)
     out = Path(path)
-    out.write_text(whole.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1), encoding="utf-8")
+    out.write_text(document.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1), encoding="utf-8")
     return out

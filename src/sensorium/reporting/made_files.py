@@ -1,4 +1,4 @@
-"""Made rows written to a folder: a table that ``fit`` reads, with its media, marked as made."""
+"""Writing of generated rows to a folder: a table that ``fit`` reads, with its media, marked as generated."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def claim(folder: Path, *, overwrite: bool) -> None:
 
 
 def is_made(folder: Path) -> bool:
-    """Whether ``folder`` holds made rows."""
+    """Return whether ``folder`` holds generated rows."""
     path = folder / ROWS
     if not path.is_file():
         return False
@@ -65,7 +65,7 @@ def write(folder: Path, rows: Iterable[Mapping[str, Any]]) -> int:
 
 
 def _cell(folder: Path, name: str, cell: Any, row: int, by: str) -> Any:
-    """``cell`` as a cell of a CSV; media are written to a file of their own."""
+    """Return ``cell`` as a CSV cell; media are written to a file each."""
     if isinstance(cell, Attachment):
         place = folder / "".join(c if c.isalnum() else "_" for c in name)
         place.mkdir(exist_ok=True)
@@ -78,7 +78,7 @@ def _cell(folder: Path, name: str, cell: Any, row: int, by: str) -> Any:
 
 
 def _marked_file(medium: Attachment, by: str) -> bytes:
-    """The bytes of a PNG or WAV file whose metadata say that it was made."""
+    """Return the bytes of a PNG or WAV file whose metadata state that it was generated."""
     out = io.BytesIO()
     if medium.kind == "audio":
         import soundfile

@@ -181,12 +181,12 @@ def _tiles(target: TargetScores) -> list[dict[str, str]]:
 
 
 def _subset_chart(target: TargetScores) -> str:
-    """The headline metric with each subset of streams, best first; of many subsets, only singles and all-but-one."""
+    """Chart the headline metric with each subset of streams, best first; of many subsets, only singles and all-but-one."""
     subsets = list(target.subsets)
     if len(subsets) > BARS:
-        whole = target.whole
-        without = [label(tuple(s for s in whole if s != stream)) for stream in whole]
-        subsets = [label(whole), *without, *whole]
+        streams = target.whole
+        without = [label(tuple(s for s in streams if s != stream)) for stream in streams]
+        subsets = [label(streams), *without, *streams]
     head, most = target.headline, label(target.whole)
     values = [Bar(s, target.subsets[s][head], *target.subset_intervals[s], faint=s != most) for s in subsets]
     values.sort(key=lambda b: (not isfinite(b.value), -b.value if target.higher_is_better else b.value))
@@ -228,7 +228,7 @@ def _row(target: TargetScores, index: int, shown: Shown) -> dict[str, Any]:
     label_text = str(value)
     sure = f"{100 * chance[label_text]:.0f} %" if label_text in chance else ""
     columns = shown.kinds or {name: "text" for name in row if name != target.name}
-    some = chosen(columns)
+    chosen_columns = chosen(columns)
     why = shown.explained(target.name, index) if shown.explained is not None else ""
     second = sorted(chance, key=lambda name: -chance[name])[1:2] if sure else []
     return {
@@ -238,7 +238,9 @@ def _row(target: TargetScores, index: int, shown: Shown) -> dict[str, Any]:
         "truth": "unknown" if target.truths[index] is None else _value_text(target.truths[index]),
         "prediction": _value_text(value),
         "wrong": not isinstance(value, float) and target.truths[index] is not None and _differ(value, target.truths[index]),
-        "media": Markup("".join(shown.room.fit(attachment_html(one)) for one in attachments([prediction, truth]))),
+        "media": Markup(
+            "".join(shown.room.fit(attachment_html(attachment)) for attachment in attachments([prediction, truth]))
+        ),
         "sure": sure,
         "loss": number(float(target.losses[index])),
         "cells": [
@@ -247,9 +249,9 @@ def _row(target: TargetScores, index: int, shown: Shown) -> dict[str, Any]:
                 "kind": columns[name],
                 "html": Markup(shown.room.fit(cell_html(row, name, columns[name], shown.media))),
             }
-            for name in some
+            for name in chosen_columns
         ],
-        "hidden": len(columns) - len(some),
+        "hidden": len(columns) - len(chosen_columns),
     }
 
 

@@ -35,7 +35,7 @@ def view_html(view: View, target: str, room: Any) -> dict[str, Markup] | None:
         Lines: _lines,
         Scatter: _scatter,
         Bars: _bars,
-        Gallery: lambda one, _: _gallery(one, room),
+        Gallery: lambda gallery, _: _gallery(gallery, room),
     }
     if isinstance(view, Sentence):
         return None
@@ -85,21 +85,21 @@ def _scatter(view: Scatter, target: str) -> str:
 
 
 def _bars(view: Bars, target: str) -> str:
-    return _figure(bar_chart([Bar(*one) for one in view.values], title=f"{view.name} of {target}"), view.note)
+    return _figure(bar_chart([Bar(*bar) for bar in view.values], title=f"{view.name} of {target}"), view.note)
 
 
 def _gallery(view: Gallery, room: Any) -> str:
     shown = ""
-    for one in view.pictures:
-        drawn = attachment_html(Attachment(one.pixels, "image", note=one.caption))
-        shown += room.fit(f"<article>{drawn}<p>{escape(one.caption)}</p></article>")
+    for picture in view.pictures:
+        drawn = attachment_html(Attachment(picture.pixels, "image", note=picture.caption))
+        shown += room.fit(f"<article>{drawn}<p>{escape(picture.caption)}</p></article>")
     note = f'<p class="soft">{escape(view.note)}</p>' if view.note else ""
     return f'{note}<div class="rows">{shown}</div>'
 
 
-def attachment_html(one: Attachment) -> str:
-    """Render the predicted medium ``one`` as self-contained HTML."""
-    label = escape(one.note or one.kind, quote=True)
-    if one.kind == "audio":
-        return f'<audio controls title="{label}" src="{data_url(one)}"></audio>'
-    return f'<img alt="{label}" title="{label}" src="{data_url(one)}">'
+def attachment_html(attachment: Attachment) -> str:
+    """Render the predicted medium ``attachment`` as self-contained HTML."""
+    label = escape(attachment.note or attachment.kind, quote=True)
+    if attachment.kind == "audio":
+        return f'<audio controls title="{label}" src="{data_url(attachment)}"></audio>'
+    return f'<img alt="{label}" title="{label}" src="{data_url(attachment)}">'

@@ -28,8 +28,8 @@ def decibels(energy: Tensor, mask: Tensor | None = None, *, floor: float = 1e-10
         level = energy.clamp_min(floor).log10_().mul_(10.0)
     if range_db is None:
         return level
-    seen = level if mask is None else level.masked_fill(~mask[..., None], -torch.inf)
-    least = seen.amax(dim=(1, 2), keepdim=True) - range_db
+    real_levels = level if mask is None else level.masked_fill(~mask[..., None], -torch.inf)
+    least = real_levels.amax(dim=(1, 2), keepdim=True) - range_db
     return torch.maximum(level, least) if energy.requires_grad else level.clamp_min_(least)
 
 

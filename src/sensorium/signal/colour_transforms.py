@@ -62,8 +62,8 @@ def turn_hue(x: Tensor, turn: Tensor) -> Tensor:
     if x.shape[1] != 3:
         return x
     angle = 2 * math.pi * turn
-    zero, one = torch.zeros_like(angle), torch.ones_like(angle)
-    rows = [one, zero, zero, zero, angle.cos(), -angle.sin(), zero, angle.sin(), angle.cos()]
+    zeros, ones = torch.zeros_like(angle), torch.ones_like(angle)
+    rows = [ones, zeros, zeros, zeros, angle.cos(), -angle.sin(), zeros, angle.sin(), angle.cos()]
     spin = torch.stack(rows, dim=1).reshape(-1, 3, 3)
     mix = x.new_tensor(_RGB) @ spin @ x.new_tensor(_YIQ)  # [B, 3, 3]
     return (mix @ x.flatten(2)).reshape(x.shape).clamp(0, 1)

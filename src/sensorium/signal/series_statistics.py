@@ -136,9 +136,9 @@ def powers(x: Tensor, mask: Tensor | None = None, segment: int = SEGMENT) -> Ten
 def autocorrelations(x: Tensor, mask: Tensor | None = None, lags: Sequence[int] = LAGS) -> Tensor:
     """Return the autocorrelation of ``x`` under ``mask`` at each of ``lags``: ``[..., len(lags)]``, -1 to 1."""
     gap, mean, count = _centred(x, mask)
-    whole = gap.square().sum(dim=-1)
-    flat = whole <= count * _noise(mean, x)
-    scale = torch.where(flat, 1.0, whole)
+    power = gap.square().sum(dim=-1)
+    flat = power <= count * _noise(mean, x)
+    scale = torch.where(flat, 1.0, power)
     # Where masked, the difference to the mean is zero: such pairs add nothing.
     products = [(gap[..., lag:] * gap[..., : max(gap.shape[-1] - lag, 0)]).sum(dim=-1) / scale for lag in lags]
     return torch.stack(products, dim=-1).masked_fill(flat[..., None], 0.0)

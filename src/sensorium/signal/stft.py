@@ -208,13 +208,13 @@ def hann(window: int, device: torch.device) -> Tensor:
 def _taper(shape: Shape, window: int, size: int, center: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # a tensor made in inference mode cannot take part in autograd
         made = {"hann": torch.hann_window, "hamming": torch.hamming_window}
-        whole = made[shape](window, dtype=torch.float64) if shape in made else torch.ones(window, dtype=torch.float64)
+        taper = made[shape](window, dtype=torch.float64) if shape in made else torch.ones(window, dtype=torch.float64)
         left = (size - window) // 2 if center else 0
-        return F.pad(whole, (left, size - window - left)).to(device, dtype)
+        return F.pad(taper, (left, size - window - left)).to(device, dtype)
 
 
 def _overlap(pieces: Tensor, hop: int, total: int) -> Tensor:
     """Overlap-add ``pieces`` ``[B, n, size]`` with a distance of ``hop``: ``[B, total]``."""
     rows, count, size = pieces.shape
-    whole = F.fold(pieces.transpose(1, 2), (1, (count - 1) * hop + size), (1, size), stride=(1, hop))
-    return F.pad(whole.reshape(rows, -1), (0, total - whole.shape[-1]))
+    overlapped = F.fold(pieces.transpose(1, 2), (1, (count - 1) * hop + size), (1, size), stride=(1, hop))
+    return F.pad(overlapped.reshape(rows, -1), (0, total - overlapped.shape[-1]))

@@ -42,14 +42,14 @@ def align(
     """
     if not rate > 0:
         raise DataError(f"a grid of {rate} moments a second is none", fix="a rate is above 0")
-    whole = {name: _ordered(times, values, name) for name, (times, values) in streams.items()}
-    starts, ends = [t[0] for t, _ in whole.values()], [t[-1] for t, _ in whole.values()]
+    ordered = {name: _ordered(times, values, name) for name, (times, values) in streams.items()}
+    starts, ends = [t[0] for t, _ in ordered.values()], [t[-1] for t, _ in ordered.values()]
     start, end = (min(starts), max(ends)) if span == "union" else (max(starts), min(ends))
     if end < start:
         raise DataError("the streams do not overlap: at no time do all of them run", fix="use span='union'")
     # The tolerance keeps the last grid point despite rounding.
     grid = start + np.arange(int(np.floor((end - start) * rate + 1e-6)) + 1) / rate
-    put = {name: on_grid(times, values, grid, how, reach=reach) for name, (times, values) in whole.items()}
+    put = {name: on_grid(times, values, grid, how, reach=reach) for name, (times, values) in ordered.items()}
     return Aligned(grid, {n: v for n, (v, _) in put.items()}, {n: m for n, (_, m) in put.items()})
 
 

@@ -57,12 +57,12 @@ def windows(
         if values is not None and len(values) != len(steps):
             raise DataError(f"{len(values)} {what} for {len(steps)} steps")
     count = len(steps)
-    whole = max(0, (count - length) // step + 1)
+    full_windows = max(0, (count - length) // step + 1)
     # Enough windows to cover the recording, none starting past its end.
-    total = min(max(1, -(-(count - length) // step) + 1), -(-count // step)) if partial else whole
+    total = min(max(1, -(-(count - length) // step) + 1), -(-count // step)) if partial else full_windows
     start = np.arange(total) * step
     mask = start[:, None] + np.arange(length) < count
-    if total > whole:
+    if total > full_windows:
         steps = np.concatenate([steps, np.zeros((max(int(start[-1]) + length - count, 0), steps.shape[1]), steps.dtype)])
     if total:
         # A view: overlapping windows share memory.
@@ -78,9 +78,9 @@ def _majority(labels: Array, start: Array, mask: Array) -> tuple[Array, Array]:
     if not len(start):
         return labels[:0], np.zeros(0)
     names, codes = np.unique(labels, return_inverse=True)
-    seen = np.concatenate(
+    cumulative = np.concatenate(
         [np.zeros((1, len(names)), np.int64), np.cumsum(np.eye(len(names), dtype=np.int64)[codes], axis=0)]
     )
     count = mask.sum(axis=1)
-    votes = seen[start + count] - seen[start]
+    votes = cumulative[start + count] - cumulative[start]
     return names[votes.argmax(axis=1)], votes.max(axis=1, initial=0) / count

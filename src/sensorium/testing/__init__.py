@@ -1,7 +1,7 @@
-"""What every component of a family must keep, as checks that raise ``AssertionError`` in words; plug-ins use them too.
+"""Conformance checks of components, which raise ``AssertionError`` with a message; plug-ins use them too.
 
-``check_encoder("convnet")`` and its like run all that ``core/contracts.py`` promises; ``check_options("fusions", "gated")``
-sees to it that every option changes something.
+``check_encoder("convnet")`` and the like check the contracts of ``core/contracts.py``; ``check_options("fusions",
+"gated")`` checks that every option changes something.
 """
 
 from __future__ import annotations

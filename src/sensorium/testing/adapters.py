@@ -1,4 +1,4 @@
-"""What every adapter keeps."""
+"""Checks of adapters."""
 
 from __future__ import annotations
 

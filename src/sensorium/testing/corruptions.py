@@ -1,4 +1,4 @@
-"""What every corruption of a modality keeps."""
+"""Checks of the corruptions of modalities."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sensorium.core.layout import Grid, Ids, Row
 from sensorium.core.modality import Array, Modality
 
 DRAWS = 6
-"""Accidents each sample cell meets: enough that the mean distance grows with the level."""
+"""Random corruptions of each sample cell; enough that the mean distance grows with the level."""
 
 
 def check_corruptions(modality: Modality, arrays: Sequence[Array], where: str) -> None:
@@ -44,7 +44,7 @@ def check_corruptions(modality: Modality, arrays: Sequence[Array], where: str) -
 
 
 def _check_kind(modality: Modality, array: Array, spoiled: Array, place: str) -> None:
-    """A spoiled cell is stored and prepared like any other."""
+    """Check that a corrupted cell can be stored and prepared like any other."""
     blank = modality.blank()
     assert spoiled.dtype == blank.dtype, f"{place} gives {spoiled.dtype}, not {blank.dtype}"
     if modality.ragged:
@@ -66,10 +66,10 @@ def _check_kind(modality: Modality, array: Array, spoiled: Array, place: str) ->
         assert ready.data.shape[1] == modality.layout.channels, f"{place}: {tuple(ready.data.shape)}"
 
 
-def _distance(modality: Modality, one: Array, other: Array) -> float:
-    """How far apart two encoded cells are: values that differ for codes and words, a mean distance for what is measured."""
-    length = max(len(one), len(other))
-    a, b = (np.zeros((length, *one.shape[1:])) for _ in range(2))
-    a[: len(one)], b[: len(other)] = one, other
+def _distance(modality: Modality, first: Array, second: Array) -> float:
+    """Return the distance of two encoded cells: the share of different values for codes and words, else a mean distance."""
+    length = max(len(first), len(second))
+    a, b = (np.zeros((length, *first.shape[1:])) for _ in range(2))
+    a[: len(first)], b[: len(second)] = first, second
     coded = isinstance(modality.layout, Ids) or (isinstance(modality.layout, Row) and any(modality.layout.cardinalities))
     return float(np.mean(a != b) if coded else np.mean(np.abs(a - b)))

@@ -1,4 +1,4 @@
-"""What every encoder keeps."""
+"""Checks of encoders."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_encoder(kind: str) -> None:
 
 
 def accepts(kind: str, layout: Layout) -> bool:
-    """Whether the encoder ``kind`` can be built for ``layout``; it may only refuse with a ``ConfigError``."""
+    """Return whether the encoder ``kind`` can be built for ``layout``; it may only refuse with a ``ConfigError``."""
     try:
         build("encoders", kind, layout)
     except ConfigError:
@@ -57,10 +57,10 @@ def check_layout(kind: Spec, layout: Layout) -> None:
         encoder(samples.data(layout, ROWS, seed=seed), mask)
     encoder.eval()
     with torch.no_grad():
-        whole, part = encoder(data), encoder(data, mask)
-        for encoded in (whole, part):
+        unmasked, part = encoder(data), encoder(data, mask)
+        for encoded in (unmasked, part):
             check_shape(encoded, ROWS, encoder.dim, where)
-        assert_same(whole, encoder(data, torch.ones_like(mask)), f"{where}: a mask of ones is not the same as no mask")
+        assert_same(unmasked, encoder(data, torch.ones_like(mask)), f"{where}: a mask of ones is not the same as no mask")
         assert_same(part, encoder(corrupted(data, mask, layout), mask), f"{where}: what stands under the mask matters")
         if not isinstance(layout, Row):
             check_padding(encoder, layout, data, mask, where)
@@ -96,7 +96,7 @@ def check_shape(encoded: Encoded, rows: int, dim: int, where: str) -> None:
 
 
 def corrupted(data: Tensor, mask: Tensor, layout: Layout) -> Tensor:
-    """``data`` of ``layout`` with other values wherever ``mask`` is False."""
+    """Return ``data`` of ``layout`` with other values wherever ``mask`` is False."""
     return torch.where(along(mask, layout), data, samples.data(layout, data.shape[0], data_steps(data, layout), seed=9))
 
 
@@ -155,16 +155,16 @@ def check_pyramid(make: Callable[[], Encoder], layout: Layout, where: str) -> No
         )
     encoder.gives_pyramid = True
     with torch.no_grad():
-        masked, whole = encoder(data, mask), encoder(data)
+        masked, unmasked = encoder(data, mask), encoder(data)
         filler = samples.data(layout, ROWS, 5, seed=7)
         longer = encoder(torch.cat([data, filler], dim=2), torch.cat([mask, mask.new_zeros(ROWS, 5)], dim=1))
     for name in ("tokens", "mask", "pooled", "present"):
         same = torch.equal(getattr(plain, name), getattr(masked, name))
         assert same, f"{where}: {name} are others when a pyramid is asked for"
-    for encoded in (masked, whole):
+    for encoded in (masked, unmasked):
         shapes = [tuple(level.shape) for level in encoded.pyramid]
-        wanted = [(ROWS, level.channels, *level.size(data.shape[2:])) for level in encoder.levels]
-        assert shapes == wanted, f"{where}: the maps are {shapes}, not {wanted}"
+        expected = [(ROWS, level.channels, *level.size(data.shape[2:])) for level in encoder.levels]
+        assert shapes == expected, f"{where}: the maps are {shapes}, not {expected}"
     for level, map_, padded in zip(encoder.levels, masked.pyramid, longer.pyramid, strict=True):
         real = along(mask[:, :: level.stride[0]], layout)
         assert not bool((map_ * ~real).any()), f"{where}: a map is not zero where masked"

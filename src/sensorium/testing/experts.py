@@ -1,4 +1,4 @@
-"""What every expert keeps."""
+"""Checks of experts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def observed(response: Response, rows: int = ROWS, seed: int = 0) -> Observed:
 
 
 def _stored(features: dict[str, Any]) -> dict[str, Any]:
-    """The features as those who fit get them: ``words`` as a CSR matrix."""
+    """Return the features in the form passed to ``fit``: ``words`` as a CSR matrix."""
     from scipy import sparse
 
     return {**features, "words": sparse.csr_matrix(features["words"])}
@@ -109,8 +109,8 @@ def _check_response(kind: str, response: Response) -> None:
         if response.kind in ("classes", "ordered"):
             assert_same(out.logsumexp(dim=1), torch.zeros(HELD), f"{where}: the classes' shares do not add up to one")
         for i in range(6):
-            one = {s: part[i : i + 1] for s, part in features.items()}
-            alone = expert(one, {s: presence[i : i + 1] for s, presence in present.items()})
+            row_features = {s: part[i : i + 1] for s, part in features.items()}
+            alone = expert(row_features, {s: presence[i : i + 1] for s, presence in present.items()})
             assert_same(alone, out[i : i + 1], f"{where}: row {i} depends on its batch")
         other = {s: torch.where(present[s][:, None], part, 1e3) for s, part in features.items()}
         assert_same(expert(other, present), out, f"{where}: what stands in absent rows changes the answer")
@@ -128,12 +128,12 @@ def _check_response(kind: str, response: Response) -> None:
 
 
 def _check_subsets(expert: Expert, where: str, features: dict[str, Tensor], response: Response) -> Tensor:
-    """Every set of streams answers; none of them gives what is known of the targets alone, which is returned."""
+    """Check that every set of streams is answered; return the answer without streams, which depends on targets alone."""
     answers: dict[tuple[str, ...], Tensor] = {}
-    for some in subsets():
-        presence = {stream: torch.full((HELD,), stream in some) for stream in STREAMS}
-        answers[some] = expert(features, presence)
-        assert bool(answers[some].isfinite().all()), f"{where}: with {some} alone the answer is not finite"
+    for subset in subsets():
+        presence = {stream: torch.full((HELD,), stream in subset) for stream in STREAMS}
+        answers[subset] = expert(features, presence)
+        assert bool(answers[subset].isfinite().all()), f"{where}: with {subset} alone the answer is not finite"
     assert_same(answers[()], answers[()][:1].expand(HELD, -1), f"{where}: rows with nothing get different answers")
     for stream in STREAMS:
         assert bool((answers[(stream,)] != answers[(stream,)][:1]).any()), (
@@ -155,7 +155,7 @@ def _check_subsets(expert: Expert, where: str, features: dict[str, Tensor], resp
 
 
 def _saved(expert: Expert) -> dict[str, Tensor]:
-    """The state as a file gives it back."""
+    """Return the state as loaded from a file."""
     from safetensors.torch import load, save
 
     loaded: dict[str, Tensor] = load(save(expert.state_dict()))

@@ -1,4 +1,4 @@
-"""What every explainer keeps."""
+"""Checks of explainers."""
 
 from __future__ import annotations
 

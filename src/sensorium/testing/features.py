@@ -1,4 +1,4 @@
-"""What the features of every kind keep."""
+"""Checks of features."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def check_layout(kind: Spec, layout: Layout) -> None:
     assert field.mask is not None
     nothing = Field(field.data, field.present, torch.zeros_like(field.mask))
     check_shape(part(nothing), part.compact(part(nothing), nothing), ROWS, f"{where}, nothing real")
-    whole = Field(field.data, field.present, None)
+    unmasked = Field(field.data, field.present, None)
     ones = Field(field.data, field.present, torch.ones_like(field.mask))
-    assert_near(part(whole), part(ones), f"{where}: a mask of ones is not the same as no mask")
+    assert_near(part(unmasked), part(ones), f"{where}: a mask of ones is not the same as no mask")
     few: Features = build("features", kind, layout)
     few.fit(iter([cut(field, 0, 1)]))
     features = few(field)

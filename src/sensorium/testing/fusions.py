@@ -1,4 +1,4 @@
-"""What every fusion keeps."""
+"""Checks of fusions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for a component of any family: how it is described, built, saved."""
+"""Checks of components of any family: description, construction, saving."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_description(family: str, kind: str) -> None:
     name = f"{family}/{kind}"
     assert described.summary.strip(), f"{name}: the class has no docstring"
     assert described.summary.endswith((".", "!", "?")), (
-        f"{name}: the docstring's first line is no sentence: {described.summary!r}"
+        f"{name}: the docstring's first line is not a sentence: {described.summary!r}"
     )
     for option in described.options:
         assert option.text, f"{name}: option {option.name!r} has no entry under Args:"

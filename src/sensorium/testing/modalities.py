@@ -1,4 +1,4 @@
-"""What every modality keeps."""
+"""Checks of modalities."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def check_modality(kind: str, cells: Sequence[Any] | None = None) -> None:
     examples = samples.cells(kind) if cells is None else cells
     modality = fitted(kind, examples)
     arrays = [modality.encode(cell) for cell in examples]
-    for one, two in zip(arrays, [modality.encode(cell) for cell in examples], strict=True):
-        assert isinstance(one, np.ndarray), f"{where}: encode gives a {type(one).__name__}, not an array"
-        assert one.dtype == arrays[0].dtype, f"{where}: encode gives arrays of different kinds"
-        assert one.dtype == modality.blank().dtype, f"{where}: blank is of another kind than what encode gives"
-        assert np.array_equal(one, two), f"{where}: encode gives another array the second time"
+    for array, second in zip(arrays, [modality.encode(cell) for cell in examples], strict=True):
+        assert isinstance(array, np.ndarray), f"{where}: encode returns a {type(array).__name__}, not an array"
+        assert array.dtype == arrays[0].dtype, f"{where}: encode returns arrays of different dtypes"
+        assert array.dtype == modality.blank().dtype, f"{where}: blank has another dtype than encode returns"
+        assert np.array_equal(array, second), f"{where}: encode returns another array the second time"
 
     twin: Modality = build("modalities", kind)
     twin.state = json.loads(json.dumps(modality.state))
@@ -71,10 +71,10 @@ def check_modality(kind: str, cells: Sequence[Any] | None = None) -> None:
     )
 
     if modality.ragged:
-        assert max(map(len, arrays)) <= modality.longest, f"{where}: encode gives more steps than longest tells"
-        whole = modality.collate([arrays[0], None], whole=True)
-        assert whole.data.shape[1] == modality.longest, f"{where}: a whole batch is not padded to the longest"
-        check_layout(modality.prepare(whole), modality.layout, where)
+        assert max(map(len, arrays)) <= modality.longest, f"{where}: encode returns more steps than longest states"
+        padded = modality.collate([arrays[0], None], whole=True)
+        assert padded.data.shape[1] == modality.longest, f"{where}: a whole batch is not padded to the longest"
+        check_layout(modality.prepare(padded), modality.layout, where)
     for cell in [*examples, *HOSTILE]:
         decoded = modality.measure(cell)
         assert set(decoded) <= set(modality.bounds), f"{where}: measure tells {set(decoded)}, of which bounds know nothing"

@@ -1,4 +1,4 @@
-"""What every objective keeps."""
+"""Checks of objectives."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def run(objective: Objective, learner: Model, batch: Batch) -> dict[str, Any]:
 
 
 def model() -> Model:
-    """A small model of three streams and one class to tell."""
+    """Return a small classifier of three streams."""
     torch.manual_seed(0)
     new = partial(build, "encoders")
     encoders: dict[str, Encoder] = {
@@ -78,7 +78,7 @@ def model() -> Model:
 
 
 def batch() -> Batch:
-    """Twelve rows for it, each with everything."""
+    """Return twelve rows for ``model``, with every stream present."""
     _, target = tasks.target_of("classification")
     rows = target.present.shape[0]
     presence = torch.ones(rows, dtype=torch.bool)

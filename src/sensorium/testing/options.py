@@ -1,4 +1,4 @@
-"""Every option changes something: the module, what comes out of it, or its loss."""
+"""Checks that every option changes something: the module, its output or its loss."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def check_options(family: str, kind: str, cells: Sequence[Any] | None = None) ->
 
 
 def _others(family: str, kind: str, name: str, annotation: Any, default: Any) -> Iterator[Any]:
-    """Other values of one option of one component: those kept for it, then those of its type."""
+    """Return other values of an option of a component: those listed for it, then those of its type."""
     nested = isinstance(default, dict) and "kind" in default
     yield from option_values.values(family, kind, name)
     yield from kinds(family) if nested else alternatives(annotation, default)
@@ -65,7 +65,7 @@ def _live(
     before: list[Any],
     looks: Sequence[Signature],
 ) -> list[Any] | None:
-    """None where some other value of the option changes what is seen; else the values that were tried."""
+    """Return None if another value of the option changes any output; otherwise the values that were tried."""
     tried = []
     for value in others(default[name]):
         try:
@@ -154,7 +154,7 @@ def _shapes(part: nn.Module) -> list[str]:
 
 
 def _both(part: nn.Module, run: Callable[[], Any]) -> Any:
-    """Weights' shapes, the output in training and in evaluation."""
+    """Return the shapes of weights, and the outputs in training and in evaluation."""
     torch.manual_seed(1)
     trained = run()
     part.eval()
@@ -227,8 +227,8 @@ def _task(spec: dict[str, Any]) -> Any:
         return output, part.loss(output, target), scorer.compute(), answers, part.explained(output, output)
 
     state = _both(part, run)
-    seen = tasks.seen(streams, target, batch.prompts)
-    part.fit_after_training(seen, seen)
+    encoded_rows = tasks.seen(streams, target, batch.prompts)
+    part.fit_after_training(encoded_rows, encoded_rows)
     varied = part.augmented(batch, torch.Generator().manual_seed(0))
     return state, run(), part.state_dict(), varied.inputs, varied.targets
 

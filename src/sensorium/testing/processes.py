@@ -1,4 +1,4 @@
-"""Several processes that do the same work and speak to each other, for tests and measurements of what they do together."""
+"""Groups of forked processes that communicate, for tests and measurements."""
 
 from __future__ import annotations
 

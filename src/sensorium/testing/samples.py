@@ -1,4 +1,4 @@
-"""Made-up data for the checks: of each layout, of each kind of cell, and encoded streams."""
+"""Synthetic data for the checks: for each layout, for each kind of cell, and encoded streams."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def cells(kind: str) -> Sequence[Any]:
     """A dozen cells of the built-in modality ``kind``, opened if they are media."""
     made = _CELLS.get(kind)
     if made is None:
-        raise ConfigError(f"there are no sample cells of {kind!r}", fix="hand your own: check_modality(kind, cells)")
+        raise ConfigError(f"there are no sample cells of {kind!r}", fix="pass your own: check_modality(kind, cells)")
     return made()
 
 

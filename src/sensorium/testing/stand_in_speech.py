@@ -1,4 +1,4 @@
-"""A stand-in for ``flite`` or ``espeak-ng`` where neither is installed: words of simulated speech, each two tones."""
+"""A substitute for ``flite`` or ``espeak-ng`` if neither is installed: simulated speech with two tones for each word."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ with wave.open(ARGS[ARGS.index("-w" if "-w" in ARGS else "-o") + 1], "wb") as fi
 def install(
     folder: Path, name: str = "flite", tones: Mapping[str, tuple[int, int]] = TONES, *, code: str | None = None
 ) -> Path:
-    """Write a program that stands in for a speech synthesiser; put ``folder`` on PATH to use it.
+    """Write a program that replaces a speech synthesiser; put ``folder`` on PATH to use it.
 
     Args:
         folder: Where it is written.

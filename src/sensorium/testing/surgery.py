@@ -1,4 +1,4 @@
-"""What every surgery keeps."""
+"""Checks of surgeries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every task must keep."""
+"""Checks of tasks."""
 
 from __future__ import annotations
 
@@ -38,54 +38,56 @@ def check_task(kind: str, goal: Goal | None = None, batch: Batch | None = None) 
     where = f"tasks/{kind}"
     if goal is None or batch is None:
         goal, batch = goal_of(kind)
-    whole, rows = batch, batch.rows
+    full_batch, rows = batch, batch.rows
     parts = streams(rows, goal)
     fused = next(iter(parts.values()))
 
     def make() -> Task[Any]:
         torch.manual_seed(0)
         task: Task[Any] = build("tasks", kind, goal, DIM)
-        target = task.target(whole)
+        target = task.target(full_batch)
         task.fit([] if target is None else [target])
         return task
 
-    check_module(make, lambda task: task(fused, parts, whole.prompts))
+    check_module(make, lambda task: task(fused, parts, full_batch.prompts))
     task = perturbed(make()).eval()
-    target = task.target(whole)
+    target = task.target(full_batch)
     assert target is not None, f"{where}: the batch holds no target of {list(goal.targets)}"
     with torch.no_grad():
-        output = task(fused, parts, whole.prompts)
+        output = task(fused, parts, full_batch.prompts)
         loss = task.loss(output, target)
         assert loss.shape == (rows,), f"{where}: the loss is {tuple(loss.shape)}, not [B]"
         assert bool(loss.isfinite().all()), f"{where}: the loss is not finite"
         _check_litter(task, output, target, loss, where)
         nothing = {name: part.hide(torch.zeros_like(part.present)) for name, part in parts.items()}
-        empty = task(fused.hide(torch.zeros_like(fused.present)), nothing, whole.prompts)
+        empty = task(fused.hide(torch.zeros_like(fused.present)), nothing, full_batch.prompts)
         assert bool(task.loss(empty, target).isfinite().all()), f"{where}: a row with nothing has no finite loss"
-        check_answers(task, output, whole, where)
-        check_answers(task, empty, whole, f"{where}, rows with nothing")
-        check_scorer(task, output, whole, where)
+        check_answers(task, output, full_batch, where)
+        check_answers(task, empty, full_batch, f"{where}, rows with nothing")
+        check_scorer(task, output, full_batch, where)
         check_explained(task, output, empty, rows, where)
-        check_baseline(task, whole, target, where)
+        check_baseline(task, full_batch, target, where)
         if task.per_row:
-            one = _rows(whole, slice(0, 1))
+            first_row = _rows(full_batch, slice(0, 1))
             alone = {s: p.map(lambda t: t[:1]) for s, p in parts.items()}
-            first = task(next(iter(alone.values())), alone, one.prompts)
-            own = task.target(one)
+            first = task(next(iter(alone.values())), alone, first_row.prompts)
+            own = task.target(first_row)
             assert own is not None
             assert_same(
                 task.loss(first, own), loss[:1], f"{where}: a row's loss depends on its batch (say per_row = False)"
             )
     task.train()
     # Some rows lack the input that the target lies on: a task may answer those in another way.
-    some = {s: part.hide(torch.arange(rows) % 3 > 0) if s in goal.lies_on.values() else part for s, part in parts.items()}
-    check_gradients(task, task.loss(task(fused, some, whole.prompts), target))
+    partial_parts = {
+        s: part.hide(torch.arange(rows) % 3 > 0) if s in goal.lies_on.values() else part for s, part in parts.items()
+    }
+    check_gradients(task, task.loss(task(fused, partial_parts, full_batch.prompts), target))
     if type(task).fit_after_training is not Task.fit_after_training:
-        check_settled(make(), perturbed(make(), seed=1), whole, where)
+        check_settled(make(), perturbed(make(), seed=1), full_batch, where)
 
 
 def _check_litter(task: Task[Any], output: Any, target: Field, loss: Tensor, where: str) -> None:
-    """What stands in a row without a target changes nothing."""
+    """Check that the contents of rows without a target do not matter."""
     presence = target.present & (torch.arange(len(loss)) > 0)
     loss = task.loss(output, Field(target.data, presence, target.mask))
     for littered in (float("nan"), 1e6, -3.0) if target.data.is_floating_point() and target.data.shape[1:].numel() else ():
@@ -142,8 +144,8 @@ def check_answers(task: Task[Any], output: Any, batch: Batch, where: str) -> Non
     assert len(answers) == batch.rows, f"{where}: {len(answers)} answers for {batch.rows} rows"
     assert all("value" in answer for answer in answers), f"{where}: an answer has no value"
     assert json.loads(json.dumps(with_data_urls(answers))) == with_data_urls(answers), f"{where}: the answers are not JSON"
-    for one in attachments(answers[0]):
-        assert encode_attachment(one), f"{where}: an attachment has no bytes"
+    for attachment in attachments(answers[0]):
+        assert encode_attachment(attachment), f"{where}: an attachment has no bytes"
     for label in task.labels:
         assert all(label in answer["probabilities"] for answer in answers), f"{where}: no probability of {label}"
     truths = task.truths(batch)
@@ -159,16 +161,18 @@ def check_scorer(task: Task[Any], output: Any, batch: Batch, where: str) -> None
     scorer.update(output, batch)
     lengths = {name: len(values) for name, values in scorer.kept.items()}
     assert len(set(lengths.values())) == 1, f"{where}: the scorer keeps different numbers of rows: {lengths}"
-    whole = plain_scores(scorer)
-    assert next(iter(whole)) == task.headline, f"{where}: the headline is not the first metric"
+    scores = plain_scores(scorer)
+    assert next(iter(scores)) == task.headline, f"{where}: the headline is not the first metric"
     resampled = scorer.compute(torch.ones(3, scorer.rows, dtype=torch.float64))
     for name, values in resampled.items():
         assert values.shape == (3,), f"{where}: {name} of three resamples is {tuple(values.shape)}"
-        assert float(values[1].float()) == whole[name] or whole[name] != whole[name], f"{where}: {name} with weights of 1"
+        assert float(values[1].float()) == scores[name] or scores[name] != scores[name], (
+            f"{where}: {name} with weights of 1"
+        )
     assert set(scorer.compute(names=[task.headline])) == {task.headline}, f"{where}: names are not heeded"
     again: Scorer[Any] = task.scorer()
     again.load(scorer.kept)
-    assert str(plain_scores(again)) == str(whole), f"{where}: what a scorer kept does not carry its scores"
+    assert str(plain_scores(again)) == str(scores), f"{where}: what a scorer kept does not carry its scores"
     for view in task.views(scorer):
         json.dumps(view.to_json())
     nobody = replace(
@@ -236,7 +240,7 @@ def goal_of(kind: str) -> tuple[Goal, Batch]:
         goal = Goal(TASK, {}, {name: reader for name, (reader, _) in zip(names, prompts, strict=True)}, layouts)
         prompt_fields = {name: field for name, (_, field) in zip(names, prompts, strict=True)}
         present = torch.ones(rows, dtype=torch.bool)
-        inputs = {s: Field(samples.data(one, rows, seed=i), present) for i, (s, one) in enumerate(layouts.items())}
+        inputs = {s: Field(samples.data(layout, rows, seed=i), present) for i, (s, layout) in enumerate(layouts.items())}
         return goal, Batch(inputs, {}, torch.ones(rows), prompt_fields)
     modality, target = target_of(kind)
     rows = target.present.shape[0]
@@ -247,10 +251,10 @@ def goal_of(kind: str) -> tuple[Goal, Batch]:
         return Goal.of(modality, TASK), Batch({}, {TASK: target}, torch.ones(rows))
     prompt_columns = {f"{TASK}_prompt_{name}": _prompt(form) for name, form in prompted.items()}
     readers, fields = (
-        {name: one for name, (one, _) in prompt_columns.items()},
-        {name: one for name, (_, one) in prompt_columns.items()},
+        {name: reader for name, (reader, _) in prompt_columns.items()},
+        {name: field for name, (_, field) in prompt_columns.items()},
     )
-    fields = {name: one.hide(torch.arange(rows) != 1) for name, one in fields.items()}  # a row that is not asked
+    fields = {name: field.hide(torch.arange(rows) != 1) for name, field in fields.items()}  # a row that is not asked
     goal = Goal(TASK, {TASK: modality}, readers, {"one": Row((0,)), "two": Row((0,))})
     return goal, Batch({}, {TASK: target}, torch.ones(rows), fields)
 
@@ -301,14 +305,14 @@ def _prompt(kind: str) -> tuple[Modality, Field]:
 
 def target_of(kind: str) -> tuple[Modality, Field]:
     """A fitted modality of which ``kind`` is the task, and the targets of its sample cells."""
-    wanted = find("tasks", kind).predicts
+    predicts = find("tasks", kind).predicts
     for name in kinds("modalities"):
-        if find("modalities", name).task == kind or name in wanted[:1]:
+        if find("modalities", name).task == kind or name in predicts[:1]:
             cells = samples.cells(name)
             modality: Modality = build("modalities", name)
             modality.fit(iter(cells))
             return modality, modality.collate([modality.encode_target(cell) for cell in cells])
-    raise ConfigError(f"no modality has the task {kind!r}", fix="hand your own: check_task(kind, goal, batch)")
+    raise ConfigError(f"no modality has the task {kind!r}", fix="pass your own: check_task(kind, goal, batch)")
 
 
 def _rows(batch: Batch, index: slice) -> Batch:
@@ -324,6 +328,6 @@ def streams(rows: int, goal: Goal | None = None) -> dict[str, Encoded]:
         grid = goal.streams[name] if goal is not None else None
         assert isinstance(grid, Grid), f"{name}: levels of a stream that is no grid"
         draw = torch.Generator().manual_seed(len(name))
-        maps = tuple(torch.randn(rows, one.channels, *one.size(grid.size), generator=draw) for one in levels)
+        maps = tuple(torch.randn(rows, level.channels, *level.size(grid.size), generator=draw) for level in levels)
         parts[name] = replace(parts[name], pyramid=maps)
     return parts

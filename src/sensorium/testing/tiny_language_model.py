@@ -1,7 +1,7 @@
-"""A small world of coloured shapes and tones, and a tiny language model that has read about it.
+"""Texts about coloured shapes and tones, and a tiny language model that is trained on them.
 
-It has read texts in which *words stood where a medium will stand*: "red circle what colour is it ? red". So it can use what
-is laid there, so correct answers about media prove that the media were used.
+In its training texts *words stand in the place of media*: "red circle what colour is it ? red". The model can therefore use
+media that are projected into that place, and correct answers about media prove that they were used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ QUESTIONS = {
     "is the tone low or high?": lambda colour, shape, tone: tone,
 }
 PLAIN = {"what comes after one?": "two", "what comes after two?": "three", "who says moo?": "cow"}
-"""Questions of words alone."""
+"""Questions without media."""
 _SPOKEN = "what colour is it which shape the tone or comes after one two three who says moo cow ? < > photo sound"
 _ROLES = "user assistant system answer in a word please hello yes no"
 WORDS = (*COLOURS, *SHAPES, *TONES, *_SPOKEN.split(), *_ROLES.split())
@@ -46,10 +46,10 @@ def write(
     Args:
         folder: Where it is written.
         steps: Steps of training; 0: random weights.
-        seed: Of weights and texts.
-        texts: Draws a text to learn, a prompt and its answer; None: of this world.
-        words: The words of the tokeniser; each other one is unknown.
-        changes: Of its configuration.
+        seed: Seed of weights and texts.
+        texts: Draws a training text, a prompt and its answer; None: texts about shapes and tones.
+        words: The words of the tokeniser; all others are unknown.
+        changes: Changes of its configuration.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -106,7 +106,7 @@ def write(
 
 
 def _text(draw: random.Random) -> tuple[str, str]:
-    """A text of this world: a prompt, and its answer."""
+    """Return a prompt about shapes or tones, and its answer."""
     if draw.random() < 0.2:
         question, answer = draw.choice(sorted(PLAIN.items()))
         shown: list[str] = []
@@ -122,7 +122,7 @@ def _text(draw: random.Random) -> tuple[str, str]:
 
 
 def _ids(chat: Any, prompt: str, answer: str) -> tuple[list[int], int]:
-    """Token ids of a prompt and its answer, and how many of them are the answer and its end."""
+    """Return the token ids of a prompt and its answer, and how many of them are the answer and its end."""
     from sensorium.core.messages import Message
 
     ids = [i for piece in chat.pieces([Message("user", prompt)], ()) for i in piece.ids]
@@ -136,7 +136,7 @@ def table(folder: Path, rows: int, seed: int = 0, *, holes: float = 0.0, sound: 
     Args:
         folder: Where table, pictures and sounds are written.
         rows: Number of rows, one in five of which has no media.
-        seed: Of the draws.
+        seed: Random seed.
         holes: Share of the other rows in which the medium that is not asked about is missing.
         sound: Whether there are sounds, and questions about them.
     """

@@ -51,7 +51,7 @@ class Base:
     """A trained model that a run starts from.
 
     Args:
-        init: What the recipe says of it.
+        init: The section ``init`` of the recipe.
         artifact: The model, its low-rank updates merged.
         digest: SHA-256 of its columns and weights, as it was saved.
     """
@@ -136,7 +136,7 @@ class Base:
     # ── streams ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _named_pairs(self) -> dict[str, str]:
-        """By stream of the run, the stream of the base: as the user pairs them, or all under their own names."""
+        """Return the stream of the base by stream of the run: as the user pairs them, or all under their own names."""
         streams = list(self.schema.streams)
         for of in self.init.streams.values():
             if of not in streams:
@@ -148,7 +148,7 @@ class Base:
         return dict(self.init.streams) or {stream: stream for stream in streams}
 
     def pairs(self, schema: Schema) -> dict[str, str]:
-        """By stream of ``schema``, the base's stream that it starts from.
+        """Return, by stream of ``schema``, the base's stream that it starts from.
 
         Raises:
             ConfigError: Named streams do not exist, none is common, or a stream has other columns than in the base.
@@ -236,17 +236,17 @@ class Base:
         )
 
     def _tasks_alike(self, plan: Recipe) -> dict[str, str]:
-        """By task of ``plan``, the base's task of the same kind: that of the same name, or the only one."""
+        """Return, by task of ``plan``, the base's task of the same kind: that of the same name, or the only one."""
         theirs = {name: registry.split(spec)[0] for name, spec in self.artifact.recipe.model.tasks.items()}
-        found = {}
+        pairs = {}
         for name, spec in plan.model.tasks.items():
             alike = [other for other, kind in theirs.items() if kind == registry.split(spec)[0]]
             if name in alike or len(alike) == 1:
-                found[name] = name if name in alike else alike[0]
-        return found
+                pairs[name] = name if name in alike else alike[0]
+        return pairs
 
     def _continued(self, plan: Recipe, schema: Schema) -> tuple[dict[str, Spec], dict[str, list[str]]]:
-        """The tasks of ``plan`` with the options that follow from what they take over; what that is, in words, by task."""
+        """Return the tasks of ``plan`` with the options that follow from what they take over, and notes on it by task."""
         pairs, tasks, notes = self.pairs(schema), dict(plan.model.tasks), {}
         for name, of in self._tasks_alike(plan).items():
             kind, options = registry.split(tasks[name])
@@ -259,33 +259,35 @@ class Base:
         return tasks, notes
 
     def notes(self, plan: Recipe, schema: Schema) -> list[str]:
-        """What the streams of ``schema`` and the tasks of ``plan`` take over, and which tasks start afresh, in words."""
-        said = self._continued(plan, schema)[1]
-        lines = [f"{name}: {line}" for name in plan.model.tasks for line in said.get(name) or ["starts afresh"]]
+        """Return notes on what the streams of ``schema`` and the tasks of ``plan`` take over, or that they start afresh."""
+        by_task = self._continued(plan, schema)[1]
+        lines = [f"{name}: {line}" for name in plan.model.tasks for line in by_task.get(name) or ["starts afresh"]]
         return [self.note(self.pairs(schema)), *lines]
 
     def note(self, pairs: Mapping[str, str]) -> str:
-        """What is taken over, in words, for the ``pairs`` of own streams and those of the base."""
+        """Return a note on what is taken over, for the ``pairs`` of own streams and those of the base."""
         how = {"full": "", "slow": f", learning at {SLOW} of the rate", "frozen": ", frozen"}[self.init.how]
         named = listed([own if own == of else f"{own} (from {of})" for own, of in pairs.items()])
         rows = self.artifact.report.get("rows", 0)
         return f"{named}: encoders of {Path(self.init.base).name}, trained on {rows:,} rows{how}"
 
     def adopt_into(self, model: Model, plan: Recipe) -> None:
-        """Load the base's weights into what ``plan`` starts from it in ``model``: encoders, adapters, and parts of tasks
-        that one of the same kind gives; into the fusion too where it is the same fusion of the same streams."""
+        """Load the weights of the base into the parts of ``model`` that start from it.
+
+        These are the encoders and adapters that ``plan`` names, parts of tasks that a task of the same kind shares, and
+        the fusion if it is the same fusion of the same streams."""
         source, theirs = self.artifact.model, self.artifact.recipe.model
         for own, of in self.init.streams.items():
             _load(model.encoders[own], source.encoders[of], f"the encoder of {own!r}", self.init.base)
             _load(model.adapters[own], source.adapters[of], f"the adapter of {own!r}", self.init.base)
         for name, of in self._tasks_alike(plan).items():
-            given = source.tasks[of].plain.heritable
+            base_parts = source.tasks[of].plain.heritable
             for part, module in model.tasks[name].plain.heritable.items():
-                their = self.init.streams.get(part, "" if part in model.streams else part)
-                if their in given:
-                    _load(module, given[their], f"task {name!r}: its part {part!r}", self.init.base)
-        whole = {own: own for own in source.streams} == self.init.streams and model.streams == source.streams
-        if whole and plan.model.fusion == theirs.fusion:
+                base_part = self.init.streams.get(part, "" if part in model.streams else part)
+                if base_part in base_parts:
+                    _load(module, base_parts[base_part], f"task {name!r}: its part {part!r}", self.init.base)
+        same_streams = {own: own for own in source.streams} == self.init.streams and model.streams == source.streams
+        if same_streams and plan.model.fusion == theirs.fusion:
             _load(model.fusion, source.fusion, "the fusion", self.init.base)
 
 
@@ -307,7 +309,7 @@ def _load_artifact(folder: str, lm: Path | None) -> Artifact:
 
 
 def _lent(plan: Recipe) -> Path | None:
-    """The folder of weights that a task of ``plan`` borrows, by which a base that borrows the same is read."""
+    """Return the folder of weights that a task of ``plan`` borrows, with which a base that borrows the same is read."""
     for kind, options in map(registry.split, plan.model.tasks.values()):
         option = registry.find("tasks", kind).named_by
         if option is not None and options.get(option):
@@ -321,13 +323,13 @@ def _tasks(plan: Recipe) -> list[tuple[str, ...]]:
 
 
 def _kept(spec: Spec) -> dict[str, Any]:
-    """A saved spec without the names of the places its weights once came from."""
+    """Return a saved spec without the options that name the original source of its weights."""
     kind, options = registry.split(spec)
     return {"kind": kind, **{key: None if key in OUTSIDE else value for key, value in options.items()}}
 
 
-def _check_same(family: str, stream: str, wanted: Spec, kept: Mapping[str, Any], base: str) -> None:
-    kind, options = registry.split(wanted)
+def _check_same(family: str, stream: str, requested: Spec, kept: Mapping[str, Any], base: str) -> None:
+    kind, options = registry.split(requested)
     different = {"kind": kind} if kind != kept["kind"] else {k: v for k, v in options.items() if kept.get(k) != v}
     if different:
         key, value = next(iter(different.items()))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +21,7 @@ from sensorium.data.inspection.class_counts import classes
 from sensorium.data.inspection.column_format import reading
 from sensorium.data.inspection.column_groups import Patterns, groups
 from sensorium.data.inspection.target_types import FEW, missing_values_note, target_kind
-from sensorium.data.inspection.type_inference import infer_types
+from sensorium.data.inspection.type_inference import InferredType, infer_types
 from sensorium.data.made_rows import MARK
 from sensorium.data.tables.table import Table
 from sensorium.training.target_patterns import expanded
@@ -50,30 +52,13 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     specs: dict[str, dict[str, Any]] = {name: _document(spec) for name, spec in recipe.columns.items()}
     tasks = [expanded(task_spec(name, spec), table.columns) for name, spec in recipe.model.tasks.items()]
     targets = list(dict.fromkeys([*targets, *(name for task in tasks for name in task.targets)]))
-    for task in tasks:
-        for name, kind in zip(task.prompts, _prompt_kinds(task), strict=True):
-            spec = specs.setdefault(name, {})
-            spec["role"] = "prompt"
-            if kind is not None:
-                spec.setdefault("kind", kind)
+    _set_prompts(tasks, specs)
     if table.has(MARK):
         specs[MARK] = {"role": "ignore"}
     _ignore_others(tasks, table, specs, {*targets, *roles})
     read_as = _kinds_of_targets(tasks, specs)
     for name, kind in read_as.items():
         specs.setdefault(name, {})["kind"] = kind
-    inputs_read_as = {
-        kind: wanted
-        for task in tasks
-        if "kind" in task.spec
-        for kind, wanted in find("tasks", str(task.spec["kind"])).reads_inputs.items()
-    }
-    input_options = {
-        kind: options
-        for task in tasks
-        if "kind" in task.spec
-        for kind, options in find("tasks", str(task.spec["kind"])).input_defaults.items()
-    }
     derived = declared_sources(table, specs)
     # An ignored name may be a derived column that is only offered further down.
     ignored = {name for name, role in roles.items() if role == "ignore"}
@@ -82,26 +67,14 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     for name in unknown:
         if name not in ignored:
             raise DataError(f"no column named {name!r}{nearest(name, table.columns)}", file=table.source)
-    for name in targets:
-        # A target that the recipe declares an input as well stays both.
-        specs.setdefault(name, {})["role"] = "both" if specs.get(name, {}).get("role") == "both" else "target"
-    for name, role in roles.items():
-        specs.setdefault(name, {})["role"] = role
-    if table.target is not None and not tasks and not any(spec.get("role") in TARGETS for spec in specs.values()):
-        specs.setdefault(table.target, {}).setdefault("role", "target")
-    for name in table.annotations:
-        if not specs.get(name, {}).keys() & {"role", "kind"}:
-            specs.setdefault(name, {})["role"] = "ignore"  # what is annotated says what the target is
-    all_targets = [name for name, spec in specs.items() if spec.get("role") in TARGETS]
-    if not all_targets and not any(not task.targets for task in tasks):
-        raise ConfigError("no column is named as the target", fix=f"--target COLUMN; there are: {listed(table.columns)}")
+    all_targets = _set_roles(tasks, table, specs, targets, roles)
     uncoded = {name for name, spec in specs.items() if spec.get("role", "input") not in CODED}
     overrides = {name: str(spec["kind"]) for name, spec in specs.items() if "kind" in spec and name not in uncoded}
     names = [name for name in table.columns if name not in uncoded]
     guesses = infer_types(
         table, names=names, overrides=overrides, targets=all_targets, allowed=_kinds_allowed(tasks, read_as)
     )
-    conditions = {name for task in tasks for name in task.given if find("tasks", str(task.spec["kind"])).conditioned}
+    declaration = _Declaration(table, tasks, specs, overrides, all_targets, read_as)
     columns: dict[str, dict[str, Any]] = {}
     reasons: dict[str, tuple[str, str, str]] = {}
     doubts: list[str] = []
@@ -109,37 +82,9 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         if name in uncoded:
             role = str(specs[name]["role"])
             columns[name], reasons[name] = {"role": role}, (role, "", "as specified")
-            continue
-        inferred = guesses[name]
-        kind, reason = inferred.kind, "as its task reads it" if name in read_as else inferred.reason
-        elsewise = inputs_read_as.get(kind)
-        if elsewise is not None and name not in all_targets and name not in overrides:
-            kind, reason = elsewise, f"{reason}; the task reads them as {elsewise}"
-        if (name in all_targets or name in conditions) and name not in overrides:
-            kind, reason = target_kind(name, kind, reason, table.column(name))
-        if inferred.role == "ignore" and not {"kind", "role"} & specs.get(name, {}).keys():
-            columns[name], reasons[name] = {"role": "ignore"}, ("ignore", "", reason)
-            continue
-        role = str(specs.get(name, {}).get("role", "input"))
-        if not kind and role == "target" and all(map(is_blank, table.column(name))):
-            raise DataError("the target is empty in every row", file=table.source, column=name)
-        if not kind:
-            fix = f"{quoting.as_kind(name, 'KIND')} or {quoting.ignoring([name])}"
-            raise DataError(f"cannot tell what it holds: {reason}", file=table.source, column=name, fix=fix)
-        has_task = any(name in task.targets for task in tasks if "kind" in task.spec)
-        if role in TARGETS and not has_task and find("modalities", kind).task is None:
-            raise ConfigError(
-                f"a column of kind {kind} cannot be a target", column=name, fix=quoting.as_kind(name, "category")
-            )
-        usual = _task_options(tasks, name, kind) | (input_options.get(kind, {}) if role == "input" else {})
-        columns[name] = {**usual, **specs.get(name, {}), "kind": kind, "role": role}
-        # The format of the cells is decided from the whole column and kept in the recipe.
-        read = reading(name, columns[name], table.column(name), role)
-        columns[name] |= read.options
-        reasons[name] = (role, kind, f"{reason}; {read.how}" if read.how else reason)
-        doubts += [f"column {name!r}: {doubt}" for doubt in (*inferred.doubts, *read.doubts)]
-        if role == "target" and (gaps := missing_values_note(name, table.column(name), columns[name])):
-            doubts.append(gaps)
+        else:
+            columns[name], reasons[name], column_doubts = declaration.of(name, guesses[name])
+            doubts += column_doubts
     for name, source in derived.items():
         role = str(specs[name].get("role", "input"))
         columns[name] = {**specs[name], "of": source, "role": role}
@@ -159,6 +104,127 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     if not schema.inputs:
         raise DataError("no column is left to learn from", file=table.source, fix="name fewer with --ignore")
     return Declared(schema, reasons, doubts)
+
+
+@dataclass(frozen=True)
+class _Declaration:
+    """Declares the columns of a table one by one, from what the recipe, the user and the tasks say of them.
+
+    Args:
+        table: The training table.
+        tasks: The tasks of the recipe.
+        specs: What the recipe, the user and the tasks say of each column.
+        overrides: The kind of each column whose kind is named.
+        targets: The target columns.
+        read_as: The kind of each target whose task determines it.
+    """
+
+    table: Table
+    tasks: list[TaskSpec]
+    specs: Mapping[str, Mapping[str, Any]]
+    overrides: Mapping[str, str]
+    targets: Collection[str]
+    read_as: Mapping[str, str]
+
+    def of(self, name: str, inferred: InferredType) -> tuple[dict[str, Any], tuple[str, str, str], list[str]]:
+        """Return the spec of a column, its role, kind and reason, and warnings; ``inferred`` is what its cells suggest."""
+        spec, cells = self.specs.get(name, {}), self.table.column(name)
+        kind, reason = self._kind(name, inferred)
+        if inferred.role == "ignore" and not {"kind", "role"} & spec.keys():
+            return {"role": "ignore"}, ("ignore", "", reason), []
+        role = str(spec.get("role", "input"))
+        self._check(name, role, kind, reason)
+        usual = _task_options(self.tasks, name, kind) | (self._input_options.get(kind, {}) if role == "input" else {})
+        column = {**usual, **spec, "kind": kind, "role": role}
+        # The format of the cells is decided from the whole column and kept in the recipe.
+        read = reading(name, column, cells, role)
+        column |= read.options
+        doubts = [f"column {name!r}: {doubt}" for doubt in (*inferred.doubts, *read.doubts)]
+        if role == "target" and (gaps := missing_values_note(name, cells, column)):
+            doubts.append(gaps)
+        return column, (role, kind, f"{reason}; {read.how}" if read.how else reason), doubts
+
+    def _kind(self, name: str, inferred: InferredType) -> tuple[str, str]:
+        """Return the kind of a column, empty if it is not recognisable, and the reason."""
+        kind, reason = inferred.kind, "as its task reads it" if name in self.read_as else inferred.reason
+        if name in self.overrides:
+            return kind, reason
+        task_kind = self._read_inputs.get(kind)
+        if task_kind is not None and name not in self.targets:
+            kind, reason = task_kind, f"{reason}; the task reads them as {task_kind}"
+        if name in self.targets or name in self._conditions:
+            return target_kind(name, kind, reason, self.table.column(name))
+        return kind, reason
+
+    def _check(self, name: str, role: str, kind: str, reason: str) -> None:
+        """Refuse a column that has no recognisable kind or cannot be a target."""
+        if not kind and role == "target" and all(map(is_blank, self.table.column(name))):
+            raise DataError("the target is empty in every row", file=self.table.source, column=name)
+        if not kind:
+            fix = f"{quoting.as_kind(name, 'KIND')} or {quoting.ignoring([name])}"
+            raise DataError(f"cannot tell what it holds: {reason}", file=self.table.source, column=name, fix=fix)
+        has_task = any(name in task.targets for task in self.tasks if "kind" in task.spec)
+        if role in TARGETS and not has_task and find("modalities", kind).task is None:
+            raise ConfigError(
+                f"a column of kind {kind} cannot be a target", column=name, fix=quoting.as_kind(name, "category")
+            )
+
+    @cached_property
+    def _read_inputs(self) -> dict[str, str]:
+        """The kinds that tasks read inputs as, by the kind that the cells suggest."""
+        return {kind: read for task in self._classes for kind, read in task.reads_inputs.items()}
+
+    @cached_property
+    def _input_options(self) -> dict[str, dict[str, Any]]:
+        """The options that tasks set in input columns, by kind."""
+        return {kind: options for task in self._classes for kind, options in task.input_defaults.items()}
+
+    @cached_property
+    def _conditions(self) -> set[str]:
+        """The columns that condition a generated row, which are read like targets."""
+        return {name for task in self.tasks for name in task.given if _class_of(task).conditioned}
+
+    @property
+    def _classes(self) -> list[Any]:
+        return [_class_of(task) for task in self.tasks if "kind" in task.spec]
+
+
+def _class_of(task: TaskSpec) -> Any:
+    return find("tasks", str(task.spec["kind"]))
+
+
+def _set_prompts(tasks: list[TaskSpec], specs: dict[str, dict[str, Any]]) -> None:
+    """Set the role, and the kind where the task determines it, of the prompt columns in ``specs``."""
+    for task in tasks:
+        for name, kind in zip(task.prompts, _prompt_kinds(task), strict=True):
+            spec = specs.setdefault(name, {})
+            spec["role"] = "prompt"
+            if kind is not None:
+                spec.setdefault("kind", kind)
+
+
+def _set_roles(
+    tasks: list[TaskSpec],
+    table: Table,
+    specs: dict[str, dict[str, Any]],
+    targets: Collection[str],
+    roles: Mapping[str, str],
+) -> list[str]:
+    """Set the roles of targets and of the columns in ``roles`` in ``specs``; return all target columns."""
+    for name in targets:
+        # A target that the recipe declares an input as well stays both.
+        specs.setdefault(name, {})["role"] = "both" if specs.get(name, {}).get("role") == "both" else "target"
+    for name, role in roles.items():
+        specs.setdefault(name, {})["role"] = role
+    if table.target is not None and not tasks and not any(spec.get("role") in TARGETS for spec in specs.values()):
+        specs.setdefault(table.target, {}).setdefault("role", "target")
+    for name in table.annotations:
+        if not specs.get(name, {}).keys() & {"role", "kind"}:
+            specs.setdefault(name, {})["role"] = "ignore"  # what is annotated says what the target is
+    all_targets = [name for name, spec in specs.items() if spec.get("role") in TARGETS]
+    if not all_targets and not any(not task.targets for task in tasks):
+        raise ConfigError("no target column is named", fix=f"--target COLUMN; there are: {listed(table.columns)}")
+    return all_targets
 
 
 def _kinds_allowed(tasks: list[TaskSpec], read_as: Mapping[str, str]) -> dict[str, tuple[str, ...]]:

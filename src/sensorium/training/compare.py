@@ -141,17 +141,7 @@ def compare(
         log = RunLog(folder, setup.identity(metric, fusions=comparison.fusions is not None))
         if setup.plan.training.time_limit is not None and not log.lines:
             warm_up(setup)
-        total = len(ways) * seeds
-        failed: dict[str, str] = {}
-        for done, (number, way) in enumerate((number, way) for number in range(seeds) for way in ways):
-            console.step("comparing", done, total, f"{way.name}, seed {number + 1} of {seeds}")
-            if way.name in failed or log.has(way.name, number):
-                continue
-            try:
-                log.add(way.name, number, *run_one(ways[way], number, metric))
-            except SensoriumError as error:
-                failed[way.name] = error.problem
-        console.step("comparing", total, total)
+        failed = run_all(ways, log, seeds, metric, console)
         result = summarise(setup, [way for way in ways if way.name not in failed], log, seeds, metric, where)
         result.skipped = skipped | failed
         result.what = factors[0].label if len(factors) == 1 else "way"
@@ -169,6 +159,39 @@ def warm_up(setup: ComparisonSetup) -> None:
         train_network(
             plan, setup.schema, setup.rows.take(few), setup.valid.take(few_valid), setup.store, None, False, Console(True)
         )
+
+
+def run_all(
+    ways: Mapping[Variant, ComparisonSetup],
+    log: RunLog,
+    seeds: int,
+    metric: str | None,
+    console: Console,
+) -> dict[str, str]:
+    """Train and record the runs of all variants that are not finished yet.
+
+    Args:
+        ways: The setup of each variant.
+        log: The finished runs; gets the others.
+        seeds: Number of runs of each variant.
+        metric: The metric of the robustness curves; None for the task's headline metric.
+        console: Where progress is printed.
+
+    Returns:
+        The reason why it could not be trained, by variant.
+    """
+    total = len(ways) * seeds
+    failed: dict[str, str] = {}
+    for done, (number, way) in enumerate((number, way) for number in range(seeds) for way in ways):
+        console.step("comparing", done, total, f"{way.name}, seed {number + 1} of {seeds}")
+        if way.name in failed or log.has(way.name, number):
+            continue
+        try:
+            log.add(way.name, number, *run_one(ways[way], number, metric))
+        except SensoriumError as error:
+            failed[way.name] = error.problem
+    console.step("comparing", total, total)
+    return failed
 
 
 def run_one(setup: ComparisonSetup, number: int, metric: str | None) -> tuple[dict[str, Any], Kept]:
@@ -243,20 +266,7 @@ def summarise(
             raise ConfigError(f"no metric named {metric!r}{nearest(metric, scores[0])}")
         drawn = [resample(scorer, names=[metric], resamples=RESAMPLES)[metric] for scorer in scorers]
         draws[way.name] = torch.stack(drawn)
-        areas = [line["area"] for line in lines if line["area"] is not None]
-        entries.append(
-            Entry(
-                way,
-                [score[metric] for score in scores],
-                lines[0]["parameters"],
-                fmean(line["cpu"] for line in lines),
-                fmean(line["seconds"] for line in lines),
-                lines[0]["memory"],
-                fmean(areas) if areas else float("nan"),
-                {s: np.mean([line["curves"][s] for line in lines], axis=0).tolist() for s in lines[0]["curves"]},
-                fmean(line["epochs"] for line in lines),
-            )
-        )
+        entries.append(_entry(way, lines, [score[metric] for score in scores]))
     if all(entry.way.single for entry in entries):
         raise SensoriumError("no run could be trained", fix="train one of them with sensorium fit to see why")
     higher = more_is_better(task.headline, task.higher_is_better, metric)
@@ -270,6 +280,22 @@ def summarise(
     rows, known = (0, nan) if baseline is None else (baseline.rows, plain_scores(baseline)[metric])
     rows = rows or scorers[0].rows
     return Comparison(setup.task_name, metric, higher, where, rows, seeds, budget, STEPS, fusions, others, known)
+
+
+def _entry(way: Variant, lines: Sequence[Mapping[str, Any]], scores: list[float]) -> Entry:
+    """Return the results of a variant from the figures ``lines`` and the ``scores`` of its runs."""
+    areas = [line["area"] for line in lines if line["area"] is not None]
+    return Entry(
+        way,
+        scores,
+        lines[0]["parameters"],
+        fmean(line["cpu"] for line in lines),
+        fmean(line["seconds"] for line in lines),
+        lines[0]["memory"],
+        fmean(areas) if areas else float("nan"),
+        {s: np.mean([line["curves"][s] for line in lines], axis=0).tolist() for s in lines[0]["curves"]},
+        fmean(line["epochs"] for line in lines),
+    )
 
 
 def _scorer(task: Task[Any], kept: Kept) -> Scorer[Any]:

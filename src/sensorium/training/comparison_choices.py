@@ -238,8 +238,8 @@ def _readers(stream: str, schema: Schema) -> Iterator[str]:
 def _check_column_options(stream: str, kind: str, options: Mapping[str, object], schema: Schema) -> None:
     """Refuse an encoder that needs other column options than the encoded rows have."""
     column = schema.streams[stream][0]
-    wanted = registry.find("encoders", kind).required_column(options)
-    other = {name: value for name, value in wanted.items() if column.spec.get(name) != value}
+    required = registry.find("encoders", kind).required_column(options)
+    other = {name: value for name, value in required.items() if column.spec.get(name) != value}
     if other:
         needed = ", ".join(f"{name}: {value}" for name, value in {"kind": column.spec["kind"], **other}.items())
         raise ConfigError(

@@ -7,13 +7,13 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sensorium.core import quoting, registry
+from sensorium.core import registry
 from sensorium.core.errors import ConfigError, nearest
 from sensorium.core.expert import Features
 from sensorium.core.goal import TaskSpec, task_spec
 from sensorium.core.layout import Grid, Ids, Layout, Row
 from sensorium.core.plurals import counted
-from sensorium.core.recipe import ModelSpec, Recipe, Size, Spec
+from sensorium.core.recipe import ModelSpec, Recipe, Size, Spec, Training
 from sensorium.core.schema import Schema
 from sensorium.core.task import Task
 from sensorium.training import schedule
@@ -71,8 +71,8 @@ def resolve(
         notes.append(f"model size {size} for {counted(rows, 'row')}")
     preset = SIZES[size]
     dim = recipe.model.dim or preset["dim"]
-    _check_names("encoders", recipe.model.encoders, schema.streams)
-    _check_names("adapters", recipe.model.adapters, schema.streams)
+    check_names("encoders", recipe.model.encoders, schema.streams)
+    check_names("adapters", recipe.model.adapters, schema.streams)
     encoders: dict[str, Spec] = {}
     fusion_spec = recipe.model.fusion
     encoder = _shallow_encoder if fusion_spec is not None and registry.split(fusion_spec)[0] == EARLY else _encoder
@@ -92,17 +92,8 @@ def resolve(
     mergeable = all(registry.find("tasks", registry.split(task.spec)[0]).mergeable for task in task_specs)
     fusion = _sized("fusions", (fusion_spec or _fusion(len(encoders), rows, mergeable)) if network else PLAIN, preset)
     fusion = _completed("fusions", fusion, {s: schema.layout(s) for s in schema.streams})
-    tasks: dict[str, Spec] = {}
-    for task in task_specs:
-        sized = _sized("tasks", task.spec, preset)
-        task_class = registry.find("tasks", sized["kind"])
-        counts = [count for name in task.targets for count in (classes or {}).get(name, ()) if count]
-        columns = [schema.columns[name].reader for name in task.targets]
-        suited, why = task_class.recommended(registry.split(task.spec)[1], rows, counts, columns)
-        sized = _completed("tasks", sized | suited)
-        notes += [f"{task.name}: {reason}" for reason in why]
-        columns_read = {key: list(names) for key, names in (("prompt", task.prompts), ("given", task.given)) if names}
-        tasks[task.name] = {**sized, "target": _target_names(task.targets), **columns_read}
+    tasks, task_notes = _resolved_tasks(task_specs, schema, rows, classes or {}, preset)
+    notes += task_notes
     surgery: list[Spec] = [registry.resolve("surgery", spec) for spec in recipe.model.surgery]
     experts, features, why = resolve_experts(recipe, schema, rows)
     notes += why
@@ -119,26 +110,8 @@ def resolve(
         experts=experts,
         features=features,
     )
-
-    training = recipe.training
-    processes = training.devices * training.nodes
-    batch = training.batch_size or max(1, schedule.batch_size(rows) // processes)
-    epochs = training.epochs or schedule.epochs(rows, batch * processes)
-    lr = training.lr or fine_rate(task_specs, training.optimizer) or DEFAULT_LR[training.optimizer]
-    rates, rate_notes = resolve_rates(training, lr, encoders, fusion, surgery, list(tasks))
-    notes += rate_notes
-    chosen = {
-        **rates,
-        "batch_size": batch,
-        "epochs": epochs,
-        "lr": lr,
-        # Steps of a small model are too short to parallelise: a second thread costs more time than it saves.
-        "threads": training.threads
-        or (1 if size in ("tiny", "small") else max(1, (os.cpu_count() or 1) // training.devices)),
-        "patience": training.patience or schedule.patience(epochs, schema, bool(experts), rows // (batch * processes)),
-    }
-    if training.epochs is None and network:
-        notes.append(f"at most {epochs} epochs of batches of {batch}, best epoch kept")
+    training, training_notes = _resolved_training(recipe, model, schema, rows, task_specs)
+    notes += training_notes
     objectives = [registry.resolve("objectives", spec) for spec in _objectives(recipe, task_specs, schema)]
     resolved = recipe.model_copy(
         update={
@@ -146,10 +119,60 @@ def resolve(
             "streams": {},  # written out, column by column
             "model": model,
             "objectives": objectives,
-            "training": training.model_copy(update=chosen),
+            "training": training,
         }
     )
     return resolved, notes
+
+
+def _resolved_tasks(
+    task_specs: Sequence[TaskSpec],
+    schema: Schema,
+    rows: int,
+    classes: Mapping[str, Sequence[int]],
+    preset: Mapping[str, int],
+) -> tuple[dict[str, Spec], list[str]]:
+    """Return the tasks with their options and columns written out, and notes on options chosen from the data."""
+    tasks: dict[str, Spec] = {}
+    notes: list[str] = []
+    for task in task_specs:
+        sized = _sized("tasks", task.spec, preset)
+        counts = [count for name in task.targets for count in classes.get(name, ()) if count]
+        columns = [schema.columns[name].reader for name in task.targets]
+        task_class = registry.find("tasks", sized["kind"])
+        suited, why = task_class.recommended(registry.split(task.spec)[1], rows, counts, columns)
+        sized = _completed("tasks", sized | suited)
+        notes += [f"{task.name}: {reason}" for reason in why]
+        columns_read = {key: list(names) for key, names in (("prompt", task.prompts), ("given", task.given)) if names}
+        tasks[task.name] = {**sized, "target": _target_names(task.targets), **columns_read}
+    return tasks, notes
+
+
+def _resolved_training(
+    recipe: Recipe, model: ModelSpec, schema: Schema, rows: int, task_specs: Sequence[TaskSpec]
+) -> tuple[Training, list[str]]:
+    """Return the section ``training`` for a resolved ``model``, and notes on what was chosen."""
+    training = recipe.training
+    processes = training.devices * training.nodes
+    batch = training.batch_size or max(1, schedule.batch_size(rows) // processes)
+    epochs = training.epochs or schedule.epochs(rows, batch * processes)
+    lr = training.lr or fine_rate(task_specs, training.optimizer) or DEFAULT_LR[training.optimizer]
+    assert model.fusion is not None
+    rates, notes = resolve_rates(training, lr, model.encoders, model.fusion, model.surgery, list(model.tasks))
+    # Steps of a small model are too short to parallelise: a second thread costs more time than it saves.
+    threads = 1 if model.size in ("tiny", "small") else max(1, (os.cpu_count() or 1) // training.devices)
+    steps = rows // (batch * processes)
+    chosen = {
+        **rates,
+        "batch_size": batch,
+        "epochs": epochs,
+        "lr": lr,
+        "threads": training.threads or threads,
+        "patience": training.patience or schedule.patience(epochs, schema, bool(model.experts), steps),
+    }
+    if training.epochs is None and model.network:
+        notes.append(f"at most {epochs} epochs of batches of {batch}, best epoch kept")
+    return training.model_copy(update=chosen), notes
 
 
 def _objectives(recipe: Recipe, tasks: Sequence[TaskSpec], schema: Schema) -> list[Spec]:
@@ -173,7 +196,7 @@ def resolve_experts(recipe: Recipe, schema: Schema, rows: int) -> tuple[list[Spe
         The experts, the features that they read of each stream, and the reason in words.
     """
     model, layouts = recipe.model, {stream: schema.layout(stream) for stream in schema.streams}
-    _check_names("features", dict.fromkeys(model.features or {}, ""), schema.streams)
+    check_names("features", dict.fromkeys(model.features or {}, ""), schema.streams)
     features: dict[str, list[Spec]] = {}
     for stream, layout in layouts.items():
         specs = (model.features or {}).get(stream)
@@ -223,8 +246,8 @@ def _refuse_trained_features(recipe: Recipe, specs: Sequence[Spec], stream: str,
 
 
 def tasks_of(model: ModelSpec, schema: Schema) -> list[TaskSpec]:
-    """Return the tasks of ``model`` for the targets of ``schema``, in the order of targets; tasks without a target come
-       last.
+    """Return the tasks of ``model`` for the targets of ``schema``, in the order of targets; those without a
+    target come last.
 
     A target that no task names gets the default task of its kind.
     """
@@ -251,44 +274,6 @@ def tasks_of(model: ModelSpec, schema: Schema) -> list[TaskSpec]:
 def _target_names(targets: Sequence[str]) -> str | list[str] | None:
     """Return target columns as a recipe writes them."""
     return None if not targets else targets[0] if len(targets) == 1 else list(targets)
-
-
-def with_encoder_columns(recipe: Recipe, schema: Schema) -> tuple[Schema, list[str]]:
-    """Return ``schema`` with the column options that the pretrained encoders of ``recipe`` need, and notes on the changes.
-
-    Options that the user gave stay.
-    """
-    specs, notes = schema.specs(), []
-    _check_names("encoders", recipe.model.encoders, schema.streams)
-    for surgery in recipe.model.surgery:
-        registry.build("surgery", surgery)  # mistakes are reported before anything is read
-        _check_names(
-            "surgery", dict.fromkeys(registry.resolve("surgery", surgery).get("streams") or (), ""), schema.streams
-        )
-    for stream, spec in recipe.model.encoders.items():
-        kind, options = registry.split(spec)
-        wanted = registry.find("encoders", kind).required_column(options)
-        if not wanted:
-            continue
-        column = schema.streams[stream][0]
-        column_spec = recipe.columns.get(column.name, {})
-        set_by_user = {"kind", "role"} | (set() if isinstance(column_spec, str) else set(column_spec))
-        if wanted.get("kind", column.spec["kind"]) != column.spec["kind"]:
-            raise ConfigError(
-                f"encoder {kind!r} reads {wanted['kind']}, but this column is {column.spec['kind']}",
-                column=column.name,
-                fix=f"{quoting.as_kind(column.name, wanted['kind'])}, or another checkpoint",
-            )
-        changed = {name: value for name, value in wanted.items() if name not in set_by_user}
-        specs[column.name] |= changed
-        notes.append(f"{stream}: set for its encoder: {', '.join(f'{k} {v}' for k, v in changed.items())}")
-    for stream in frozen_streams(recipe.model.surgery, schema.streams):
-        column = schema.streams[stream][0]
-        column_spec = recipe.columns.get(column.name, {})
-        if "augment" in specs[column.name] and (isinstance(column_spec, str) or "augment" not in column_spec):
-            specs[column.name]["augment"] = "none"
-            notes.append(f"{stream}: its encoder is frozen and runs once a row, so the column is not augmented")
-    return (Schema.declare({c.name: specs[c.name] for c in schema.columns.values()}) if notes else schema), notes
 
 
 def _encoder(layout: Layout, rows: int) -> Spec:
@@ -318,9 +303,9 @@ def _preferred_encoder(task_specs: Sequence[TaskSpec], schema: Schema, layout: L
     """Return the encoder that the first task with a wish has for a stream of ``layout``."""
     for task in task_specs:
         readers = [schema.columns[name].reader for name in task.targets]
-        wanted: Spec | None = registry.find("tasks", registry.split(task.spec)[0]).encoder(layout, readers)
-        if wanted is not None:
-            return wanted
+        preferred: Spec | None = registry.find("tasks", registry.split(task.spec)[0]).encoder(layout, readers)
+        if preferred is not None:
+            return preferred
     return None
 
 
@@ -385,7 +370,12 @@ def _completed(family: str, spec: dict[str, Any], *context: Any) -> dict[str, An
     )
 
 
-def _check_names(section: str, specs: Mapping[str, Spec], names: Mapping[str, Any]) -> None:
+def check_names(section: str, specs: Mapping[str, Spec], names: Mapping[str, Any]) -> None:
+    """Refuse names in ``specs``, the part ``section`` of the recipe's ``model``, that are not in ``names``.
+
+    Raises:
+        ConfigError: A name is unknown.
+    """
     for name in specs:
         if name not in names:
             what = "target" if section == "tasks" else "stream"

@@ -239,11 +239,11 @@ def _learn_weights(
     """
     blend, experts = ensemble.blends[name], dict(ensemble.experts[name].items())
     valid = held_out.observed(name, response)
-    folds, seen = _out_of_fold(experts, observed, seed)
+    folds, covered = _out_of_fold(experts, observed, seed)
     share, factor = blend.share.clone(), blend.factor.clone()
     for at, streams in enumerate(blend.sets):
         fresh = rows_with_streams(valid, streams)
-        known, rows = valid.take(fresh), seen & rows_with_streams(observed, streams)
+        known, rows = valid.take(fresh), covered & rows_with_streams(observed, streams)
         late = {kind: expert.scores_with(known, streams) for kind, expert in experts.items()}
         both = []
         for kind, expert in experts.items():

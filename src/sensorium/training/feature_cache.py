@@ -225,7 +225,7 @@ def _key(encoder: nn.Module, spec: Any, schema: Schema, stream: str) -> str:
 
 
 def _fits_on_disk(arrays: ComputedArrayCache, times: float, store: Store, stream: str, console: Console) -> bool:
-    """Whether the disk has room for all outputs, estimated from the first rows."""
+    """Return whether the disk has room for all outputs, estimated from the first rows."""
     needed = arrays.bytes * times
     if needed < 0.9 * shutil.disk_usage(store.folder).free:
         return True

@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sensorium.artifact import Artifact
-from sensorium.core.batch import Batch
-from sensorium.core.forward import Forward
 from sensorium.core.recipe import Recipe, Spec
 from sensorium.core.schema import Schema
 from sensorium.data import encoded_rows as encoded
-from sensorium.data.files.atomic_write import readable_disk_errors
 from sensorium.data.inspection.column_groups import Patterns
 from sensorium.data.store.store import Store
 from sensorium.reporting.console import Console
@@ -28,6 +25,7 @@ from sensorium.training.output_folder import for_run
 from sensorium.training.prepare import PreparedRun, prepare
 from sensorium.training.quality_presets import QUALITY
 from sensorium.training.run_checks import check_search
+from sensorium.training.scoring_and_saving import score_and_save
 from sensorium.training.training_request import RecipeSource, Request, Target
 
 if TYPE_CHECKING:
@@ -169,17 +167,7 @@ def fit(
         folded: FoldEnsemble | None = None
         speed: dict[str, Any] = {}
         if trials is not None:
-            # Training a network takes about as long as a trial.
-            share = None if limit is None or networks == 1 else limit / (trials + networks)
-            trained = _run_search(ready, trials, limit if share is None else share * trials, folder, console)
-            if networks == 1:
-                add_simple_models(trained, ready, console)
-            else:
-                plan = _with_fit_settings(trained.recipe, ready.plan)
-                folded = train_folds(ready, plan, folder, console, resume=True, seconds=share, searched=True)
-                assert folded is not None
-                folded.trained.artifact.report["search"] = trained.artifact.report["search"]
-                trained = folded.trained
+            trained, folded = _train_by_search(ready, trials, folder, console)
         elif networks > 1:
             ready, speed = _tune_speed(ready, folder, resume, console) if tune_speed else (ready, {})
             share = None if limit is None else limit / networks
@@ -190,25 +178,13 @@ def fit(
             trained = folded.trained
         else:
             ready, speed = _tune_speed(ready, folder, resume, console) if tune_speed else (ready, {})
-            with launch.process_group(ready.plan.training, job) as processes:
-                trained = train_network(
-                    ready.plan,
-                    ready.schema,
-                    ready.rows,
-                    ready.valid,
-                    ready.store,
-                    folder,
-                    resume,
-                    console,
-                    processes,
-                    ready.splits.stream,
-                )
+            trained = _train_one(ready, job, folder, resume, console)
             if not launch.first():
                 return trained
             if folder is not None and resume and resumable.is_complete(folder):
                 return Trained(Artifact.load(folder), cache=ready.store.folder)
             add_simple_models(trained, ready, console)
-        return _score_and_save(trained, ready, speed, folder, resume, trials is not None, console, folded)
+        return score_and_save(trained, ready, speed, folder, resume, trials is not None, console, folded)
 
 
 def _claim_folder(
@@ -276,6 +252,42 @@ def _run_search(ready: PreparedRun, trials: int, seconds: float | None, folder: 
     )
 
 
+def _train_by_search(
+    ready: PreparedRun, trials: int, folder: Path | None, console: Console
+) -> tuple[Trained, FoldEnsemble | None]:
+    """Search for settings and train with the best: one network with its experts, or the networks of a fold ensemble."""
+    networks, limit = ready.plan.model.networks, ready.plan.training.time_limit
+    if networks == 1:
+        trained = _run_search(ready, trials, limit, folder, console)
+        add_simple_models(trained, ready, console)
+        return trained, None
+    # Training a network takes about as long as a trial.
+    share = None if limit is None else limit / (trials + networks)
+    searched = _run_search(ready, trials, None if share is None else share * trials, folder, console)
+    plan = _with_fit_settings(searched.recipe, ready.plan)
+    folded = train_folds(ready, plan, folder, console, resume=True, seconds=share, searched=True)
+    assert folded is not None
+    folded.trained.artifact.report["search"] = searched.artifact.report["search"]
+    return folded.trained, folded
+
+
+def _train_one(ready: PreparedRun, job: Any, folder: Path | None, resume: bool, console: Console) -> Trained:
+    """Train a single network, in the processes that the recipe asks for; they are started with the arguments ``job``."""
+    with launch.process_group(ready.plan.training, job) as processes:
+        return train_network(
+            ready.plan,
+            ready.schema,
+            ready.rows,
+            ready.valid,
+            ready.store,
+            folder,
+            resume,
+            console,
+            processes,
+            ready.splits.stream,
+        )
+
+
 def _tune_speed(
     ready: PreparedRun, folder: Path | None, resume: bool, console: Console
 ) -> tuple[PreparedRun, dict[str, Any]]:
@@ -298,51 +310,10 @@ def _tune_speed(
     return replace(ready, plan=plan), speed
 
 
-def _score_and_save(
-    trained: Trained,
-    ready: PreparedRun,
-    speed: dict[str, Any],
-    folder: Path | None,
-    resume: bool,
-    searched: bool,
-    console: Console,
-    folded: FoldEnsemble | None = None,
-) -> Trained:
-    """Score the model on the validation rows, refit it on all rows, and save it with its report and curves."""
-    from sensorium.evaluation.evaluate import evaluate
-    from sensorium.training.final_fit import refit_on_all_rows
-
-    rows, table = ready.valid, ready.splits.held_out
-    passes: Iterable[Batch | Forward] = trained.batches(rows)
-    if folded is not None and not ready.separate_valid:
-        # Every row was trained on by some network: each is scored by the network that has not seen it.
-        rows, table, passes = folded.rows, folded.table, folded.passes()
-    evaluation = evaluate(trained.predictor.model, passes, baselines=trained.baselines())
-    scores = evaluation.to_json()
-    floor = scores.pop("floor", {})
-    trained.artifact.report["valid"] = scores
-    trained.artifact.report |= {"speed": speed} if speed else {}
-    if floor:
-        trained.artifact.report["floor"] = floor
-    for target in evaluation.targets.values():
-        for sentence in target.floor.sentences() if target.floor is not None else ():
-            console.note(f"  {target.name}: {sentence}")
-    if folder is not None:
-        with readable_disk_errors(folder):
-            (folder / "logs").mkdir(parents=True, exist_ok=True)  # searches and expert-only runs write no logs
-            trained.write_report(folder / "report.html", evaluation, table, rows)
-    final = refit_on_all_rows(trained, ready, folder, resume, console)
-    if folder is None:
-        return final
-    from sensorium.reporting.learning_curves import curves_svg
-
-    final.save(folder)
-    with readable_disk_errors(folder):
-        if final.history:
-            curves_svg(final.history, folder / "logs" / "curves.svg")
-    # Only after the model is saved: until then, a resume needs the checkpoint.
-    (resumable.discard if searched else resumable.mark_finished)(folder)
-    return final
+def network_only(plan: Recipe) -> Recipe:
+    """Return the resolved recipe ``plan`` with a single network and no experts."""
+    single = {"experts": [], "features": {}, "networks": 1}
+    return plan.model_copy(update={"model": plan.model.model_copy(update=single)})
 
 
 def with_experts(plan: Recipe, request: Recipe) -> Recipe:

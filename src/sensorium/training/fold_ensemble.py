@@ -1,4 +1,4 @@
-"""An ensemble of networks of one recipe, each trained with another fold of the rows held out."""
+"""An ensemble of networks of one recipe, each trained with a different fold of the rows held out."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def train_folds(
         ],
     }
     trained = Trained(Artifact(plan, schema, model, report, runs[0].learnt), cache=ready.store.folder)
-    models = [_model_with(network, beside) for network, beside in zip(networks, ensembles, strict=True)]
+    models = [_model_with(network, experts) for network, experts in zip(networks, ensembles, strict=True)]
     return FoldEnsemble(trained, models, [held for _, held in parts], all_rows.take(order), table.take(order))
 
 

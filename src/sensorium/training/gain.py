@@ -1,4 +1,4 @@
-"""``gain``: what a base brings with few labelled rows, beside models from scratch."""
+"""``gain``: the gain from starting from a base with few labelled rows, compared with models from scratch."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def gain(
 
     Args:
         base: The folder of the base.
-        train: A table with labelled rows, of which samples are drawn, every class alike.
+        train: A table with labelled rows, of which samples are drawn, the same number of every class.
         target: The target column.
-        labels: Numbers of labelled rows to try; those that the table does not have are left out.
-        seeds: How many samples of each number, each also the seed of its models.
-        test: Rows to score; by default three labelled rows of ten are held out.
+        labels: Numbers of labelled rows to try; those above the rows of the table are left out.
+        seeds: Number of samples of each size; the number of a sample is also the seed of its models.
+        test: Rows to score; by default 30 % of the labelled rows are held out.
         init_how: As in ``fit``.
         init_streams: As in ``fit``.
         recipe: As in ``fit``.
@@ -67,16 +67,16 @@ def gain(
         media: As in ``fit``.
         overrides: As in ``fit``.
         cache: As in ``fit``.
-        console: Shows progress; None: quiet.
+        console: Where progress is printed; None prints nothing.
 
     Raises:
-        ConfigError: There is no number of labelled rows to try.
-        DataError: The table lacks the target, or holds too few labelled rows.
+        ConfigError: ``labels`` is empty or below 2, or ``seeds`` below 1.
+        DataError: The table lacks the target or has too few labelled rows, or no model could be trained.
     """
     began = time.process_time()
     console = console or Console(quiet=True)
     if seeds < 1 or not labels or min(labels) < 2:
-        raise ConfigError("labels are numbers of rows, 2 or more, and seeds 1 or more")
+        raise ConfigError("labels must be numbers of rows, at least 2, and seeds at least 1")
     table = _labelled(Table.read(train, root=media), target)
     if test is None:
         kept, held = split(table, part=TEST_PART, target=target)
@@ -105,13 +105,16 @@ def gain(
             continue
         few = table.take(draw(table.column(target), count, seed))
         try:
-            both: tuple[dict[str, Any], ...] = ({}, start)
-            pair = [fit(few, seed=seed, **arguments | more).evaluate(scored).targets[target] for more in both]
+            starts: tuple[dict[str, Any], ...] = ({}, start)
+            scores_of_pair = [
+                fit(few, seed=seed, **arguments | start_arguments).evaluate(scored).targets[target]
+                for start_arguments in starts
+            ]
         except DataError as error:  # too few rows of a class, for instance
             failed[count] = error.problem
             results.pop(count, None)
             continue
-        results.setdefault(count, []).append((pair[0], pair[1]))
+        results.setdefault(count, []).append((scores_of_pair[0], scores_of_pair[1]))
     first = next(iter(results.values()), [])
     if not first:
         raise DataError(f"nothing could be trained: {next(iter(failed.values()))}", file=table.source)
@@ -137,7 +140,7 @@ def _labelled(table: Table, target: str) -> Table:
 
 
 def draw(cells: Sequence[Any], count: int, seed: int) -> list[int]:
-    """Return the places of ``count`` of the target's ``cells``, drawn by ``seed``: of few distinct values each alike."""
+    """Return the positions of ``count`` of the target's ``cells``, drawn by ``seed``; few distinct values are balanced."""
     order = np.random.default_rng(seed).permutation(len(cells)).tolist()
     groups: dict[str, list[int]] = {}
     for i in order:
@@ -150,11 +153,13 @@ def draw(cells: Sequence[Any], count: int, seed: int) -> list[int]:
 
 
 def _by_stream(pairs: Sequence[tuple[TargetScores, TargetScores]]) -> dict[str, Scores]:
-    """The scores of all streams together, then of each alone."""
+    """Return the scores of all streams together, and of each alone."""
     head = pairs[0][0].headline
-    scores = {"": Scores(*([one.metrics[head] for one in side] for side in zip(*pairs, strict=True)))}
+    scores = {"": Scores(*([scores_of_run.metrics[head] for scores_of_run in side] for side in zip(*pairs, strict=True)))}
     streams = pairs[0][0].whole
     for stream in streams if len(streams) > 1 else ():
-        if all(stream in one.subsets for pair in pairs for one in pair):
-            scores[stream] = Scores(*([one.subsets[stream][head] for one in side] for side in zip(*pairs, strict=True)))
+        if all(stream in scores_of_run.subsets for pair in pairs for scores_of_run in pair):
+            scores[stream] = Scores(
+                *([scores_of_run.subsets[stream][head] for scores_of_run in side] for side in zip(*pairs, strict=True))
+            )
     return scores

@@ -80,8 +80,8 @@ def process_group(spec: Training, job: Mapping[str, Any] | None) -> Iterator[Pro
         spec: The section ``training`` of the recipe.
         job: The arguments of ``fit`` as plain JSON, for the processes to start; None if they cannot be serialised.
     """
-    place, wanted = process_place(), spec.devices * spec.nodes
-    if place is None and wanted > 1:
+    place, requested = process_place(), spec.devices * spec.nodes
+    if place is None and requested > 1:
         with _start_processes(spec, job) as processes:
             yield processes
         return

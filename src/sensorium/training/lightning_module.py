@@ -259,10 +259,10 @@ class TrainingModule(pl.LightningModule):
     def on_after_backward(self) -> None:
         """Average batch-normalisation statistics over the processes; each normalises by its own rows."""
         if self.processes.several:
-            seen = [t for name, t in self.named_buffers() if name.rpartition(".")[2] in ("running_mean", "running_var")]
-            if seen:
-                mean = self.processes.mean(torch.cat([t.flatten() for t in seen]))
-                for tensor, part in zip(seen, torch.split(mean, [t.numel() for t in seen]), strict=True):
+            norms = [t for name, t in self.named_buffers() if name.rpartition(".")[2] in ("running_mean", "running_var")]
+            if norms:
+                mean = self.processes.mean(torch.cat([t.flatten() for t in norms]))
+                for tensor, part in zip(norms, torch.split(mean, [t.numel() for t in norms]), strict=True):
                     tensor.copy_(part.view_as(tensor))
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
@@ -384,12 +384,12 @@ def _baseline_loss(tally: TaskAccumulator) -> float:
 
 def _summed(parts: Iterable[dict[str, tuple[float, float]]]) -> dict[str, tuple[float, float]]:
     """Add sums and numbers of rows of several processes."""
-    whole: dict[str, tuple[float, float]] = {}
+    totals: dict[str, tuple[float, float]] = {}
     for part in parts:
         for name, (total, rows) in part.items():
-            before = whole.get(name, (0.0, 0.0))
-            whole[name] = before[0] + total, before[1] + rows
-    return whole
+            before = totals.get(name, (0.0, 0.0))
+            totals[name] = before[0] + total, before[1] + rows
+    return totals
 
 
 def step_seed(seed: int, step: int) -> int:

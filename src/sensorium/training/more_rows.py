@@ -149,7 +149,7 @@ def _made_columns(schema: Schema) -> str:
 
 
 def _makeable(schema: Schema) -> list[str]:
-    """The inputs whose cells can be made."""
+    """Return the inputs whose cells can be generated."""
     kinds = find("tasks", GENERATOR).predicts
     return [c.name for c in schema.inputs if c.spec.get("kind") in kinds and c.of is None]
 

@@ -199,7 +199,7 @@ def _run(
 def _stream_batches(
     stream: ShardSource | None, schema: Schema, plan: Recipe, processes: ProcessGroup, console: Console
 ) -> Iterator[PrefetchedBatches | None]:
-    """The batches of a stream during training; unusable cells are reported at the end."""
+    """Return the batches of a stream during training; unusable cells are reported at the end."""
     if stream is None:
         yield None
         return

@@ -168,10 +168,10 @@ def resolve_rates(
             low |= set(encoders if options.get("streams") is None else options["streams"])
     for stream, spec in encoders.items():
         if stream not in scale and registry.split(spec)[1].get("checkpoint") is not None:
-            wanted = like * (LOW_RANK if stream in low else PRETRAINED)
-            if wanted < lr:
-                scale[stream] = float(f"{wanted / lr:.3g}")
-                notes.append(f"{stream}: its pretrained encoder learns at a rate of {wanted:g}, the rest at {lr:g}")
+            pretrained_lr = like * (LOW_RANK if stream in low else PRETRAINED)
+            if pretrained_lr < lr:
+                scale[stream] = float(f"{pretrained_lr / lr:.3g}")
+                notes.append(f"{stream}: its pretrained encoder learns at a rate of {pretrained_lr:g}, the rest at {lr:g}")
     slow = training.fusion_lr_scale
     if slow is None and registry.split(fusion)[1].get("checkpoint") is not None and lr > like * PRETRAINED:
         slow = float(f"{like * PRETRAINED / lr:.3g}")

@@ -1,4 +1,4 @@
-"""``--quality``: presets of training effort. What each sets is the table below, and nothing else."""
+"""``--quality``: presets of training effort, which set what the table below lists."""
 
 from __future__ import annotations
 

@@ -16,10 +16,10 @@ LARGE = 1 << 22
 
 
 class DenseRows:
-    """Arrays of the same width, one after another.
+    """Arrays of the same width, concatenated.
 
     Args:
-        rows: The number of rows to come, at most.
+        rows: Maximum number of rows.
     """
 
     def __init__(self, rows: int) -> None:
@@ -41,10 +41,10 @@ class DenseRows:
 
 
 class SparseRows:
-    """Arrays of which few numbers are not zero, one after another, as one CSR matrix.
+    """Mostly zero arrays, concatenated into one CSR matrix.
 
     Args:
-        rows: The number of rows to come, at most.
+        rows: Maximum number of rows.
     """
 
     def __init__(self, rows: int) -> None:
@@ -54,7 +54,7 @@ class SparseRows:
         self._width = 0
 
     def add(self, values: NDArray[np.float32]) -> None:
-        """Take the numbers of ``values`` ``[n, F]`` that are not zero."""
+        """Append the non-zero values of ``values`` ``[n, F]``."""
         self._width = values.shape[1]
         row, column = np.nonzero(values)
         self._counts.add(np.bincount(row, minlength=len(values)))

@@ -20,7 +20,7 @@ def batch_size(rows: int) -> int:
 
 
 def epochs(rows: int, batch: int) -> int:
-    """Return the passes over ``rows`` training rows in batches of ``batch`` rows.
+    """Return the number of passes over ``rows`` training rows in batches of ``batch`` rows.
 
     About 2,400 steps for small tables, more with the rows; 4 to 60 passes, up to 150 over a few hundred rows.
     """
@@ -35,14 +35,14 @@ LONG_EPOCH = 500
 
 
 def patience(epochs: int, schema: Schema, experts: bool, steps: int) -> int:
-    """Return after how many epochs without a better one training ends.
+    """Return the number of epochs without improvement after which training ends.
 
     Args:
-        epochs: The number of epochs at most.
+        epochs: Maximum number of epochs.
         schema: The columns.
         experts: Whether there are experts: a third of the epochs, at least 8; 8 to 12 for text and tables with experts,
             where the network overfits early, and 3 where an epoch is long.
-        steps: The steps of an epoch.
+        steps: Steps in an epoch.
     """
     early = experts and all(isinstance(schema.layout(stream), Ids | Row) for stream in schema.streams)
     if early and steps >= LONG_EPOCH:

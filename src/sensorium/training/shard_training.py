@@ -76,8 +76,8 @@ def _held_out_rows(plan: Recipe, sizes: tuple[int, ...], sampled: list[int]) -> 
         if spec.by is None:
             raise ConfigError("split: kind group needs a column", fix="name it: by: patient")
         return HeldOutRows(plan.seed, sizes, None, spec.by, spec.part)
-    wanted = min(spec.part * sum(sizes), VALID_ROWS)
-    share = min(0.5, wanted / max(1, sum(sizes[shard] for shard in sampled)))
+    most = min(spec.part * sum(sizes), VALID_ROWS)
+    share = min(0.5, most / max(1, sum(sizes[shard] for shard in sampled)))
     return HeldOutRows(plan.seed, sizes, dict.fromkeys(sampled, share))
 
 

@@ -20,7 +20,7 @@ from sensorium.data.tables.table import Table
 from sensorium.reporting.console import Console
 from sensorium.training.base_model import Base
 from sensorium.training.column_declaration import check_targets, declare
-from sensorium.training.defaults import with_encoder_columns
+from sensorium.training.encoder_columns import with_encoder_columns
 from sensorium.training.shard_source import ShardSource
 from sensorium.training.training_request import Request
 

@@ -106,7 +106,7 @@ class Request:
             settings |= {"init.base": str(init), "init.how": init_how, "init.streams": dict(init_streams or {}) or None}
         plan = _with(parse_recipe(recipe), settings, list(overrides))
         if init is None and (init_how or init_streams):
-            raise ConfigError("there is no model to start from", fix="name one: init (--init FOLDER)")
+            raise ConfigError("no model to start from is named", fix="name one: init (--init FOLDER)")
         if group is not None:
             chosen = plan.data.split.model_copy(update={"kind": "group", "by": group})
             plan = plan.model_copy(update={"data": plan.data.model_copy(update={"split": chosen})})
@@ -228,9 +228,9 @@ def with_task(plan: Recipe, task: str, target: Target, options: Mapping[str, Any
         options["prompt"] = prompts
     if isinstance(target, Mapping):
         if set(target) != set(parts):
-            wanted = ", ".join(parts) or "one column"
+            expected = ", ".join(parts) or "one column"
             fix = " ".join(f"--{part} COLUMN" for part in parts) or "--target COLUMN"
-            raise ConfigError(f"task {task}: its target is {wanted}, and {', '.join(target)} is named", fix=fix)
+            raise ConfigError(f"task {task}: its target is {expected}, and {', '.join(target)} is named", fix=fix)
         columns = tuple(target[part] for part in parts)
     else:
         columns = _columns(target)

@@ -33,10 +33,10 @@ class Average(pl.Callback):
         # Batch-normalisation statistics are averaged with the weights they belong to; buffers fitted before training
         # (document frequencies, directions) do not change.
         learnt = [p.detach() for p in pl_module.model.parameters() if p.requires_grad]
-        seen = [
+        statistics = [
             t for name, t in pl_module.model.named_buffers() if name.rpartition(".")[2] in ("running_mean", "running_var")
         ]
-        self._learnt = learnt + seen
+        self._learnt = learnt + statistics
         self._live = [local_part(t) for t in self._learnt]
         if self.mean:
             self.mean = [shard_like(m, t) for m, t in zip(self.mean, self._learnt, strict=True)]

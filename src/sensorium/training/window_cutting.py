@@ -1,4 +1,4 @@
-"""A request for a long table as one for its windows, divided over time."""
+"""Cutting of a long table into windows, split over time, before training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sensorium.reporting.console import Console
 from sensorium.training.training_request import Request
 
 SAMPLE = 200
-"""Rows looked at for a clock that nobody named."""
+"""Number of rows examined to find a clock column, if none is named."""
 
 
 def cut(request: Request, console: Console) -> Request:
@@ -76,10 +76,10 @@ def cut(request: Request, console: Console) -> Request:
 
 
 def _clocks(table: Table) -> list[str]:
-    """The columns of ``table`` that hold dates."""
+    """Return the columns of ``table`` that hold dates."""
     sniff = find("modalities", "datetime").sniff
     cells = {name: [cell for cell in table.column(name)[:SAMPLE] if cell not in (None, "")] for name in table.columns}
-    return [name for name, some in cells.items() if some and sniff(some, name).score > 0.5]
+    return [name for name, values in cells.items() if values and sniff(values, name).score > 0.5]
 
 
 def _is_ignored(spec: Any) -> bool:
@@ -87,7 +87,7 @@ def _is_ignored(spec: Any) -> bool:
 
 
 def _tasks(plan: Recipe, column: str, season: int, known: list[str]) -> dict[str, Any]:
-    """The tasks of ``plan`` with the options that windows bring."""
+    """Return the tasks of ``plan`` with the options that follow from the windows."""
     tasks: dict[str, Any] = {}
     for name, spec in plan.model.tasks.items():
         own = task_spec(name, spec)

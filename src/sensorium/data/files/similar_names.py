@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 COMPARED = 2000
-"""Names compared in a folder, at most; a folder of a million pictures must not make an error message slow."""
+"""Maximum number of names compared in a folder, so that an error message is fast even with a million pictures."""
 
 
 def nearby(path: Path) -> str | None:

@@ -1,1 +1,1 @@
-"""What a table holds: types of columns and targets, duplicates, leakage, cells that cannot be used."""
+"""Inspection of tables: types of columns and targets, duplicates, leakage, unusable cells."""

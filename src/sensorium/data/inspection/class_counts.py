@@ -28,15 +28,15 @@ def classes(cells: Sequence[Any], spec: Mapping[str, Any]) -> tuple[Counter[str]
     filled = [cell for cell in cells if not modality.missing(cell)]
     modality.fit(filled)
     # Decoding the encoded value normalises it: "1.0" and 1 are one class. Done once per distinct cell.
-    seen: dict[Any, list[str]] = {}
+    labels_of: dict[Any, list[str]] = {}
     counts: Counter[str] = Counter()
     for cell in filled:
         key = cell.strip() if isinstance(cell, str) else value(cell)
-        if key not in seen:
+        if key not in labels_of:
             try:
                 decoded = modality.decode(modality.encode_target(cell))
             except CellError:
                 decoded = []
-            seen[key] = [str(v) for v in decoded] if isinstance(decoded, (list, tuple)) else [str(decoded)]
-        counts.update(seen[key])
+            labels_of[key] = [str(v) for v in decoded] if isinstance(decoded, (list, tuple)) else [str(decoded)]
+        counts.update(labels_of[key])
     return counts, len(filled)

@@ -40,20 +40,20 @@ def unusable(
     encode = modality.encode_target if target else modality.encode
     problems_of: dict[str, list[Problem]] = {}
     warnings = []
-    seen: dict[tuple[type, Any], tuple[str, str]] = {}
+    results: dict[tuple[type, Any], tuple[str, str]] = {}
 
     def check(cell: Any) -> tuple[str, str]:
-        """What is wrong with a cell, and what is new about it."""
+        """Return what is wrong with a cell, and which of its values is unknown from the first table."""
         key = (type(cell), cell) if isinstance(cell, (str, int, float)) else None
-        if key is not None and key in seen:
-            return seen[key]
+        if key is not None and key in results:
+            return results[key]
         try:
             encode(cell)
             result = ("", modality.unfamiliar(cell))
         except CellError as error:
             result = (error.problem, "")
-        if key is not None and len(seen) < _CACHED:
-            seen[key] = result
+        if key is not None and len(results) < _CACHED:
+            results[key] = result
         return result
 
     for key, table in tables.items():

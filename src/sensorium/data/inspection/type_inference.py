@@ -141,7 +141,7 @@ def _rank(kind: str) -> float:
 
 
 def _uninformative(name: str, cells: list[Any], rows: int, kind: str) -> str | None:
-    """Why a column cannot help any prediction; None where it may."""
+    """Return why a column cannot help any prediction, or None if it may."""
     if not cells:
         return "all cells are empty"
     if not all(isinstance(cell, (str, int, float)) for cell in cells):

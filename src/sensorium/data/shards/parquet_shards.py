@@ -52,8 +52,8 @@ def _group(
     file: Any, group: int, names: list[str], media: dict[str, str], shard: str, start: int, load: bool
 ) -> Iterator[Record]:
     # For references, only the names of media are read.
-    wanted = [name if load or name not in media else media[name] for name in names]
-    table = file.read_row_group(group, columns=wanted)
+    read_names = [name if load or name not in media else media[name] for name in names]
+    table = file.read_row_group(group, columns=read_names)
     columns = {name: table.column(name).to_pylist() for name in names}
     for row in range(start, len(table)):
         record = {}

@@ -109,7 +109,7 @@ class Stream:
         return len(self.shards) < self.readers
 
     def _order(self) -> list[tuple[int, Shard]]:
-        """This reader's shards, numbered, in the order of the epoch."""
+        """Return this reader's shards with their numbers, in the order of the epoch."""
         order = np.arange(len(self.shards))
         if self.seed is not None:
             np.random.default_rng((self.seed, self.epoch, 0)).shuffle(order)
@@ -117,17 +117,17 @@ class Stream:
         return numbered if self._by_row else numbered[self.reader :: self.readers]
 
     def _block(self, order: list[tuple[int, Shard]], at: int, offset: int) -> tuple[list[Record], int, int]:
-        """The next ``buffer`` rows from a position, and the position after them."""
+        """Return the next ``buffer`` rows from a position, and the position after them."""
         block: list[Record] = []
         while at < len(order) and len(block) < self.buffer:
             number, shard = order[at]
             own = self._own_rows(shard.records(offset, load=True), offset)
             if self.leave is not None:
                 own = ((i, row) for i, row in own if not self.leave(number, i, row))
-            wanted = self.buffer - len(block)
-            rows = list(islice(own, wanted))
+            missing = self.buffer - len(block)
+            rows = list(islice(own, missing))
             block += [record for _, record in rows]
-            if len(rows) < wanted:
+            if len(rows) < missing:
                 at, offset = at + 1, 0
             else:
                 offset = rows[-1][0] + 1

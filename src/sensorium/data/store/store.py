@@ -285,7 +285,7 @@ class ArrayCache:
         return entry if entry is not None and self._is_intact(key, entry) else None
 
     def _is_intact(self, key: bytes, entry: Entry) -> bool:
-        """Whether an entry and its array match their checksum."""
+        """Return whether an entry and its array match their checksum."""
         offset, length, problem, check = entry
         if not all(type(number) is int for number in (offset, length, check)) or length < 0:
             return False  # damaged bytes may read as any SQLite type
@@ -330,17 +330,17 @@ class ArrayCache:
         return places
 
     def _known(self, db: sqlite3.Connection, keys: list[bytes]) -> dict[bytes, tuple[int, int]]:
-        """Places of those of ``keys`` that are cached and intact."""
+        """Return the places of those of ``keys`` that are cached and intact."""
         places: dict[bytes, tuple[int, int]] = {}
         columns = "digest, offset, length, problem, checksum"
         for start in range(0, len(keys), 500):  # some SQLite builds take at most 999 values
             batch = keys[start : start + 500]
-            wanted = set(batch)
+            requested = set(batch)
             query = f"SELECT {columns} FROM cells WHERE digest IN ({','.join('?' * len(batch))})"
             for key, *entry in db.execute(query, batch):
                 offset, length, problem, check = entry
                 # A damaged index may return keys outside the query.
-                if key in wanted and self._is_intact(key, (offset, length, problem, check)):
+                if key in requested and self._is_intact(key, (offset, length, problem, check)):
                     places[key] = (offset, length)
         return places
 

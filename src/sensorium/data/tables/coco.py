@@ -54,38 +54,38 @@ def coco_columns(document: Mapping[str, Any], path: Path, add_note: AddNote) -> 
     Raises:
         DataError: An image has no ``id`` or ``file_name``, or two have the same ``id``.
     """
-    names = {one.get("id"): one.get("name") for one in document["categories"] if _is_keyed(one, "id")}
+    names = {entry.get("id"): entry.get("name") for entry in document["categories"] if _is_keyed(entry, "id")}
     boxes: dict[Any, list[Any]] = {}
     outlines: dict[Any, list[Mapping[str, Any]]] = {}
-    for number, one in enumerate(document["images"], 1):
-        if not _is_keyed(one, "id") or not isinstance(one.get("file_name"), str) or not one["file_name"]:
+    for number, image in enumerate(document["images"], 1):
+        if not _is_keyed(image, "id") or not isinstance(image.get("file_name"), str) or not image["file_name"]:
             raise DataError(f"image {number} has no id or no file_name", file=path, fix=_FIX)
-        if one["id"] in boxes:
-            raise DataError(f"two images have the id {one['id']!r:.40}", file=path, fix="give each an id of its own")
-        boxes[one["id"]], outlines[one["id"]] = [], []
+        if image["id"] in boxes:
+            raise DataError(f"two images have the id {image['id']!r:.40}", file=path, fix="give each an id of its own")
+        boxes[image["id"]], outlines[image["id"]] = [], []
     lost = 0
-    for one in document["annotations"]:
-        own = boxes.get(one["image_id"]) if _is_keyed(one, "image_id") else None
+    for annotation in document["annotations"]:
+        own = boxes.get(annotation["image_id"]) if _is_keyed(annotation, "image_id") else None
         if own is None:
             lost += 1
             continue
-        category = one.get("category_id")
+        category = annotation.get("category_id")
         label = names.get(category) if isinstance(category, (int, str)) else None
-        crowd = {"iscrowd": 1} if one.get("iscrowd") in (1, True) else {}
-        own.append({"bbox": one.get("bbox"), "label": label, **crowd})
-        outlines[one["image_id"]].append({**one, "label": label, "iscrowd": bool(crowd)})
+        crowd = {"iscrowd": 1} if annotation.get("iscrowd") in (1, True) else {}
+        own.append({"bbox": annotation.get("bbox"), "label": label, **crowd})
+        outlines[annotation["image_id"]].append({**annotation, "label": label, "iscrowd": bool(crowd)})
     if lost:
         add_note(f"{counted(lost, 'annotation')} of images that are not listed: left out")
-    files = with_folder([one["file_name"] for one in document["images"]], path, add_note)
+    files = with_folder([image["file_name"] for image in document["images"]], path, add_note)
     masks = {}
-    if any(one.get("segmentation") for own in outlines.values() for one in own):
-        masks[MASK] = [_mask(one, outlines[one["id"]]) for one in document["images"]]
-    more = dict.fromkeys(key for one in document["images"] for key in one if key not in _OWN)
+    if any(annotation.get("segmentation") for own in outlines.values() for annotation in own):
+        masks[MASK] = [_mask(image, outlines[image["id"]]) for image in document["images"]]
+    more = dict.fromkeys(key for image in document["images"] for key in image if key not in _OWN)
     return AnnotatedColumns(
         {
             IMAGE: files,
-            **{key: [one.get(key) for one in document["images"]] for key in more},
-            BOXES: [boxes[one["id"]] for one in document["images"]],
+            **{key: [image.get(key) for image in document["images"]] for key in more},
+            BOXES: [boxes[image["id"]] for image in document["images"]],
             **masks,
         }
     )

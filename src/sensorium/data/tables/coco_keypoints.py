@@ -19,7 +19,7 @@ def is_coco_keypoints(document: Mapping[str, Any]) -> bool:
     images, annotations = document.get("images"), document.get("annotations")
     if not isinstance(images, list) or not isinstance(annotations, list):
         return False
-    return any(isinstance(one, dict) and isinstance(one.get("keypoints"), list) for one in annotations)
+    return any(isinstance(annotation, dict) and isinstance(annotation.get("keypoints"), list) for annotation in annotations)
 
 
 def read_coco_keypoints(document: Mapping[str, Any], path: Path, add_note: AddNote) -> dict[str, list[Any]]:
@@ -36,30 +36,34 @@ def read_coco_keypoints(document: Mapping[str, Any], path: Path, add_note: AddNo
         DataError: An annotation belongs to no image, or has another number of points than its category names.
     """
     names = {
-        one.get("id"): [str(name) for name in one["keypoints"]]
-        for one in document.get("categories", [])
-        if isinstance(one, dict) and isinstance(one.get("keypoints"), list)
+        category.get("id"): [str(name) for name in category["keypoints"]]
+        for category in document.get("categories", [])
+        if isinstance(category, dict) and isinstance(category.get("keypoints"), list)
     }
-    images = {one.get("id"): one.get("file_name") for one in document["images"] if isinstance(one, dict)}
+    images = {image.get("id"): image.get("file_name") for image in document["images"] if isinstance(image, dict)}
     chosen: dict[Any, tuple[float, Any]] = {}
     several = set()
-    for number, one in enumerate(document["annotations"], 1):
-        if not isinstance(one, dict) or not isinstance(one.get("keypoints"), list) or one.get("iscrowd"):
+    for number, annotation in enumerate(document["annotations"], 1):
+        if (
+            not isinstance(annotation, dict)
+            or not isinstance(annotation.get("keypoints"), list)
+            or annotation.get("iscrowd")
+        ):
             continue
-        of = one.get("image_id")
+        of = annotation.get("image_id")
         if of not in images:
             raise DataError(f"annotation {number} is of the image {of!r:.40}, which is not listed", file=path)
-        points = one["keypoints"]
+        points = annotation["keypoints"]
         if not any(points[2::3]):
             continue
-        known = names.get(one.get("category_id"))
+        known = names.get(annotation.get("category_id"))
         if known is not None and len(points) != 3 * len(known):
             problem = f"annotation {number} has {len(points)} numbers, and its category {counted(len(known), 'point')}"
             raise DataError(problem, file=path, fix="write x, y and visible for each point of the category")
         cell: Any = points
         if known is not None:
             cell = {name: points[3 * i : 3 * i + 3] for i, name in enumerate(known)}
-        area = one.get("area", 0)
+        area = annotation.get("area", 0)
         several |= {of} & chosen.keys()
         if of not in chosen or area > chosen[of][0]:
             chosen[of] = (area, cell)

@@ -32,7 +32,7 @@ MOST = 16
 
 
 def spread(columns: dict[str, list[Any]], source: Path, add_note: AddNote = lambda _: None) -> dict[str, list[Any]]:
-    """Return a table of conversations with columns ``question``, ``answer`` and one for each medium; any other as it is.
+    """Return a table of conversations as the columns ``question``, ``answer`` and one per medium; other tables unchanged.
 
     A conversation is a list of turns under ``conversations`` (``{"from": "human", "value": "<image>\\nWhat is it?"}``) or
     ``messages`` (``{"role": "user", "content": ...}``, contents being texts or lists of parts). The answer is the last
@@ -48,15 +48,15 @@ def spread(columns: dict[str, list[Any]], source: Path, add_note: AddNote = lamb
     if name is None or {QUESTION, ANSWER} & set(columns):
         return columns
     rows = len(columns[name])
-    beside = {key for names in _KINDS.values() for key in names if key in columns}
-    made: dict[str, list[Any]] = {n: cells for n, cells in columns.items() if n != name and n not in beside}
+    media_keys = {key for names in _KINDS.values() for key in names if key in columns}
+    made: dict[str, list[Any]] = {n: cells for n, cells in columns.items() if n != name and n not in media_keys}
     shown: dict[str, list[Any]] = {}
     questions: list[Any] = [None] * rows
     answers: list[Any] = [None] * rows
     for i, cell in enumerate(columns[name]):
         if cell is None:
             continue
-        row = {key: columns[key][i] for key in beside}
+        row = {key: columns[key][i] for key in media_keys}
         turns, media = _placed(cell, row, source, i + 1)
         for column, reference in media.items():
             shown.setdefault(column, [None] * rows)[i] = reference

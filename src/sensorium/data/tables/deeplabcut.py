@@ -38,17 +38,17 @@ def read_deeplabcut(
         add_note: Receives notes.
 
     Raises:
-        DataError: A header row is missing, or a cell is no coordinate.
+        DataError: A header row is missing, or a cell is not a coordinate.
     """
     heads = [list(header)]
-    for wanted in _ROWS[1:]:
+    for expected in _ROWS[1:]:
         row = next(records, [])
         heading = row[0].strip().lower() if row else ""
         if heading == "individuals":
             fix = "export the points of one animal, or write a table with a row for each"
             raise DataError("the table has several individuals, and one is read", file=path, row=len(heads) + 1, fix=fix)
-        if heading != wanted or len(row) != len(header):
-            raise DataError(f"no header row {wanted!r} of DeepLabCut", file=path, row=len(heads) + 1)
+        if heading != expected or len(row) != len(header):
+            raise DataError(f"no header row {expected!r} of DeepLabCut", file=path, row=len(heads) + 1)
         heads.append([cell.strip() for cell in row])
     bodyparts, axes = heads[1], [axis.lower() for axis in heads[2]]
     index = next((i for i in range(1, len(axes)) if axes[i]), len(axes))
@@ -87,4 +87,4 @@ def _number(cell: str, path: Path, row: int, part: str) -> float:
     try:
         return float(cell)
     except ValueError:
-        raise DataError(f"{cell!r:.40} is no coordinate", file=path, row=row, column=part) from None
+        raise DataError(f"{cell!r:.40} is not a coordinate", file=path, row=row, column=part) from None

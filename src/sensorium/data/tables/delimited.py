@@ -133,7 +133,7 @@ def _read(path: Path, source: Iterator[str], delimiter: str, has_sep_line: bool,
             f"a cell of more than {CELL_LIMIT // 2**20} million characters" if large else f"{error}",
             file=path,
             row=row + 1,
-            fix="a quote was opened and never closed, or the cell should be a file of its own"
+            fix="a quote was opened and never closed, or the cell should be a separate file"
             if large
             else 'check the quotes: a quote within a quoted cell is written twice ("")',
         ) from None
@@ -142,11 +142,11 @@ def _read(path: Path, source: Iterator[str], delimiter: str, has_sep_line: bool,
 
 
 def _append(columns: list[list[Any]], chunk: list[list[str]], shared: list[dict[str, str]]) -> None:
-    for column, seen, cells in zip(columns, shared, zip(*chunk, strict=True), strict=False):
+    for column, known, cells in zip(columns, shared, zip(*chunk, strict=True), strict=False):
         for cell in cells:
             # Equal short cells share one object, so that a category column costs a pointer a row.
-            if len(cell) <= 32 and (cell in seen or len(seen) < CHUNK):
-                column.append(seen.setdefault(cell, cell))
+            if len(cell) <= 32 and (cell in known or len(known) < CHUNK):
+                column.append(known.setdefault(cell, cell))
             else:
                 column.append(cell)
 
@@ -159,7 +159,7 @@ def column_names(header: Sequence[str], path: Path | str) -> list[str]:
     names = [name.strip() or f"unnamed {i}" for i, name in enumerate(header, 1)]
     twice = sorted(name for name, times in Counter(names).items() if times > 1)
     if twice:
-        raise DataError(f"columns named twice: {', '.join(twice)}", file=path, fix="give every column a name of its own")
+        raise DataError(f"columns named twice: {', '.join(twice)}", file=path, fix="give every column a different name")
     return names
 
 

@@ -79,7 +79,7 @@ def read_json(path: Path, add_note: AddNote = lambda _: None) -> dict[str, list[
         raise DataError(f"not JSON: {error}", file=path, fix=SHAPES) from None
     except ValueError as error:
         raise DataError(
-            f"not usable JSON: {error}", file=path, fix="give every key of an object a name of its own"
+            f"not usable JSON: {error}", file=path, fix="give every key of an object a different name"
         ) from None
     except RecursionError:
         raise DataError("JSON nested too deeply", file=path, fix=SHAPES) from None

@@ -104,13 +104,13 @@ def _sheet(sheet: Any, path: Path, add_note: AddNote) -> dict[str, list[Any]]:
 
 
 def _rows(sheet: Any, path: Path) -> Iterator[tuple[Any, ...]]:
-    """The rows from the first filled one on."""
+    """Yield the rows, starting with the first that is not empty."""
     if hasattr(sheet, "reset_dimensions"):
         sheet.reset_dimensions()  # the size recorded in a sheet may be wrong
-    seen, started = 0, False
+    count, started = 0, False
     for row in sheet.iter_rows(values_only=True):
-        seen += max(len(row), 1)
-        if seen > CELLS:
+        count += max(len(row), 1)
+        if count > CELLS:
             raise DataError(f"sheet {sheet.title!r} has more than {CELLS} cells", file=path, fix="save it as CSV")
         started = started or any(value is not None for value in row)
         if started:
