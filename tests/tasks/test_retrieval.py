@@ -16,9 +16,10 @@ import sensorium as sm
 from sensorium.core.batch import Batch, Field
 from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
-from sensorium.core.layout import Row
+from sensorium.core.layout import Graph, Ids, Row
 from sensorium.core.registry import build
 from sensorium.heads.common_space import Sides
+from sensorium.heads.feature_matching import LINEAR, TF_IDF
 from sensorium.metrics.retrieval import chance, rank_queries, score_rankings, weighted_median
 from sensorium.nn.contrastive_loss import sigmoid_loss, softmax_loss
 
@@ -233,3 +234,61 @@ def test_on_the_command_line_rows_of_one_key_match(tmp_path: Path, cli: Any) -> 
     code, _, wrong = cli("fit", table, "--task", "retrieval", "--between", "左,rigth", *kinds, "--ignore", "kind of thing")
     assert code == 2
     assert "did you mean right?" in wrong
+
+
+def test_simple_methods_stand_beside_the_model_and_are_saved_with_it(tmp_path: Path) -> None:
+    train = triples(tmp_path / "train.csv", 300, 0, whole=False)
+    test = triples(tmp_path / "test.csv", 120, 1, whole=True)
+    model = sm.fit(
+        train,
+        task="retrieval",
+        options={"between": ["a", "b", "c"]},
+        columns=dict.fromkeys("abc", "vector"),
+        overrides=[*QUICK, "training.epochs=1", "training.refit=none"],
+        quiet=True,
+        out=tmp_path / "run",
+    )
+    beside = model.evaluate(test).targets["retrieval"].controls
+    assert set(beside) == {LINEAR}
+    assert beside[LINEAR].metrics["recall_at_1"] > 0.2, "chance is 0.01, and no training row has a and c"
+    assert not beside[LINEAR].beaten
+    again = sm.load(tmp_path / "run").evaluate(test).targets["retrieval"].controls
+    assert again[LINEAR].metrics == beside[LINEAR].metrics
+
+
+def ids(texts: list[str], pieces: tuple[str, ...]) -> Field:
+    data = torch.zeros(len(texts), 12, dtype=torch.int64)
+    for row, text in enumerate(texts):
+        letters = [pieces.index(letter) for letter in text]
+        data[row, : len(letters)] = torch.tensor(letters)
+    present = torch.tensor([bool(text) for text in texts])
+    return Field(data, present, data != 0)
+
+
+def test_two_texts_are_compared_by_the_cosine_of_tf_idf() -> None:
+    questions = ["red bus", "blue bus", "red car", "blue car", "red bus"]
+    answers = ["a red bus", "blue bus", "red car", "a blue car", ""]
+    # Each column has a vocabulary of its own.
+    spellings = [("", *sorted(set("".join(texts)), reverse=bool(i))) for i, texts in enumerate((questions, answers))]
+    streams = {name: Ids(len(pieces), 12, pieces=pieces) for name, pieces in zip("qa", spellings, strict=True)}
+    fields = {"q": ids(questions, spellings[0]), "a": ids(answers, spellings[1])}
+    batch = Batch(fields, {}, torch.ones(5), {})
+    task = build("tasks", "retrieval", Goal("r", {}, {}, streams), 8)
+    assert task.rivals(task.constant(None, 5), batch) == {}, "nothing is fitted"
+    assert task.fit_simple([batch]) == ""
+    output = task.constant(None, 5)
+    matched = task.rivals(output, batch)
+    assert set(matched) == {LINEAR, TF_IDF}
+    vectors = matched[TF_IDF].vectors
+    cosine = vectors[:4, 0] @ vectors[:4, 1].T
+    assert cosine.argmax(dim=1).tolist() == [0, 1, 2, 3]
+    assert float(cosine[1, 1]) > 0.98, "the same words, with the frequencies of either column"
+    assert not vectors[4, 1].any()
+    without = build("tasks", {"kind": "retrieval", "simple": False}, Goal("r", {}, {}, streams), 8)
+    assert without.fit_simple([batch]) == ""
+    assert without.rivals(output, batch) == {}
+
+
+def test_streams_without_ready_features_have_no_simple_method() -> None:
+    task = build("tasks", "retrieval", Goal("r", {}, {}, {"a": Row((0,)), "molecule": Graph(3, 2, 4)}), 8)
+    assert "molecule" in task.fit_simple([])

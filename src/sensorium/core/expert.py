@@ -108,6 +108,11 @@ class Features(LearnedBuffers, ABC):
     def forward(self, field: Field) -> Tensor:
         """The features ``[B, F]`` float32, finite; F is fixed once fitted."""
 
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """The term that each feature counts, in order, for features that count terms. By default none."""
+        return ()
+
     def compact(self, features: Tensor, field: Field) -> Tensor:
         """Compact features ``[B, f]`` of ``field`` for trees, which handle a hundred numbers well and thirty thousand
         badly; NaN where missing.

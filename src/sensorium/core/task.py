@@ -90,6 +90,15 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
         """
         return ""
 
+    def fit_simple(self, rows: Iterable[Batch]) -> str:
+        """Fit the simple methods that answer from the inputs (``rivals``), once the network is trained; return a note for
+        the user, or an empty text. By default nothing.
+
+        ``rows`` are prepared training rows, a sample where there are many; they can be iterated several times. Results are
+        stored in declared buffers (``LearnedBuffers``), which are saved with the model.
+        """
+        return ""
+
     def recompute(self) -> bool:
         """Recompute activations in the backward pass instead of keeping them (``training.checkpointing``); return whether
         it has layers that can."""
@@ -327,7 +336,7 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
         """The output, for ``rows`` rows, of knowing ``baseline`` alone."""
         raise TypeError(f"{type(self).__name__} has a baseline and makes no answer of it")
 
-    def reference_outputs(self, output: Out) -> dict[str, Out]:
+    def reference_outputs(self, output: Out, batch: Batch) -> dict[str, Out]:
         """The outputs of simple methods for the rows of ``output``, by name, which a report scores beside its own: the
-        answer of the most similar training row."""
+        answer of the most similar training row, a linear model of the prepared inputs in ``batch``."""
         return {}

@@ -56,7 +56,7 @@ class ControlAccumulator:
             for name in self.shuffled:
                 self._add(name, OTHER_ROWS, run.outputs[name], batch)  # a row alone has no other
         for name, task in self.tasks.items():
-            for rival, output in task.reference_outputs(run.outputs[name]).items():
+            for rival, output in task.reference_outputs(run.outputs[name], batch).items():
                 self._add(name, rival, output, batch)
 
     def _add(self, name: str, control: str, output: Any, batch: Batch) -> None:

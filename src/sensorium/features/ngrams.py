@@ -116,6 +116,10 @@ class Ngrams(Features):
                 torch.manual_seed(0)  # the random start of the iteration must be reproducible
                 self.keep("directions", principal(texts, self.rank))
 
+    @property
+    def terms(self) -> tuple[str, ...]:
+        return tuple(term for block in self._blocks for term in block.index)
+
     @torch.no_grad()
     def forward(self, field: Field) -> Tensor:
         """Return TF-IDF of words, then of characters ``[B, F]``, for ids ``[B, N]``."""

@@ -304,7 +304,7 @@ class SentenceTask(Task[Context]):
 
     # ── what it is compared with ───────────────────────────────────────────────────────────────────────────────────
 
-    def reference_outputs(self, output: Context) -> dict[str, Context]:
+    def reference_outputs(self, output: Context, batch: Batch) -> dict[str, Context]:
         if self.rows is None or not len(self.rows):
             return {}
         return {NEAREST: self._saying(self.rows.nearest(output.vector))}

@@ -373,7 +373,7 @@ class Conversation(Task[ChatInputs]):
     def question(self, of: ChatInputs) -> list[str]:
         return [f"mean log-likelihood of a token of {text!r}" for text, _ in self.sentences(of)]
 
-    def reference_outputs(self, output: ChatInputs) -> dict[str, ChatInputs]:
+    def reference_outputs(self, output: ChatInputs, batch: Batch) -> dict[str, ChatInputs]:
         if output.constant is not None:
             return {}
         blind = replace(output, real=tuple(torch.zeros_like(real) for real in output.real))

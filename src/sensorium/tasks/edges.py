@@ -200,7 +200,7 @@ class EdgeDetection(Task[Maps]):
     def views(self, scorer: Scorer[Maps]) -> list[View]:
         return edge_views(scorer) if isinstance(scorer, EdgeScorer) and scorer.rows else []
 
-    def reference_outputs(self, output: Maps) -> dict[str, Maps]:
+    def reference_outputs(self, output: Maps, batch: Batch) -> dict[str, Maps]:
         strength = output["gradient"].clamp(1e-4, 1 - 1e-4)
         return {FLOOR: {"edges": torch.logit(strength), "gradient": output["gradient"]}}
 

@@ -1,4 +1,5 @@
-"""Fitting of parts that learn by other means than gradient descent: encoders before training, tasks after it."""
+"""Fitting of parts that learn by other means than gradient descent: encoders before training, tasks and simple methods
+after it."""
 
 from __future__ import annotations
 
@@ -12,12 +13,17 @@ from torch import Tensor
 
 from sensorium.core.batch import Batch, Encoded, Field, joined
 from sensorium.core.contracts import Encoder
+from sensorium.core.expert import CHUNK
 from sensorium.core.forward import Forward
 from sensorium.core.schema import Schema
 from sensorium.core.task import EncodedRows, Task
 from sensorium.data import encoded_rows as encoded
 from sensorium.data.loader import Loader
 from sensorium.model import Model
+from sensorium.reporting.console import Console
+
+MOST_ROWS = 5_000
+"""Training rows to which simple methods are fitted, at most."""
 
 
 def fit_encoders(model: Model, schema: Schema, rows: encoded.Rows) -> list[str]:
@@ -64,6 +70,34 @@ def _prompts_and_targets(schema: Schema, rows: encoded.Rows, task: Task[Any]) ->
         target = task.target(Batch({}, targets, torch.from_numpy(rows.weight[index]), prompts))
         if target is not None:
             yield prompts, target
+
+
+class _Prepared:
+    """Prepared training rows that can be iterated several times, evenly spaced where there are many."""
+
+    def __init__(self, schema: Schema, rows: encoded.Rows) -> None:
+        count = min(len(rows), MOST_ROWS)
+        some = np.linspace(0, max(len(rows) - 1, 0), count).round().astype(np.int64)
+        self.schema, self.rows = schema, rows.take(some) if count < len(rows) else rows
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in Loader(self.rows, CHUNK):
+            yield self.schema.prepare(batch)
+
+
+def fit_simple_methods(model: Model, schema: Schema, rows: encoded.Rows, console: Console) -> None:
+    """Fit the simple methods that tasks of a trained model are compared with.
+
+    Args:
+        model: The trained model.
+        schema: The fitted columns.
+        rows: Training rows, of which up to 5,000 are used.
+        console: Where notes are printed.
+    """
+    model.eval()
+    for name, task in model.tasks.items():
+        if type(task).fit_simple is not Task.fit_simple and (note := task.fit_simple(_Prepared(schema, rows))):
+            console.note(f"  {name}: {note}")
 
 
 def settle_tasks(model: Model, schema: Schema, rows: encoded.Rows, valid: encoded.Rows) -> None:

@@ -12,6 +12,7 @@ from sensorium.core.recipe import Recipe
 from sensorium.nn.ensemble import Ensemble
 from sensorium.reporting.console import Console
 from sensorium.trained import Trained
+from sensorium.training.component_fitting import fit_simple_methods
 from sensorium.training.expert_fitting import refit_experts
 from sensorium.training.network_training import Run, train
 from sensorium.training.resume import LAST
@@ -63,6 +64,7 @@ def refit_on_all_rows(trained: Trained, ready: PreparedRun, folder: Path | None,
         model, learnt = run.model, run.learnt
     if isinstance(experts, Ensemble):
         refit_experts(plan, schema, model, ready.rows.concatenated(ready.valid), experts)
+    fit_simple_methods(model, schema, ready.rows.concatenated(ready.valid), Console(quiet=True))
     report = before.report | {"refit": {"rows": len(ready.rows) + len(ready.valid), "epochs": epochs}}
     return Trained(Artifact(plan, schema, model, report, learnt), cache=trained.cache)
 

@@ -173,7 +173,7 @@ def fit(
             share = None if limit is None or networks == 1 else limit / (trials + networks)
             trained = _run_search(ready, trials, limit if share is None else share * trials, folder, console)
             if networks == 1:
-                add_experts(trained, ready, console)
+                add_simple_models(trained, ready, console)
             else:
                 plan = _with_fit_settings(trained.recipe, ready.plan)
                 folded = train_folds(ready, plan, folder, console, resume=True, seconds=share, searched=True)
@@ -207,7 +207,7 @@ def fit(
                 return trained
             if folder is not None and resume and resumable.is_complete(folder):
                 return Trained(Artifact.load(folder), cache=ready.store.folder)
-            add_experts(trained, ready, console)
+            add_simple_models(trained, ready, console)
         return _score_and_save(trained, ready, speed, folder, resume, trials is not None, console, folded)
 
 
@@ -221,11 +221,14 @@ def _claim_folder(
     return for_run(folder, resume=resume, overwrite=overwrite, search=searching)
 
 
-def add_experts(trained: Trained, ready: PreparedRun, console: Console) -> None:
-    """Fit experts of the recipe in ``ready`` and blend them with the network of ``trained``; ``console`` shows progress."""
+def add_simple_models(trained: Trained, ready: PreparedRun, console: Console) -> None:
+    """Fit the experts of the recipe in ``ready``, which are blended with the network of ``trained``, and the simple methods
+    that it is compared with; ``console`` shows progress."""
+    from sensorium.training.component_fitting import fit_simple_methods
     from sensorium.training.expert_fitting import fit_experts
 
     artifact = trained.artifact
+    fit_simple_methods(artifact.model, artifact.schema, ready.rows, console)
     plan = with_experts(artifact.recipe, ready.plan)
     artifact.recipe = fit_experts(plan, artifact.schema, artifact.model, ready.rows, ready.valid, console)
 
@@ -262,9 +265,9 @@ def _run_search(ready: PreparedRun, trials: int, seconds: float | None, folder: 
 
     def tried(plan: Recipe, schema: Schema) -> Trained:
         # Trials train the network only: the experts do not depend on the setting.
-        return train_network(
-            network_only(plan), schema, ready.rows, ready.valid, ready.store, None, False, Console(quiet=True)
-        )
+        single = {"experts": [], "features": {}, "networks": 1}
+        alone = plan.model_copy(update={"model": plan.model.model_copy(update=single)})
+        return train_network(alone, schema, ready.rows, ready.valid, ready.store, None, False, Console(quiet=True))
 
     training = ready.request.training.model_copy(update={"time_limit": seconds})
     request = ready.request.model_copy(update={"training": training})
@@ -340,12 +343,6 @@ def _score_and_save(
     # Only after the model is saved: until then, a resume needs the checkpoint.
     (resumable.discard if searched else resumable.mark_finished)(folder)
     return final
-
-
-def network_only(plan: Recipe) -> Recipe:
-    """Return the resolved recipe ``plan`` with a single network and no experts."""
-    single = {"experts": [], "features": {}, "networks": 1}
-    return plan.model_copy(update={"model": plan.model.model_copy(update=single)})
 
 
 def with_experts(plan: Recipe, request: Recipe) -> Recipe:
