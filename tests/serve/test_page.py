@@ -197,3 +197,91 @@ def test_page_in_a_browser(browser: Browser, address: str, cells: Any, predictor
 def predictor_form(browser: Browser) -> list[dict[str, Any]]:
     results: list[dict[str, Any]] = browser.run("fetch('schema').then((a) => a.json()).then((form) => form.columns)")
     return results
+
+
+def test_an_index_is_searched_by_words_a_dropped_picture_and_a_filter(browser: Any, tmp_path: Path) -> None:
+    """The page of an index shows pictures, players and words of the rows that the index returns, in its order."""
+    from threading import Thread
+
+    import numpy as np
+    import soundfile
+    from PIL import Image
+
+    import sensorium as sm
+    from sensorium.data.files.media_access import UPLOADS_ONLY
+    from sensorium.serve.app import create
+    from sensorium.serve.server import create_server
+
+    colours, rows = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 70, 220)}, []
+    for i in range(18):
+        colour = list(colours)[i % 3]
+        Image.fromarray(np.full((8, 8, 3), colours[colour], np.uint8)).save(tmp_path / f"{i}.png")
+        tone = 0.3 * np.sin(2 * np.pi * 300 * (1 + i % 3) * np.arange(1600) / 8000)
+        soundfile.write(tmp_path / f"{i}.wav", tone.astype(np.float32), 8000)
+        rows.append({"photo": f"{i}.png", "sound": f"{i}.wav", "note": f"the {colour} one", "price": i})
+    kinds = {"photo": "image", "sound": "audio", "note": "text"}
+    quick = ["model.size=tiny", "training.epochs=1", "training.refit=none"]
+    model = sm.fit(
+        rows, task="retrieval", options={"simple": False}, columns=kinds, ignore=["price"], media=tmp_path,
+        overrides=quick, out=tmp_path / "run", quiet=True,
+    )  # fmt: skip
+    sm.Index.create(tmp_path / "idx", model, rows, run=tmp_path / "run", media=tmp_path)
+    index = sm.Index.open(tmp_path / "idx", device="cpu", media=UPLOADS_ONLY)
+    server = create_server(create({"shop": index.predictor}, indexes={"shop": index}), port=0)
+    thread = Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        browser.wait(lambda: server.started)
+        address = f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        browser("Emulation.setEmulatedMedia", features=[])
+        browser("Emulation.setDeviceMetricsOverride", width=1200, height=1000, deviceScaleFactor=1, mobile=False)
+        browser.events.clear()
+        browser("Page.navigate", url=f"http://{address}/")
+        browser.wait("document.querySelector('#result .hint')?.textContent.startsWith('18 rows')")
+
+        def shows(hits: Any) -> None:
+            """Wait until the page lists these rows, in order, each with its score."""
+            said = "[...document.querySelectorAll('.hits li > .kind')].map((p) => p.textContent.split(' · ')[2])"
+            browser.wait(
+                f"JSON.stringify({said}) === {json.dumps(json.dumps([h.id for h in hits], separators=(',', ':')))}"
+            )
+            first = browser.run("document.querySelector('.hits li > .kind').textContent")
+            assert first.startswith(f"{hits[0].score:.3f} · {hits[0].side}")
+
+        def write(field: str, value: str, event: str) -> None:
+            browser.run(f"""(() => {{ const input = document.querySelector("{field}"); input.value = {json.dumps(value)};
+                input.dispatchEvent(new Event("{event}", {{ bubbles: true }})); }})()""")
+
+        write("textarea", "the blue one", "input")
+        shows(index.search("the blue one", top=12))
+        media = (
+            "document.querySelectorAll('.hits img').length === 12 && document.querySelectorAll('.hits audio').length === 12"
+        )
+        browser.wait(f"{media} && [...document.querySelectorAll('.hits img')].every((img) => img.naturalWidth === 8)")
+        assert "the blue one" in browser.run("document.querySelector('.hits').innerText")
+        browser.picture("search_words")
+
+        write("textarea", "", "input")
+        browser.wait("document.querySelector('#result .hint')?.textContent.startsWith('18 rows')")
+        box = browser.run("""(() => { const drop = document.querySelector("input[type=file][name=photo]").parentElement;
+            drop.scrollIntoView({ block: "center" }); const r = drop.getBoundingClientRect();
+            return [r.x + r.width / 2, r.y + r.height / 2]; })()""")
+        dropped = {"items": [], "files": [str(tmp_path / "1.png")], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            browser("Input.dispatchDragEvent", type=kind, x=box[0], y=box[1], data=dropped)
+        query = {"photo": (tmp_path / "1.png").read_bytes()}
+        shows(index.search(query, top=12))
+        write("#filter", "price < 5", "change")
+        shows(index.search(query, where="price < 5", top=12))
+        browser.picture("search_filter")
+        write("#filter", "prize < 5", "change")
+        browser.wait("document.querySelector('#result .wrong')?.textContent.includes('prize')")
+        browser.picture("search_refused")
+        write("#filter", "", "change")
+        shows(index.search(query, top=12))
+        browser.run("document.querySelector('.hits button').click()")
+        shows(index.search(row=index.search(query, top=1)[0].id, top=12))
+        assert not [event for event in browser.events if event["method"] == "Runtime.exceptionThrown"]
+    finally:
+        server.should_exit = True
+        thread.join(20)
