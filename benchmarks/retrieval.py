@@ -1,12 +1,15 @@
-"""Retrieval between pictures and sounds, and the speed of exact search.
+"""Retrieval between streams beside simple methods and chance, and the speed of exact search.
 
-python -m benchmarks.retrieval digits FOLDER     FOLDER holds train.csv and valid.csv with columns image, audio and label
+python -m benchmarks.retrieval digits FOLDER     av_digits: train.csv and valid.csv with columns image, audio and label
+python -m benchmarks.retrieval indirect FOLDER   the same, with sign_image: images find signs that no row has beside them
+python -m benchmarks.retrieval nlvr FOLDER       train.jsonl and valid.jsonl with columns image, text, group and label
+python -m benchmarks.retrieval scenes            drawn scenes and captions
 python -m benchmarks.retrieval search            100,000 rows of 128 numbers
 
-``digits`` trains on the first table and scores the second, for three seeds, with labels (rows of one label match, in the
-loss and in the scores) and from pairs alone (labels in the scores only). A hit is an item of the same label, of which one
-in ten is one: recall at 1 and mean average precision of chance are about 0.1. Beside it stands ridge regression from the
-pixels of a picture to the mean and deviation of a sound's log-mel bands, and back.
+Each trains on the first table and scores the second, for three seeds. A hit is an item of the same row or of the same key:
+the label of a digit, the group of a picture of nlvr, the words of a caption. ``digits`` trains with labels (rows of one
+label match, in the loss and in the scores) and from pairs alone (labels in the scores only). Beside each model stand the
+simple methods that ``fit`` fits to the same rows, and ranking at random.
 """
 
 from __future__ import annotations
@@ -15,102 +18,148 @@ import argparse
 import resource
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-SEEDS = 3
+SEEDS = (0, 1, 2)
+FAST = ["training.batch_size=64", "training.lr=0.006"]
+NETWORK = "network"
 
 
-def scores(one: torch.Tensor, other: torch.Tensor, same: list[str]) -> dict[str, float]:
-    """Mean scores of both directions; hits are items of equal ``same``."""
+def scores(vectors: torch.Tensor, codes: torch.Tensor, ways: Sequence[tuple[int, int]]) -> dict[str, float]:
+    """Mean scores of ``vectors`` ``[N, S, E]`` over the ``ways``, sides of query and gallery; hits have equal ``codes``."""
     from sensorium.metrics.retrieval import rank_queries
 
-    codes = torch.tensor([sorted(set(same)).index(label) for label in same])
-    ways = [rank_queries(a, b, torch.cat([codes, codes]), ("recall", "precision")) for a, b in ((one, other), (other, one))]
-    return {name: float(sum(way[name].mean() for way in ways) / 2) for name in ways[0]}
+    same = torch.cat([codes, codes])
+    each = [rank_queries(vectors[:, a], vectors[:, b], same, ("recall", "precision")) for a, b in ways]
+    return {name: float(torch.stack([way[name].nanmean() for way in each]).mean()) for name in each[0]}
 
 
-def by_ridge(train: Any, valid: Any, model: Any) -> dict[str, float]:
-    """Ridge regression between plain features of both sides, with the strength chosen by cross-validation."""
-    from sklearn.linear_model import RidgeCV
-    from sklearn.preprocessing import StandardScaler
+def run(
+    train: Any,
+    valid: Any,
+    options: Mapping[str, Any],
+    seed: int,
+    overrides: Sequence[str],
+    hits: str,
+    ways: Sequence[tuple[int, int]] | None = None,
+    columns: Mapping[str, Any] | None = None,
+) -> dict[str, dict[str, float]]:
+    """The scores of a model, of the simple methods beside it and of chance, on rows of ``valid`` that have every side;
+    ``hits`` is the column of whose values equal ones are hits. With ``network`` are its processor seconds."""
+    import sensorium as sm
+    from sensorium.core.forward import Forward
+    from sensorium.metrics.retrieval import chance
 
-    from sensorium.data.files.media_access import LocalFiles
+    read = {stream for side in options["between"] for stream in side.split("+")} | {options.get("same")}
+    begun = time.process_time()
+    model = sm.fit(
+        train,
+        task="retrieval",
+        options=options,
+        columns=columns,
+        seed=seed,
+        overrides=[*FAST, *overrides],
+        quiet=True,
+        ignore=[column for column in train.columns if column not in read],
+    )
+    seconds = time.process_time() - begun
+    task: Any = model.model.tasks["retrieval"]
+    rows: dict[str, list[torch.Tensor]] = {}
+    with torch.inference_mode():
+        for batch in model.batches(model.encode(valid)):
+            output = Forward(model.model.eval(), batch).outputs["retrieval"]
+            for name, each in {NETWORK: output, **task.rivals(output, batch)}.items():
+                rows.setdefault(name, []).append(each.vectors)
+    values = [str(value) for value in valid.column(hits)]
+    codes = torch.tensor([sorted(set(values)).index(value) for value in values])
+    ways = ways or list(permutations(range(len(options["between"])), 2))
+    results = {name: scores(torch.cat(parts), codes, ways) for name, parts in rows.items()}
+    random = chance(torch.cat([codes, codes]), len(codes))
+    results["chance"] = {name: float(random[name].nanmean()) for name in results[NETWORK]}
+    results[NETWORK]["seconds"] = seconds
+    return results
 
-    def features(table: Any) -> list[np.ndarray]:
-        media = LocalFiles(table.root, anywhere=True)
-        samples = [model.schema.encode(row, media=media) for row in table.rows()]
-        results: dict[str, list[np.ndarray]] = {"image": [], "audio": []}
-        for start in range(0, len(samples), 64):
-            inputs = model.predictor.batch(samples[start : start + 64]).inputs
-            results["image"].append(inputs["image"].data.flatten(1).cpu().numpy())
-            sound, mask = inputs["audio"].data.flatten(3), inputs["audio"].mask
-            sound = sound.amax(dim=3) if sound.dim() == 4 else sound
-            real = torch.ones(sound.shape[0], sound.shape[2]) if mask is None else mask.float()
-            bands = inputs["audio"].data.flatten(1, 1) if inputs["audio"].data.dim() == 3 else inputs["audio"].data[:, 0]
-            weight = real[:, :, None] / real.sum(dim=1)[:, None, None].clamp(min=1)
-            mean = (bands * weight).sum(dim=1)
-            spread = ((bands - mean[:, None]).square() * weight).sum(dim=1).sqrt()
-            results["audio"].append(torch.cat([mean, spread], dim=1).cpu().numpy())
-        return [np.concatenate(parts) for parts in results.values()]
 
-    known, requested = features(train), features(valid)
-    scaled = [StandardScaler().fit(side) for side in known]
-    known = [scale.transform(side) for scale, side in zip(scaled, known, strict=True)]
-    requested = [scale.transform(side) for scale, side in zip(scaled, requested, strict=True)]
-    regression = RidgeCV(np.logspace(0, 5, 11)).fit(known[0], known[1])
-    unit = [
-        torch.nn.functional.normalize(torch.tensor(v).float(), dim=1)
-        for v in (regression.predict(requested[0]), requested[1])
-    ]
-    return scores(*unit, [str(label) for label in valid.column("label")])
+def report(name: str, runs: list[dict[str, dict[str, float]]]) -> None:
+    """Print mean and deviation over the runs."""
+    for method in runs[0]:
+        each = {key: [one[method][key] for one in runs] for key in runs[0][method]}
+        shown = ", ".join(f"{key} {np.mean(values):.3f} ± {np.std(values):.3f}" for key, values in each.items())
+        print(f"{name}: {method}: {shown}", flush=True)
 
 
-def digits(folder: Path, epochs: int, temperature: float) -> None:
-    """Print the scores and processor seconds of every seed, and their mean and deviation."""
+def each_seed(name: str, seeds: Sequence[int], *arguments: Any, **more: Any) -> None:
+    """Run, print and report every seed."""
+    runs = []
+    for seed in seeds:
+        train, valid, options, overrides, hits = arguments
+        runs.append(run(train, valid, options, seed, overrides, hits, **more))
+        print(name, seed, {m: {k: round(v, 3) for k, v in s.items()} for m, s in runs[-1].items()}, flush=True)
+    report(name, runs)
+
+
+def tables(folder: Path, ending: str) -> tuple[Any, Any]:
+    """The training and the validation table of ``folder``."""
     import sensorium as sm
 
-    train, valid = sm.Table.read(folder / "train.csv"), sm.Table.read(folder / "valid.csv")
-    labels = [str(label) for label in valid.column("label")]
-    labelled: dict[str, Any] = {"same": "label", "temperature": temperature}
-    for name, options in (("labels", labelled), ("pairs", {})):
-        results: list[dict[str, float]] = []
-        for seed in range(SEEDS):
-            with tempfile.TemporaryDirectory() as out:
-                begun = time.process_time()
-                model = sm.fit(
-                    train,
-                    task="retrieval",
-                    options={"between": ["image", "audio"], **options},
-                    ignore=[c for c in train.columns if c not in ("image", "audio", options.get("same"))],
-                    seed=seed,
-                    overrides=[f"training.epochs={epochs}"],
-                    out=Path(out) / "run",
-                    quiet=True,
-                )
-                seconds = time.process_time() - begun
-                rows = list(model.predictor.side_vectors(valid.rows(), "retrieval", media=_media(valid)))
-            vectors = torch.stack([row.vectors for row in rows])
-            results.append({**scores(vectors[:, 0], vectors[:, 1], labels), "seconds": seconds})
-            print(name, seed, {key: round(value, 3) for key, value in results[-1].items()}, flush=True)
-        print(
-            name,
-            {key: f"{np.mean(v):.3f} ± {np.std(v):.3f}" for key in results[0] if (v := [f[key] for f in results])},
-            flush=True,
-        )
-        if name == "labels":
-            ridge = by_ridge(train, valid, model)
-            print("ridge", {key: round(value, 3) for key, value in ridge.items()}, flush=True)
+    return sm.Table.read(folder / f"train.{ending}"), sm.Table.read(folder / f"valid.{ending}")
 
 
-def _media(table: Any) -> Any:
-    from sensorium.data.files.media_access import LocalFiles
+def digits(folder: Path, seeds: Sequence[int]) -> None:
+    train, valid = tables(folder, "csv")
+    pair = {"between": ["image", "audio"], "temperature": 0.2}
+    labelled = {**pair, "same": "label"}
+    each_seed("labels", seeds, train, valid, labelled, ["training.epochs=16"], "label")
+    each_seed("pairs", seeds, train, valid, pair, ["training.epochs=16"], "label")
 
-    return LocalFiles(table.root, anywhere=True)
+
+def indirect(folder: Path, seeds: Sequence[int]) -> None:
+    train, valid = tables(folder, "csv")
+    sides = {"between": ["image", "audio", "sign_image"], "temperature": 0.2}
+    whole = [dict(row) for row in absolute(train)]
+    holes = [{**row, ("sign_image" if i % 2 else "image"): None} for i, row in enumerate(whole)]
+    ways = [(0, 2), (2, 0)]
+    for name, rows in (("indirect", holes), ("direct", whole)):
+        import sensorium as sm
+
+        each_seed(name, seeds, sm.Table.read(rows), valid, sides, ["training.epochs=16"], "label", ways=ways)
+
+
+def absolute(table: Any) -> list[dict[str, Any]]:
+    """The rows of a table with the full paths of their media."""
+    return [
+        {
+            name: str(table.root / cell) if isinstance(cell, str) and (table.root / cell).is_file() else cell
+            for name, cell in row.items()
+        }
+        for row in table.rows()
+    ]
+
+
+def nlvr(folder: Path, seeds: Sequence[int]) -> None:
+    train, valid = (
+        table.take([i for i, v in enumerate(table.column("label")) if str(v) == "1"]) for table in tables(folder, "jsonl")
+    )
+    each_seed("nlvr", seeds, train, valid, {"between": ["image", "text"], "same": "group"}, ["training.epochs=20"], "group")
+
+
+def scenes(seeds: Sequence[int]) -> None:
+    import sensorium as sm
+    from sensorium.data.synthetic_captions import make
+
+    with tempfile.TemporaryDirectory() as out:
+        made = make(out, rows=2000, seed=0, test=0.25, sentences=True)
+        train, valid = (sm.Table.read(made[name]) for name in ("train", "test"))
+        columns = {"same_caption": {"of": "caption", "kind": "key"}}
+        options = {"between": ["photo", "caption"], "same": "same_caption"}
+        each_seed("scenes", seeds, train, valid, options, ["training.epochs=20"], "caption", columns=columns)
 
 
 def search(rows: int = 100_000, width: int = 128) -> None:
@@ -166,13 +215,14 @@ def search(rows: int = 100_000, width: int = 128) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["digits", "search"])
+    parser.add_argument("what", choices=["digits", "indirect", "nlvr", "scenes", "search"])
     parser.add_argument("folder", nargs="?", type=Path)
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--temperature", type=float, default=0.2, help="with labels")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.what == "search":
         search()
+    elif arguments.what == "scenes":
+        scenes(arguments.seeds)
     else:
-        digits(arguments.folder, arguments.epochs, arguments.temperature)
+        {"digits": digits, "indirect": indirect, "nlvr": nlvr}[arguments.what](arguments.folder, arguments.seeds)

@@ -292,3 +292,11 @@ def test_two_texts_are_compared_by_the_cosine_of_tf_idf() -> None:
 def test_streams_without_ready_features_have_no_simple_method() -> None:
     task = build("tasks", "retrieval", Goal("r", {}, {}, {"a": Row((0,)), "molecule": Graph(3, 2, 4)}), 8)
     assert "molecule" in task.fit_simple([])
+
+
+def test_a_side_that_is_read_as_a_table_column_is_named_with_its_cure() -> None:
+    inputs = {"table": {"question": build("modalities", "category")}, "photo": {"photo": build("modalities", "image")}}
+    asked = Goal("r", {}, {}, {"table": Row((3,)), "photo": Row((0,))}, inputs=inputs)
+    with pytest.raises(ConfigError, match="'question' is read as category") as raised:
+        build("tasks", {"kind": "retrieval", "between": ["question", "photo"]}, asked, 8)
+    assert "--as question=text" in raised.value.fix

@@ -254,6 +254,7 @@ def _composition(goal: Goal, between: list[str] | None) -> dict[str, tuple[str, 
         parts = (side,) if side in known else tuple(part.strip() for part in str(side).split("+"))
         for part in parts:
             if part not in known:
+                _check_table_column(goal, part)
                 note = "; columns of the table are together the stream 'table'" if "table" in known else ""
                 raise ConfigError(f"retrieval: no stream named {part!r}{nearest(part, known)}{note}")
             if part in taken:
@@ -266,6 +267,18 @@ def _composition(goal: Goal, between: list[str] | None) -> dict[str, tuple[str, 
             fix=f"--between {','.join([*known, 'caption'][:2])}",
         )
     return sides
+
+
+def _check_table_column(goal: Goal, name: str) -> None:
+    """Raise ``ConfigError`` with the way to a stream of its own if ``name`` is a column of the table stream."""
+    for stream, columns in goal.inputs.items():
+        if name in columns and stream != name:
+            kind = kind_of(columns[name])
+            raise ConfigError(
+                f"retrieval: {name!r} is read as {kind} and is part of the stream {stream!r}, not a stream of its own",
+                column=name,
+                fix=f"{quoting.as_kind(name, 'text')} where its cells are texts; or --between with {stream!r}",
+            )
 
 
 def _codes(field: Field) -> Tensor:
