@@ -1,15 +1,17 @@
 """Retrieval between streams beside simple methods and chance, and the speed of exact search.
 
-python -m benchmarks.retrieval digits FOLDER     av_digits: train.csv and valid.csv with columns image, audio and label
-python -m benchmarks.retrieval indirect FOLDER   the same, with sign_image: images find signs that no row has beside them
-python -m benchmarks.retrieval nlvr FOLDER       train.jsonl and valid.jsonl with columns image, text, group and label
+python -m benchmarks.retrieval labels FOLDER     pictures and sounds of digits; rows of one label match in training too
+python -m benchmarks.retrieval pairs FOLDER      the same, trained from pairs alone
+python -m benchmarks.retrieval indirect FOLDER   pictures and signs; training rows lack one of them
+python -m benchmarks.retrieval direct FOLDER     the same, trained on rows that have all three
+python -m benchmarks.retrieval nlvr FOLDER       true sentences about pictures
 python -m benchmarks.retrieval scenes            drawn scenes and captions
-python -m benchmarks.retrieval search            100,000 rows of 128 numbers
+python -m benchmarks.retrieval search            the speed of search in 100,000 rows of 128 numbers
 
-Each trains on the first table and scores the second, for three seeds. A hit is an item of the same row or of the same key:
-the label of a digit, the group of a picture of nlvr, the words of a caption. ``digits`` trains with labels (rows of one
-label match, in the loss and in the scores) and from pairs alone (labels in the scores only). Beside each model stand the
-simple methods that ``fit`` fits to the same rows, and ranking at random.
+The FOLDER of digits holds train.csv and valid.csv with the columns image, audio, sign_image and label (av_digits), that of
+nlvr train.jsonl and valid.jsonl with image, text, group and label. Each trains on the first table and scores the second,
+for three seeds. A hit is an item with the same label, group or caption. Beside each model stand the simple methods that
+``fit`` fits to the same rows, and ranking at random.
 """
 
 from __future__ import annotations
@@ -112,24 +114,22 @@ def tables(folder: Path, ending: str) -> tuple[Any, Any]:
     return sm.Table.read(folder / f"train.{ending}"), sm.Table.read(folder / f"valid.{ending}")
 
 
-def digits(folder: Path, seeds: Sequence[int]) -> None:
+def digits(what: str, folder: Path, seeds: Sequence[int]) -> None:
+    """Digits seen, heard and signed: ``labels``, ``pairs``, ``indirect`` or ``direct``."""
+    import sensorium as sm
+
     train, valid = tables(folder, "csv")
-    pair = {"between": ["image", "audio"], "temperature": 0.2}
-    labelled = {**pair, "same": "label"}
-    each_seed("labels", seeds, train, valid, labelled, ["training.epochs=16"], "label")
-    each_seed("pairs", seeds, train, valid, pair, ["training.epochs=16"], "label")
-
-
-def indirect(folder: Path, seeds: Sequence[int]) -> None:
-    train, valid = tables(folder, "csv")
-    sides = {"between": ["image", "audio", "sign_image"], "temperature": 0.2}
-    whole = [dict(row) for row in absolute(train)]
-    holes = [{**row, ("sign_image" if i % 2 else "image"): None} for i, row in enumerate(whole)]
-    ways = [(0, 2), (2, 0)]
-    for name, rows in (("indirect", holes), ("direct", whole)):
-        import sensorium as sm
-
-        each_seed(name, seeds, sm.Table.read(rows), valid, sides, ["training.epochs=16"], "label", ways=ways)
+    options: dict[str, Any] = {"between": ["image", "audio"], "temperature": 0.2}
+    ways = None
+    if what == "labels":
+        options["same"] = "label"
+    elif what in ("indirect", "direct"):
+        options["between"], ways = ["image", "audio", "sign_image"], [(0, 2), (2, 0)]
+        rows = absolute(train)
+        if what == "indirect":
+            rows = [{**row, ("sign_image" if i % 2 else "image"): None} for i, row in enumerate(rows)]
+        train = sm.Table.read(rows)
+    each_seed(what, seeds, train, valid, options, ["training.epochs=16"], "label", ways=ways)
 
 
 def absolute(table: Any) -> list[dict[str, Any]]:
@@ -215,7 +215,7 @@ def search(rows: int = 100_000, width: int = 128) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["digits", "indirect", "nlvr", "scenes", "search"])
+    parser.add_argument("what", choices=["labels", "pairs", "indirect", "direct", "nlvr", "scenes", "search"])
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     arguments = parser.parse_args()
@@ -224,5 +224,7 @@ if __name__ == "__main__":
         search()
     elif arguments.what == "scenes":
         scenes(arguments.seeds)
+    elif arguments.what == "nlvr":
+        nlvr(arguments.folder, arguments.seeds)
     else:
-        {"digits": digits, "indirect": indirect, "nlvr": nlvr}[arguments.what](arguments.folder, arguments.seeds)
+        digits(arguments.what, arguments.folder, arguments.seeds)

@@ -222,7 +222,7 @@ def test_an_index_is_searched_by_words_a_dropped_picture_and_a_filter(browser: A
     kinds = {"photo": "image", "sound": "audio", "note": "text"}
     quick = ["model.size=tiny", "training.epochs=1", "training.refit=none"]
     model = sm.fit(
-        rows, task="retrieval", options={"simple": False}, columns=kinds, ignore=["price"], media=tmp_path,
+        rows, task="retrieval", options={"linear": "none"}, columns=kinds, ignore=["price"], media=tmp_path,
         overrides=quick, out=tmp_path / "run", quiet=True,
     )  # fmt: skip
     sm.Index.create(tmp_path / "idx", model, rows, run=tmp_path / "run", media=tmp_path)

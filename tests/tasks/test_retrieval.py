@@ -242,7 +242,7 @@ def test_simple_methods_stand_beside_the_model_and_are_saved_with_it(tmp_path: P
     model = sm.fit(
         train,
         task="retrieval",
-        options={"between": ["a", "b", "c"]},
+        options={"between": ["a", "b", "c"], "linear": "beside"},
         columns=dict.fromkeys("abc", "vector"),
         overrides=[*QUICK, "training.epochs=1", "training.refit=none"],
         quiet=True,
@@ -275,7 +275,7 @@ def test_two_texts_are_compared_by_the_cosine_of_tf_idf() -> None:
     batch = Batch(fields, {}, torch.ones(5), {})
     task = build("tasks", "retrieval", Goal("r", {}, {}, streams), 8)
     assert task.rivals(task.constant(None, 5), batch) == {}, "nothing is fitted"
-    assert task.fit_simple([batch]) == ""
+    assert task.fit_simple([batch], []) == ""
     output = task.constant(None, 5)
     matched = task.rivals(output, batch)
     assert set(matched) == {LINEAR, TF_IDF}
@@ -284,14 +284,14 @@ def test_two_texts_are_compared_by_the_cosine_of_tf_idf() -> None:
     assert cosine.argmax(dim=1).tolist() == [0, 1, 2, 3]
     assert float(cosine[1, 1]) > 0.98, "the same words, with the frequencies of either column"
     assert not vectors[4, 1].any()
-    without = build("tasks", {"kind": "retrieval", "simple": False}, Goal("r", {}, {}, streams), 8)
-    assert without.fit_simple([batch]) == ""
+    without = build("tasks", {"kind": "retrieval", "linear": "none"}, Goal("r", {}, {}, streams), 8)
+    assert without.fit_simple([batch], []) == ""
     assert without.rivals(output, batch) == {}
 
 
 def test_streams_without_ready_features_have_no_simple_method() -> None:
     task = build("tasks", "retrieval", Goal("r", {}, {}, {"a": Row((0,)), "molecule": Graph(3, 2, 4)}), 8)
-    assert "molecule" in task.fit_simple([])
+    assert "molecule" in task.fit_simple([], [])
 
 
 def test_a_side_that_is_read_as_a_table_column_is_named_with_its_cure() -> None:
@@ -300,3 +300,32 @@ def test_a_side_that_is_read_as_a_table_column_is_named_with_its_cure() -> None:
     with pytest.raises(ConfigError, match="'question' is read as category") as raised:
         build("tasks", {"kind": "retrieval", "between": ["question", "photo"]}, asked, 8)
     assert "--as question=text" in raised.value.fix
+
+
+def test_the_linear_map_counts_in_answers_with_a_weight_from_held_out_rows(tmp_path: Path) -> None:
+    train = triples(tmp_path / "train.csv", 200, 0, whole=True)
+    model = sm.fit(
+        train,
+        task="retrieval",
+        options={"between": ["a", "b"]},
+        columns={"a": "vector", "b": "vector"},
+        ignore=["c"],
+        overrides=["model.size=tiny", "training.lr=1e-6", "training.epochs=1"],
+        quiet=True,
+        out=tmp_path / "run",
+    )
+    task = model.model.tasks["retrieval"]
+    assert task.simple.weight > 0.5, "the network has learnt nothing"
+    assert task.looks_at == ("a", "b")
+    test = triples(tmp_path / "test.csv", 60, 1, whole=True)
+    scores = model.evaluate(test).targets["retrieval"]
+    assert set(scores.controls) == {"the network alone", LINEAR}
+    assert scores.metrics["recall_at_1"] > scores.controls["the network alone"].metrics["recall_at_1"] + 0.2
+    again = sm.load(tmp_path / "run").evaluate(test).targets["retrieval"]
+    assert again.metrics == scores.metrics
+    rows = list(sm.Table.read(test).rows())
+    (row,) = model.predictor.side_vectors(rows[:1], "retrieval")
+    assert row.vectors.norm(dim=1).tolist() == pytest.approx([1, 1], abs=1e-5)
+    (lone,) = model.predictor.side_vectors([{"a": rows[0]["a"]}], "retrieval")
+    assert torch.allclose(lone.vectors[0], row.vectors[0], atol=1e-6)
+    assert not lone.vectors[1].any()

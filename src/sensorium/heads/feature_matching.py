@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import permutations
 
 import torch
 from torch import Tensor
@@ -30,10 +31,10 @@ APART = 5
 """One in so many rows is held out for that."""
 BUCKETS = 1024
 """Numbers of a TF-IDF vector; where two texts share more terms, terms share numbers."""
+SHARES = (0.0, 0.25, 0.5, 0.75, 0.9)
+"""Weights of the linear map beside a network from which the best on held-out rows is taken."""
 LIGHT = {"ngrams": {"characters": None, "vocabulary": 5_000, "directions": 1}}
 """Options of features that would otherwise be large."""
-
-Code = Callable[[Batch], tuple[Tensor, Tensor]]
 
 
 class FeatureMatcher(LearnedBuffers):
@@ -61,6 +62,13 @@ class FeatureMatcher(LearnedBuffers):
             self.declare(f"offset_{i}", torch.float32, 1)
         for i in range(len(self.texts)):
             self.declare(f"bucket_{i}", torch.int64, 1)
+        self.share: Tensor
+        self.declare("share", torch.float32, 1)
+
+    @property
+    def weight(self) -> float:
+        """The weight of the linear map beside a network, learnt from held-out rows; 0 before."""
+        return float(self.share[0]) if len(self.share) else 0.0
 
     @property
     def unread(self) -> list[str]:
@@ -129,6 +137,26 @@ class FeatureMatcher(LearnedBuffers):
                 self.keep(f"offset_{i}", -mean @ rows_of)
         self._share_terms()
 
+    @torch.no_grad()
+    def weigh(self, held_out: Iterable[tuple[Mapping[str, Field], Tensor, Tensor, Tensor]]) -> None:
+        """Learn the weight of the linear map beside a network.
+
+        Args:
+            held_out: Batches of rows that neither has seen: prepared streams, the network's unit vectors ``[B, S, E]``,
+                which sides are present ``[B, S]``, and codes ``[B]`` as in ``fit``.
+        """
+        parts = [
+            (vectors.cpu(), matched[LINEAR].cpu(), present.cpu(), code.cpu())
+            for inputs, vectors, present, code in held_out
+            if (matched := self.match(inputs))
+        ]
+        if not parts:
+            return
+        network, linear, present, code = (torch.cat(each) for each in zip(*parts, strict=True))
+        code = torch.where(code != 0, code, -1 - torch.arange(len(code)))
+        scores = [_mean_precision(mixed(network, linear, share), present, code) for share in SHARES]
+        self.keep("share", torch.tensor([SHARES[scores.index(max(scores))]]))
+
     def _reduced(
         self, read: Mapping[str, Tensor], there: Mapping[str, Sequence[Tensor]]
     ) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor, Tensor]]]:
@@ -192,13 +220,12 @@ class FeatureMatcher(LearnedBuffers):
         return F.normalize(summed, dim=1)
 
     def _read(self, stream: str, field: Field) -> Tensor:
-        """The features of a ``field`` ``[B, F]``, zero in rows without the stream."""
-        rows = field.rows
-        some = field if not len(rows) else _taken(field, rows)
-        parts = torch.cat([part(some) for part in self.features[stream].values()], dim=1)
-        if not len(rows):
-            return torch.zeros_like(parts)
-        return parts.new_zeros(len(field.present), parts.shape[1]).index_copy(0, rows, parts)
+        """The features of a ``field`` ``[B, F]``, zero in rows without the stream.
+
+        All rows are computed, so that the result for one does not depend on which others have the stream.
+        """
+        parts = torch.cat([part(field) for part in self.features[stream].values()], dim=1)
+        return parts.masked_fill(~field.present[:, None], 0.0)
 
 
 def _is_text(layout: Layout) -> bool:
@@ -226,6 +253,23 @@ def _taken(field: Field, rows: Tensor) -> Field:
     return Field(field.data, field.present, field.mask).map(lambda tensor: tensor[rows])
 
 
+def mixed(network: Tensor, linear: Tensor, share: float) -> Tensor:
+    """Unit vectors whose cosine is the weighted mean of those of ``network`` and ``linear``, which has the weight
+    ``share``."""
+    return torch.cat([network * (1 - share) ** 0.5, linear * share**0.5], dim=2)
+
+
+def _mean_precision(vectors: Tensor, present: Tensor, code: Tensor) -> float:
+    """The mean average precision over all directions between sides; 0 without a hit."""
+    values = [torch.zeros(0, dtype=torch.float64)]
+    for a, b in permutations(range(present.shape[1]), 2):
+        queries, items = present[:, a], present[:, b]
+        if bool(queries.any()) and bool(items.any()):
+            same = torch.cat([code[queries], code[items]])
+            values.append(rank_queries(vectors[queries, a], vectors[items, b], same, ["precision"])["precision"])
+    return float(torch.cat(values).nanmean().nan_to_num(0.0))
+
+
 def _best_ridge(sides: Sequence[Tensor], present: Tensor, code: Tensor) -> float:
     """The strength of regularisation with the best mean average precision on held-out rows."""
     apart = torch.zeros(len(code), dtype=torch.bool)
@@ -234,12 +278,5 @@ def _best_ridge(sides: Sequence[Tensor], present: Tensor, code: Tensor) -> float
     for ridge in RIDGES:
         maps = canonical_directions([side[~apart] for side in sides], present[~apart], code[~apart], ridge=ridge, rank=RANK)
         vectors = [F.normalize(side[apart] @ part, dim=1) for side, part in zip(sides, maps, strict=True)]
-        values = [torch.zeros(0, dtype=torch.float64)]
-        for a in range(len(sides)):
-            for b in range(len(sides)):
-                queries, items = present[apart, a], present[apart, b]
-                if a != b and bool(queries.any()) and bool(items.any()):
-                    same = torch.cat([code[apart][queries], code[apart][items]])
-                    values.append(rank_queries(vectors[a][queries], vectors[b][items], same, ["precision"])["precision"])
-        scores.append(float(torch.cat(values).nanmean().nan_to_num(0.0)))
+        scores.append(_mean_precision(torch.stack(vectors, dim=1), present[apart], code[apart]))
     return RIDGES[scores.index(max(scores))]

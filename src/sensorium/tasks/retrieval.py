@@ -22,10 +22,11 @@ from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
 from sensorium.core.task import Task
 from sensorium.heads.common_space import RankScorer, Sides, rank_views
-from sensorium.heads.feature_matching import FeatureMatcher
+from sensorium.heads.feature_matching import LINEAR, FeatureMatcher, mixed
 from sensorium.nn.contrastive_loss import INITIAL_BIAS, MAX_LOG_SCALE, sigmoid_loss, softmax_loss
 from sensorium.nn.present_norm import PresentNorm
 
+NETWORK = "the network alone"
 RANDOM = "random order"
 """The baseline: ranking without any information."""
 
@@ -57,8 +58,8 @@ class Retrieval(Task[Sides]):
         temperature: Initial temperature, which is then learned. Lower is stricter.
         matches: What rows with the same value of the column ``same`` are to each other: ``positive`` or ``neutral``.
         dropout: Dropout rate before the projections.
-        simple: Also fit simple methods, which evaluation scores beside the model: a linear map of ready features and,
-            between texts, TF-IDF. Takes seconds for up to 5,000 training rows.
+        linear: A linear map of ready features is fitted beside the network, in seconds. ``blended``: its cosines count in
+            answers, with a weight learnt from the validation rows; ``beside``: it is only scored; ``none``: there is none.
     """
 
     predicts: ClassVar[tuple[str, ...]] = ()
@@ -79,7 +80,7 @@ class Retrieval(Task[Sides]):
         temperature: float = 0.07,
         matches: Literal["positive", "neutral"] = "positive",
         dropout: float = 0.0,
-        simple: bool = True,
+        linear: Literal["blended", "beside", "none"] = "blended",
     ) -> None:
         super().__init__(goal, dim)
         if not 0.01 <= temperature <= 100:
@@ -103,7 +104,8 @@ class Retrieval(Task[Sides]):
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
         self.bias = nn.Parameter(torch.tensor(INITIAL_BIAS)) if self.sigmoid else None
         self.dimensions = dimensions
-        self.simple = FeatureMatcher(self.composition, goal.streams) if simple else None
+        self.simple = FeatureMatcher(self.composition, goal.streams) if linear != "none" else None
+        self.blended = linear == "blended"
 
     @classmethod
     def suggested_objectives(
@@ -129,7 +131,21 @@ class Retrieval(Task[Sides]):
         rows = len(fused.present)
         scale = self.log_scale.clamp(max=MAX_LOG_SCALE).exp().expand(rows)
         bias = torch.zeros_like(scale) if self.bias is None else self.bias.expand(rows)
-        return Sides(torch.stack(vectors, dim=1), torch.stack(present, dim=1), scale, bias)
+        own = torch.stack(vectors, dim=1)
+        if not self.training and self.looks_at and self.simple is not None:
+            own = mixed(own, self.simple.match(prompts)[LINEAR].to(own), self.simple.weight)
+        return Sides(own, torch.stack(present, dim=1), scale, bias)
+
+    @property
+    def looks_at(self) -> tuple[str, ...]:
+        """All streams, once the linear map counts in answers."""
+        counts = self.blended and self.simple is not None and self.simple.weight > 0
+        return tuple(self.simple.streams) if counts and self.simple is not None else ()
+
+    @property
+    def differentiable(self) -> bool:  # type: ignore[override]
+        """Whether gradients flow through ``explained``: ready features have none."""
+        return not self.looks_at
 
     def target(self, batch: Batch) -> Field:
         """For each row its code in the column by which rows match, 0 where it has none, and 1 for each side that it has:
@@ -216,20 +232,27 @@ class Retrieval(Task[Sides]):
     def views(self, scorer: Scorer[Sides]) -> list[View]:
         return rank_views(scorer, self.names) if isinstance(scorer, RankScorer) else []
 
-    def fit_simple(self, rows: Iterable[Batch]) -> str:
-        """Fit features and a linear map to training ``rows``; those of one code belong together where they are pulled."""
+    def fit_simple(self, rows: Iterable[Batch], held_out: Iterable[tuple[Batch, Sides]]) -> str:
         if self.simple is None:
             return ""
         if unread := self.simple.unread:
             return f"no simple method beside it: there are no ready features of {', '.join(unread)}"
-        # Copies of an item under one key only are not pulled together: each row belongs to itself.
-        self.simple.fit(rows, lambda batch: self.target(batch).data[:, 0] * self.pulls)
+
+        def codes(batch: Batch) -> Tensor:
+            # Rows of one code that are only not pushed apart belong to themselves.
+            return self.target(batch).data[:, 0] * self.pulls
+
+        self.simple.fit(rows, codes)
+        if self.blended:
+            self.simple.weigh((b.inputs, out.vectors, out.present, self.target(b).data[:, 0]) for b, out in held_out)
         return ""
 
     def rivals(self, output: Sides, batch: Batch) -> dict[str, Sides]:
         if self.simple is None or self.simple.unread:
             return {}
         methods = self.simple.match(batch.inputs)
+        if output.vectors.shape[2] > self.dimensions and methods:
+            methods = {NETWORK: F.normalize(output.vectors[:, :, : self.dimensions], dim=2), **methods}
         return {name: Sides(vectors, output.present, output.scale, output.bias) for name, vectors in methods.items()}
 
     def baseline(self, targets: Iterable[Field]) -> str:

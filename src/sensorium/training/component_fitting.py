@@ -3,7 +3,7 @@ after it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -85,19 +85,30 @@ class _Prepared:
             yield self.schema.prepare(batch)
 
 
-def fit_simple_methods(model: Model, schema: Schema, rows: encoded.Rows, console: Console) -> None:
-    """Fit the simple methods that tasks of a trained model are compared with.
+def fit_simple_methods(
+    model: Model, schema: Schema, rows: encoded.Rows, console: Console, valid: encoded.Rows | None = None
+) -> None:
+    """Fit the simple methods that tasks of a trained model are compared with or that count in their answers.
 
     Args:
         model: The trained model.
         schema: The fitted columns.
         rows: Training rows, of which up to 5,000 are used.
         console: Where notes are printed.
+        valid: Validation rows, from which weights are learnt; None keeps those that the model has.
     """
     model.eval()
     for name, task in model.tasks.items():
-        if type(task).fit_simple is not Task.fit_simple and (note := task.fit_simple(_Prepared(schema, rows))):
-            console.note(f"  {name}: {note}")
+        if type(task).fit_simple is not Task.fit_simple:
+            held_out = () if valid is None else _with_outputs(model, name, _Prepared(schema, valid))
+            if note := task.fit_simple(_Prepared(schema, rows), held_out):
+                console.note(f"  {name}: {note}")
+
+
+@torch.no_grad()
+def _with_outputs(model: Model, name: str, rows: Iterable[Batch]) -> Iterator[tuple[Batch, Any]]:
+    for batch in rows:
+        yield batch, Forward(model, batch).outputs[name]
 
 
 def settle_tasks(model: Model, schema: Schema, rows: encoded.Rows, valid: encoded.Rows) -> None:

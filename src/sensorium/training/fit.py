@@ -228,7 +228,7 @@ def add_simple_models(trained: Trained, ready: PreparedRun, console: Console) ->
     from sensorium.training.expert_fitting import fit_experts
 
     artifact = trained.artifact
-    fit_simple_methods(artifact.model, artifact.schema, ready.rows, console)
+    fit_simple_methods(artifact.model, artifact.schema, ready.rows, console, ready.valid)
     plan = with_experts(artifact.recipe, ready.plan)
     artifact.recipe = fit_experts(plan, artifact.schema, artifact.model, ready.rows, ready.valid, console)
 
