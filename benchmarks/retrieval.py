@@ -31,7 +31,7 @@ import torch
 
 SEEDS = (0, 1, 2)
 FAST = ["training.batch_size=64", "training.lr=0.006"]
-NETWORK = "network"
+MODEL = "model"
 
 
 def scores(vectors: torch.Tensor, codes: torch.Tensor, ways: Sequence[tuple[int, int]]) -> dict[str, float]:
@@ -54,7 +54,7 @@ def run(
     columns: Mapping[str, Any] | None = None,
 ) -> dict[str, dict[str, float]]:
     """The scores of a model, of the simple methods beside it and of chance, on rows of ``valid`` that have every side;
-    ``hits`` is the column of whose values equal ones are hits. With ``network`` are its processor seconds."""
+    ``hits`` is the column of whose values equal ones are hits. With ``model`` are its processor seconds."""
     import sensorium as sm
     from sensorium.core.forward import Forward
     from sensorium.metrics.retrieval import chance
@@ -77,15 +77,15 @@ def run(
     with torch.inference_mode():
         for batch in model.batches(model.encode(valid)):
             output = Forward(model.model.eval(), batch).outputs["retrieval"]
-            for name, each in {NETWORK: output, **task.rivals(output, batch)}.items():
+            for name, each in {MODEL: output, **task.rivals(output, batch)}.items():
                 rows.setdefault(name, []).append(each.vectors)
     values = [str(value) for value in valid.column(hits)]
     codes = torch.tensor([sorted(set(values)).index(value) for value in values])
     ways = ways or list(permutations(range(len(options["between"])), 2))
     results = {name: scores(torch.cat(parts), codes, ways) for name, parts in rows.items()}
     random = chance(torch.cat([codes, codes]), len(codes))
-    results["chance"] = {name: float(random[name].nanmean()) for name in results[NETWORK]}
-    results[NETWORK]["seconds"] = seconds
+    results["chance"] = {name: float(random[name].nanmean()) for name in results[MODEL]}
+    results[MODEL]["seconds"] = seconds
     return results
 
 
