@@ -274,10 +274,10 @@ def test_two_texts_are_compared_by_the_cosine_of_tf_idf() -> None:
     fields = {"q": ids(questions, spellings[0]), "a": ids(answers, spellings[1])}
     batch = Batch(fields, {}, torch.ones(5), {})
     task = build("tasks", "retrieval", Goal("r", {}, {}, streams), 8)
-    assert task.rivals(task.constant(None, 5), batch) == {}, "nothing is fitted"
+    assert task.reference_outputs(task.constant(None, 5), batch) == {}, "nothing is fitted"
     assert task.fit_simple([batch], []) == ""
     output = task.constant(None, 5)
-    matched = task.rivals(output, batch)
+    matched = task.reference_outputs(output, batch)
     assert set(matched) == {LINEAR, TF_IDF}
     vectors = matched[TF_IDF].vectors
     cosine = vectors[:4, 0] @ vectors[:4, 1].T
@@ -286,7 +286,7 @@ def test_two_texts_are_compared_by_the_cosine_of_tf_idf() -> None:
     assert not vectors[4, 1].any()
     without = build("tasks", {"kind": "retrieval", "linear": "none"}, Goal("r", {}, {}, streams), 8)
     assert without.fit_simple([batch], []) == ""
-    assert without.rivals(output, batch) == {}
+    assert without.reference_outputs(output, batch) == {}
 
 
 def test_streams_without_ready_features_have_no_simple_method() -> None:
@@ -316,7 +316,7 @@ def test_the_linear_map_counts_in_answers_with_a_weight_from_held_out_rows(tmp_p
     )
     task = model.model.tasks["retrieval"]
     assert task.simple.weight > 0.5, "the network has learnt nothing"
-    assert task.looks_at == ("a", "b")
+    assert task.prepared_streams == ("a", "b")
     test = triples(tmp_path / "test.csv", 60, 1, whole=True)
     scores = model.evaluate(test).targets["retrieval"]
     assert set(scores.controls) == {"the network alone", LINEAR}

@@ -91,8 +91,8 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
         return ""
 
     def fit_simple(self, rows: Iterable[Batch], held_out: Iterable[tuple[Batch, Out]]) -> str:
-        """Fit the simple methods that answer from the inputs (``rivals``), once the network is trained; return a note for
-        the user, or an empty text. By default nothing.
+        """Fit the simple methods that answer from the inputs (``reference_outputs``), once the network is trained; return a
+        note for the user, or an empty text. By default nothing.
 
         ``rows`` are prepared training rows, a sample where there are many; they can be iterated several times. ``held_out``
         are validation rows with the outputs of the network, none in the final fit, which keeps what was learnt from them.

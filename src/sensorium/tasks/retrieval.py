@@ -132,12 +132,12 @@ class Retrieval(Task[Sides]):
         scale = self.log_scale.clamp(max=MAX_LOG_SCALE).exp().expand(rows)
         bias = torch.zeros_like(scale) if self.bias is None else self.bias.expand(rows)
         own = torch.stack(vectors, dim=1)
-        if not self.training and self.looks_at and self.simple is not None:
+        if not self.training and self.prepared_streams and self.simple is not None:
             own = mixed(own, self.simple.match(prompts)[LINEAR].to(own), self.simple.weight)
         return Sides(own, torch.stack(present, dim=1), scale, bias)
 
     @property
-    def looks_at(self) -> tuple[str, ...]:
+    def prepared_streams(self) -> tuple[str, ...]:
         """All streams, once the linear map counts in answers."""
         counts = self.blended and self.simple is not None and self.simple.weight > 0
         return tuple(self.simple.streams) if counts and self.simple is not None else ()
@@ -145,7 +145,7 @@ class Retrieval(Task[Sides]):
     @property
     def differentiable(self) -> bool:  # type: ignore[override]
         """Whether gradients flow through ``explained``: ready features have none."""
-        return not self.looks_at
+        return not self.prepared_streams
 
     def target(self, batch: Batch) -> Field:
         """For each row its code in the column by which rows match, 0 where it has none, and 1 for each side that it has:
@@ -247,7 +247,7 @@ class Retrieval(Task[Sides]):
             self.simple.weigh((b.inputs, out.vectors, out.present, self.target(b).data[:, 0]) for b, out in held_out)
         return ""
 
-    def rivals(self, output: Sides, batch: Batch) -> dict[str, Sides]:
+    def reference_outputs(self, output: Sides, batch: Batch) -> dict[str, Sides]:
         if self.simple is None or self.simple.unread:
             return {}
         methods = self.simple.match(batch.inputs)
