@@ -77,7 +77,7 @@ def run(
     with torch.inference_mode():
         for batch in model.batches(model.encode(valid)):
             output = Forward(model.model.eval(), batch).outputs["retrieval"]
-            for name, each in {MODEL: output, **task.rivals(output, batch)}.items():
+            for name, each in {MODEL: output, **task.reference_outputs(output, batch)}.items():
                 rows.setdefault(name, []).append(each.vectors)
     values = [str(value) for value in valid.column(hits)]
     codes = torch.tensor([sorted(set(values)).index(value) for value in values])

@@ -101,6 +101,16 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
         """
         return ""
 
+    def fit_simple(self, rows: Iterable[Batch], held_out: Iterable[tuple[Batch, Out]]) -> str:
+        """Fit the simple methods that answer from the inputs (``reference_outputs``), once the network is trained; return a
+        note for the user, or an empty text. By default nothing.
+
+        ``rows`` are prepared training rows, a sample where there are many; they can be iterated several times. ``held_out``
+        are validation rows with the outputs of the network, none in the final fit, which keeps what was learnt from them.
+        Results are stored in declared buffers (``LearnedBuffers``), which are saved with the model.
+        """
+        return ""
+
     def recompute(self) -> bool:
         """Recompute activations in the backward pass instead of keeping them (``training.checkpointing``); return whether
         it has layers that can."""
