@@ -141,6 +141,22 @@ def balanced(rows: list[Row], each: int) -> list[Row]:
     return kept
 
 
+@torch.no_grad()
+def ceiling(lm: Path, rows: list[Row], seed: int) -> float:
+    """The share of ``rows`` that the language model itself answers when words stand in the place of media."""
+    chat, draw = ChatTokeniser.of(Checkpoint(str(lm))), random.Random(seed)
+    network = LlamaForCausalLM.from_pretrained(lm).eval()
+    right = 0
+    for row in rows:
+        seen = shown(row, draw)
+        text = " ".join(seen) + "\n" + row["question"] if seen else row["question"]
+        prompt = [i for piece in chat.pieces([Message("user", text)], ()) for i in piece.ids]
+        answer = [*chat.answer(row["answer"]), chat.end]
+        logits = network(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
+        right += logits.argmax(dim=-1).tolist() == answer
+    return round(right / len(rows), 3)
+
+
 def scored(model: Any, rows: list[Row]) -> dict[str, Any]:
     """Exact matches of ``rows``, and those of the controls."""
     target = model.evaluate(rows).targets["answer"]
@@ -158,7 +174,9 @@ def seconds() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_utime
 
 
-def trained(train: list[Row], lm: Path, seed: int, epochs: Sequence[int], folder: Path) -> tuple[Any, list[float]]:
+def trained(
+    train: list[Row], lm: Path, seed: int, epochs: Sequence[int], folder: Path, rates: Sequence[float], more: dict[str, str]
+) -> tuple[Any, list[float]]:
     """Train encoders, then each of the two stages from where the one before ended; return the model and CPU seconds."""
     train, valid = train[VALID:], train[:VALID]
     common = ["training.refit=none", "model.dim=128", "objectives=[{kind: supervised, subsets: 0}]"]
@@ -167,9 +185,11 @@ def trained(train: list[Row], lm: Path, seed: int, epochs: Sequence[int], folder
     sm.fit(train, target="answer", valid=valid, columns={**media, "question": "text", "answer": "category"},
            overrides=encoders, out=folder / "encoders", quiet=True, seed=seed)  # fmt: skip
     base, spent = folder / "encoders", [seconds() - began]
-    for stage, count in zip(("align", "instruct"), epochs[1:], strict=True):
-        settings = [*common, f"training.epochs={count}", "training.lr=0.002", "model.fusion=concat"]
-        options = {"prompt": "question", "lm": str(lm), "stage": stage}
+    for stage, count, rate in zip(("align", "instruct"), epochs[1:], rates, strict=True):
+        if not count:
+            continue
+        settings = [*common, f"training.epochs={count}", f"training.lr={rate}", "model.fusion=concat"]
+        options = {"prompt": "question", "lm": str(lm), "stage": stage, **more}
         model = sm.fit(train, target="answer", valid=valid, task="conversation", options=options, columns=media,
                        overrides=settings, init=base, init_how="frozen", out=folder / stage, quiet=True,
                        seed=seed)  # fmt: skip
@@ -188,9 +208,16 @@ def main() -> None:
     texts = "yes and no in the texts of the language model: as often as in the questions, or equally often"
     parser.add_argument("--texts", choices=("asked", "even"), default="asked", help=texts)
     parser.add_argument("--keep", type=Path, help="folder that keeps language models; those in it are not trained again")
+    within = "score rows of the training part, which are not trained on, to choose settings by"
+    parser.add_argument("--held-out", action="store_true", help=within)
+    parser.add_argument("--lr", type=float, nargs=2, default=[2e-3, 2e-3], help="of align, instruct")
+    parser.add_argument("--tune", nargs="*", default=[], help="more settings of both stages: projector=shuffle")
     options = parser.parse_args()
     for seed in options.seeds:
         train, held = read(options.data, "train"), read(options.data, "valid")
+        if options.held_out:
+            random.Random(20).shuffle(train)
+            train, held = train[: len(train) * 4 // 5], train[len(train) * 4 // 5 :]
         random.Random(seed).shuffle(held)
         pictures = [row for row in held if row["photo"]]
         parts = {
@@ -206,8 +233,10 @@ def main() -> None:
                 language_model(lm, train, seed, options.steps, even=options.texts == "even")
             result: dict[str, Any] = {"seed": seed, "language_model_seconds": round(seconds() - before)}
             random.Random(seed).shuffle(train)
-            model, spent = trained(train, lm, seed, options.epochs, Path(folder))
-            result["cpu_seconds"] = dict(zip(("encoders", "aligned", "instructed"), map(round, spent), strict=True))
+            result["ceilings"] = {name: ceiling(lm, rows, seed) for name, rows in parts.items()}
+            more = dict(setting.split("=", 1) for setting in options.tune)
+            model, spent = trained(train, lm, seed, options.epochs, Path(folder), options.lr, more)
+            result["cpu_seconds"] = dict(zip(("encoders", "aligned", "instructed"), map(round, spent), strict=False))
             print(json.dumps({**result, **{name: scored(model, rows) for name, rows in parts.items()}}), flush=True)
 
 

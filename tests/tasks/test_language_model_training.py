@@ -233,6 +233,22 @@ def test_every_kind_of_stream_is_laid_into_the_conversation(tmp_path: Path) -> N
     assert isinstance(model.predict(rows[:1])[0].value, str)
 
 
+@pytest.mark.parametrize("projector", ["mlp", "shuffle"])
+def test_stored_outputs_of_a_frozen_encoder_keep_their_places(projector: str, world: Path, tmp_path: Path) -> None:
+    """Projectors read the grid of the tokens: training from stored outputs must show them the same as prediction."""
+    models = []
+    for store in ("true", "false"):
+        surgery = f"model.surgery=[{{kind: freeze, streams: [photo], store: {store}}}]"
+        own = {"prompt": "question", "lm": str(world / "tiny"), "projector": projector}
+        table = world / "rows" / "table.csv"
+        models.append(sm.fit(table, target="answer", task="conversation", options=own, ignore=["sound"], cache=tmp_path,
+                             columns={"photo": {"kind": "image", "augment": "none"}},
+                             overrides=[*SETTINGS, surgery, "model.encoders.photo=convnet"], quiet=True))  # fmt: skip
+    stored, live = (model.model.state_dict() for model in models)
+    for name, tensor in live.items():
+        torch.testing.assert_close(stored[name], tensor, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["llama", "qwen3"])
 def test_stopped_training_resumes_bit_identically(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sensorium.training.callbacks import Checkpoint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
@@ -112,17 +113,23 @@ class Field(Tensors):
 class Ready(Field):
     """A stream read from disk already encoded: ``data`` are its tokens, ``mask`` the real ones, ``pooled`` its vector.
 
-    It has neither grid nor pyramid: only tokens up to the last real one are kept.
+    Only tokens up to the last real one are kept, and no pyramid.
+
+    Args:
+        grid: The shape of the token grid of some row, empty without one; rows differ in the first axis alone.
     """
 
     pooled: Tensor | None = None
+    grid: tuple[int, ...] = field(default=(), metadata={"fixed": True})
 
     @property
     def encoded(self) -> Encoded:
         """The encoding as its encoder returned it."""
         assert self.mask is not None
         assert self.pooled is not None
-        return Encoded(self.data, self.mask, self.pooled, self.present).hide(self.present)
+        inner, count = math.prod(self.grid[1:]), self.data.shape[1]
+        grid = (count // inner, *self.grid[1:]) if self.grid and count % inner == 0 else ()
+        return Encoded(self.data, self.mask, self.pooled, self.present, grid).hide(self.present)
 
 
 @dataclass(frozen=True)

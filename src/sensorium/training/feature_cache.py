@@ -33,6 +33,8 @@ from sensorium.training.surgery_scope import frozen_streams
 
 ROWS = 64
 """Rows encoded per batch."""
+GRID = digest(np.frombuffer(b"the grid of the tokens", np.uint8))
+"""The key under which the shape of the grid of tokens is stored, beside those of rows."""
 
 
 def with_stored_outputs(
@@ -97,6 +99,8 @@ class StoredOutputs:
     arrays: ComputedArrayCache
     places: Places
     source: Source
+    grid: tuple[int, ...]
+    """The shape of the token grid of some row."""
 
     def gather(self, index: Index) -> Field:
         """Return the encoded rows at ``index``."""
@@ -105,7 +109,7 @@ class StoredOutputs:
             data = np.zeros((len(index), 2, *data.shape[2:]), data.dtype)
         both = torch.from_numpy(data)
         tokens, real = both[:, 1:, :-1].contiguous(), both[:, 1:, -1] > 0
-        return Ready(tokens, torch.from_numpy(present), real, pooled=both[:, 0, :-1].contiguous())
+        return Ready(tokens, torch.from_numpy(present), real, pooled=both[:, 0, :-1].contiguous(), grid=self.grid)
 
     def lengths(self) -> Index | None:
         """Return the number of stored vectors of each row."""
@@ -137,7 +141,7 @@ def _stored_outputs(
                 console.step(f"encoding {stream}", done, total)
                 if done == len(index) and not _fits_on_disk(arrays, total / done, store, stream, console):
                     return None
-            sources.append(StoredOutputs(arrays, places, rows.inputs[stream]))
+            sources.append(StoredOutputs(arrays, places, rows.inputs[stream], _token_grid(arrays)))
     finally:
         turn.release()
         encoder.cpu()
@@ -169,8 +173,26 @@ def _locations(
         part = reader.prepare(part) if reader.stream is None else part
         with torch.no_grad():
             encoded: Encoded = model.encoders[stream](part.data, part.mask).map(torch.Tensor.cpu)
-        known |= arrays.keep(dict(zip(new, _arrays(encoded), strict=True)))
+        made = dict(zip(new, _arrays(encoded), strict=True))
+        if not arrays.find([GRID]):
+            made[GRID] = _grid_array(encoded.grid, encoded.tokens.shape[2] + 1)
+        known |= arrays.keep(made)
     yield from ((int(index[i]), known[key]) for i, key in keys.items())
+
+
+def _grid_array(grid: tuple[int, ...], width: int) -> Array:
+    """The shape of a token grid as an array ``[axes, width]`` of the cache."""
+    array = np.zeros((len(grid), width), np.float32)
+    array[:, 0] = grid
+    return array
+
+
+def _token_grid(arrays: ComputedArrayCache) -> tuple[int, ...]:
+    """Return the shape of the token grid of some row, as stored; empty where no row is stored."""
+    if (place := arrays.find([GRID]).get(GRID)) is None or place[1] == 0:
+        return ()
+    data, _, _ = arrays.gather(Places(np.array(place[:1]), np.array(place[1:])), np.zeros(1, np.int64))
+    return tuple(int(size) for size in data[0, :, 0])
 
 
 def _arrays(encoded: Encoded) -> Iterator[Array]:
@@ -194,7 +216,7 @@ def _key(encoder: nn.Module, spec: Any, schema: Schema, stream: str) -> str:
     """Hash everything but the row that an output depends on."""
     h = hashlib.sha256()
     columns: list[Mapping[str, Any]] = [{**c.spec, "state": c.reader.state} for c in schema.streams[stream]]
-    h.update(json.dumps([FORMAT, __version__, torch.__version__, spec, columns], sort_keys=True, default=str).encode())
+    h.update(json.dumps([FORMAT, "grid", __version__, torch.__version__, spec, columns], sort_keys=True, default=str).encode())
     for name, tensor in encoder.state_dict().items():
         h.update(name.encode())
         h.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
