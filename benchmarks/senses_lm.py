@@ -118,7 +118,7 @@ def language_model(folder: Path, rows: list[Row], seed: int, steps: int, *, even
         for i, (prompt, answer) in enumerate(batch):
             end = len(prompt) + len(answer)
             ids[i, :end], mask[i, :end] = torch.tensor(prompt + answer), 1
-            labels[i, len(prompt) : end] = torch.tensor(answer)
+            labels[i, :end] = ids[i, :end]  # all words, as language models learn: seen ones are found again sooner
         network(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()

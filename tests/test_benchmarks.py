@@ -37,7 +37,7 @@ def test_a_benchmark_runs(name: str) -> None:
 def test_every_benchmark_is_listed() -> None:
     folder = Path(__file__).parent.parent / "benchmarks"
     apart = {"__init__", "__main__", "measure", "results", "senses", "fusion_results", "objectives", "kills", "explainers"}
-    apart |= {"senses_lm", "large_tables"}
+    apart |= {"senses_lm", "smollm", "package_weights", "large_tables"}
     apart |= {"league", "league_sets", "league_rivals", "floor", "tagging"}
     apart |= {
         "pretraining",

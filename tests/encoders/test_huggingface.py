@@ -202,6 +202,17 @@ def test_whisper_hears_what_it_does_in_transformers(tmp_path: Path) -> None:
     close(ours.tokens[ours.mask], theirs[:, :most][ours.mask], 1e-3)
 
 
+def test_whisper_is_built_without_its_decoder() -> None:
+    """A saved model holds the encoder alone: its weights do not allow for a decoder three times as large."""
+    from sensorium.pretrained import architectures
+
+    config = {"model_type": "whisper", **checkpoints.TINY["whisper"]}
+    plain = architectures.build(config)
+    with_large_decoder = architectures.build({**config, "decoder_layers": 4096, "vocab_size": 1 << 30})
+    shapes = [{name: tensor.shape for name, tensor in model.state_dict().items()} for model in (plain, with_large_decoder)]
+    assert shapes[0] == shapes[1]
+
+
 def test_ast_hears_what_it_does_in_transformers(tmp_path: Path) -> None:
     folder = checkpoints.write(tmp_path, "audio-spectrogram-transformer")
     processor = transformers.ASTFeatureExtractor(num_mel_bins=32, max_length=64, mean=-3.0, std=2.5)

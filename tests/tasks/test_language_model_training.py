@@ -15,7 +15,7 @@ from PIL import Image
 
 import sensorium as sm
 from sensorium.core.batch import Encoded, Field
-from sensorium.core.errors import ConfigError
+from sensorium.core.errors import ArtifactError, ConfigError
 from sensorium.core.forward import Forward
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Row
@@ -26,7 +26,7 @@ from sensorium.pretrained.borrowed_language_model import updated
 from sensorium.pretrained.language_model import load, save_merged
 from sensorium.pretrained.speech import ChatInputs
 from sensorium.testing import tiny_language_model
-from sensorium.testing.checkpoints import SPEAKING, tiny
+from sensorium.testing.checkpoints import SPEAKING, tiny, write
 
 DIM = 8
 SETTINGS = ["model.size=tiny", "objectives=[{kind: supervised, subsets: 0}]", "training.epochs=1", "training.refit=none"]
@@ -231,6 +231,31 @@ def test_every_kind_of_stream_is_laid_into_the_conversation(tmp_path: Path) -> N
     assert set(ids[1][ids[1] >= 0].tolist()) == set(range(len(task.streams))), "every stream has a place"
     assert not bool((ids[0] >= 0).any()), "a row without media has none"
     assert isinstance(model.predict(rows[:1])[0].value, str)
+
+
+def test_a_tied_table_of_words_does_not_count_as_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers makes the output layer, and ties it afterwards: most weights of a small model are its table of words."""
+    monkeypatch.setattr("sensorium.pretrained.build_budget.SPARE", 1000)
+    write(tmp_path, "llama", vocab_size=3000, tie_word_embeddings=True)
+    model = load(tmp_path)
+    assert model.rows == 3000
+    assert model.network.get_output_embeddings().weight is model.embedding.weight  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("kind", ["mistral", "gemma3_text", "gpt2", "phi"])
+def test_every_architecture_is_saved_and_answers_the_same_when_loaded(kind: str, world: Path, tmp_path: Path) -> None:
+    rows = list(sm.Table.read(world / "rows" / "table.csv").rows())[:6]
+    rows = [
+        {"photo": str(world / "rows" / r["photo"]) if r["photo"] else None, "question": "w1 w2", "answer": "w3"}
+        for r in rows
+    ]
+    options = {"prompt": "question", "lm": str(tiny(kind)), "stage": "instruct", "longest": 3}
+    model = sm.fit(rows, target="answer", task="conversation", options=options, columns={"photo": "image"},
+                   overrides=SETTINGS, out=tmp_path / "run", quiet=True)  # fmt: skip
+    again = sm.load(tmp_path / "run", lm=tiny(kind))
+    assert [a.value for a in again.predict(rows)] == [a.value for a in model.predict(rows)]
+    with pytest.raises((ConfigError, ArtifactError), match="another language model"):
+        sm.load(tmp_path / "run", lm=tiny("llama"))
 
 
 @pytest.mark.parametrize("projector", ["mlp", "shuffle"])

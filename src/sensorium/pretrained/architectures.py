@@ -118,6 +118,9 @@ def build(config: Mapping[str, Any]) -> nn.Module:
     """Build the network of a ``config`` with random weights."""
     chosen = family(config)
     try:
+        if chosen.module == "whisper":  # without its decoder, which no saved model holds
+            made: nn.Module = _module(chosen, "modeling").WhisperEncoder(_config(chosen, config))
+            return made
         return _trained_part(_class(chosen)(_config(chosen, config), **_arguments(chosen)), chosen)
     except SensoriumError:
         raise

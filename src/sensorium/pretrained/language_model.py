@@ -178,8 +178,9 @@ def _network(checkpoint: Checkpoint, config: dict[str, Any], dtype: Dtype) -> nn
     kept = {k: v for k, v in config.items() if k not in (*_LEFT_OUT, "model_type") and not k.startswith("_")}
     for name, value in kept.items():
         check_size(name, value)
-    # No larger than its weights, whatever its config.json says.
-    with quiet(), torch.random.fork_rng(devices=[]), build_budget(*checkpoint.held):
+    # No larger than its weights, whatever its config.json says; a tied table of words counts again as the output layer.
+    elements, tensors = checkpoint.held
+    with quiet(), torch.random.fork_rng(devices=[]), build_budget(elements + _tied(config, elements), tensors):
         try:
             plan = AutoConfig.for_model(kind, **kept)
             plan.dtype = config.get("dtype", config.get("torch_dtype"))
@@ -210,6 +211,13 @@ def _network(checkpoint: Checkpoint, config: dict[str, Any], dtype: Dtype) -> nn
         parameter.requires_grad_(False)
     made: nn.Module = network.eval()
     return made
+
+
+def _tied(config: dict[str, Any], most: int) -> int:
+    """The numbers of an output layer that is tied to the table of words, and so not in the file; at most ``most``."""
+    sizes = [config.get(name) for name in ("vocab_size", "hidden_size", "n_embd")]
+    vocabulary, *widths = [size if isinstance(size, int) and size > 0 else 0 for size in sizes]
+    return min(most, vocabulary * max(widths))
 
 
 def stand_in() -> LanguageModel:

@@ -216,7 +216,8 @@ def _key(encoder: nn.Module, spec: Any, schema: Schema, stream: str) -> str:
     """Hash everything but the row that an output depends on."""
     h = hashlib.sha256()
     columns: list[Mapping[str, Any]] = [{**c.spec, "state": c.reader.state} for c in schema.streams[stream]]
-    h.update(json.dumps([FORMAT, "grid", __version__, torch.__version__, spec, columns], sort_keys=True, default=str).encode())
+    described = [FORMAT, "grid", __version__, torch.__version__, spec, columns]
+    h.update(json.dumps(described, sort_keys=True, default=str).encode())
     for name, tensor in encoder.state_dict().items():
         h.update(name.encode())
         h.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
