@@ -49,6 +49,7 @@ SLOW = (
     "tests/test_benchmarks.py::test_the_command_prints_a_table_and_writes_json",
 )
 LONG = (
+    "tests/test_benchmark_language_models.py::test_both_stages_run_in_small_and_are_not_repeated",
     "tests/training/test_speed_tuning.py::test_resumed_run_keeps_tuned_settings",
     "tests/training/test_resume.py::test_interrupted_decoding_keeps_decoded_rows",
     "tests/training/test_launch.py::test_torchrun_prints_once_and_decodes_once",
