@@ -209,9 +209,9 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder with easy_vqa and av_digits")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=1200, help="steps of the language model's own training")
-    parser.add_argument("--epochs", type=int, nargs=3, default=[5, 3, 3], help="of the encoders, align, instruct")
+    parser.add_argument("--epochs", type=int, nargs=3, default=[8, 4, 3], help="of the encoders, align, instruct")
     texts = "yes and no in the texts of the language model: as often as in the questions, or equally often"
-    parser.add_argument("--texts", choices=("asked", "even"), default="asked", help=texts)
+    parser.add_argument("--texts", choices=("asked", "even"), default="even", help=texts)
     parser.add_argument("--keep", type=Path, help="folder that keeps language models; those in it are not trained again")
     within = "score rows of the training part, which are not trained on, to choose settings by"
     parser.add_argument("--held-out", action="store_true", help=within)
