@@ -1,5 +1,7 @@
 """The effect of drugs: a molecule and its description → a number, after pretraining on unlabelled molecules.
 
+A second part gives molecules as files with the positions of their atoms, where the effect also depends on their shape.
+
 Simulated data. Needs RDKit: pip install 'sensorium[molecule]'
 """
 
@@ -8,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from rdkit import Chem
-from rdkit.Chem import rdFingerprintGenerator
+from rdkit.Chem import rdDistGeom, rdFingerprintGenerator
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import RidgeCV
 
@@ -23,6 +25,26 @@ def fingerprints(rows: sm.Table) -> np.ndarray:
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=1024)
     molecules = [Chem.MolFromSmiles(text) for text in rows.column("molecule")]
     return np.stack([generator.GetCountFingerprintAsNumPy(molecule) for molecule in molecules]).astype(float)
+
+
+def with_shapes(rows: sm.Table, folder: Path, rng: np.random.Generator) -> list[dict[str, object]]:
+    """Return ``rows`` with a MOL file in place of each SMILES: a stretched or a folded conformer, which changes the effect.
+
+    Their spread, the root of the mean square distance of atoms from their centre, adds 2 to the effect for each ångström
+    above that of the other conformers.
+    """
+    changed = []
+    for i, row in enumerate(rows.rows()):
+        molecule = Chem.AddHs(Chem.MolFromSmiles(row["molecule"]))
+        rdDistGeom.EmbedMultipleConfs(molecule, 5, randomSeed=i)
+        molecule = Chem.RemoveHs(molecule)
+        spread = [np.sqrt(c.GetPositions().var(axis=0).sum()) for c in molecule.GetConformers()]
+        number = int(np.argmax(spread) if rng.random() < 0.5 else np.argmin(spread))
+        file = folder / f"{rows.source.rpartition('/')[2]}-{i}.mol"
+        Chem.MolToMolFile(molecule, str(file), confId=number)
+        effect = float(row["effect"]) + 2 * (spread[number] - np.mean(spread))
+        changed.append({**row, "smiles": row["molecule"], "molecule": file.name, "effect": effect})
+    return changed
 
 
 with TemporaryDirectory() as temporary:
@@ -58,3 +80,19 @@ with TemporaryDirectory() as temporary:
         print(f"  {name:<42} {error:.2f}")
     both = "molecule+description"
     print(f"gain of pretraining: {errors[f'from scratch: {both}'] - errors[f'from the base: {both}']:+.2f}")
+
+    # The same molecules, stretched or folded: a file with positions tells the two apart, a SMILES does not.
+    rng = np.random.default_rng(0)
+    shaped, new = (with_shapes(table, folder, rng) for table in (train, test))
+    for row in shaped[::5]:  # both forms may stand in one column
+        row["molecule"] = row["smiles"]
+    models = {}
+    print("mean absolute error where the effect depends on the shape")
+    for name in ("smiles", "molecule"):
+        rows = [[{**row, "molecule": row[name]} for row in part] for part in (shaped, new)]
+        models[name] = sm.fit(rows[0], recipe=RECIPE, ignore=["smiles"], media=folder, overrides=quick, quiet=True)
+        error = models[name].evaluate(rows[1], media=folder).targets["effect"].metrics["mae"]
+        print(f"  {'SMILES' if name == 'smiles' else 'files with positions, one in five a SMILES':<42} {error:.2f}")
+    asked = [{**new[0], "molecule": cell} for cell in (new[0]["molecule"], new[0]["smiles"])]
+    file, graph = (p.targets["effect"]["value"] for p in models["molecule"].predict(asked, media=folder))
+    print(f"{new[0]['smiles']}: {new[0]['effect']:.1f}; answered from its file {file:.1f}, from its SMILES {graph:.1f}")

@@ -60,6 +60,7 @@ LONG = (
     "tests/test_examples.py::test_example_runs[add_fusion]",
     "tests/test_examples.py::test_example_runs[language_model]",
     "tests/test_examples.py::test_example_runs[cross_modal_search]",
+    "tests/test_examples.py::test_example_runs[lecture_search]",
     "tests/training/test_speed_tuning.py::test_tuned_run_equals_run_of_its_recipe",
     "tests/training/test_more_rows.py::test_both_scores_are_printed_and_recorded",
     "tests/tasks/test_generation.py::test_answers_report_and_explanation",

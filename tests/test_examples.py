@@ -25,6 +25,7 @@ from sensorium.data.synthetic_drives import make as make_drives
 from sensorium.data.synthetic_drugs import make as make_drugs
 from sensorium.data.synthetic_edges import make as make_edges
 from sensorium.data.synthetic_home import make as make_home
+from sensorium.data.synthetic_lectures import make as make_lectures
 from sensorium.data.synthetic_lips import make as make_lips
 from sensorium.data.synthetic_loans import make as make_loans
 from sensorium.data.synthetic_meters import make as make_meters
@@ -43,6 +44,7 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 OWN_DATA = {
+    "lecture": make_lectures,
     "action": make_car,
     "intent": make_service,
     "recording": make_album,

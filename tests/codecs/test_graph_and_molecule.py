@@ -75,7 +75,8 @@ MOLECULES = [
 
 @pytest.mark.parametrize("smiles", MOLECULES)
 def test_atoms_and_bonds_agree_with_rdkit(smiles: str) -> None:
-    codes, bonds = read_smiles(smiles)
+    codes, bonds, positions = read_smiles(smiles)
+    assert positions is None
     molecule = Chem.MolFromSmiles(smiles)
     assert codes.shape == (molecule.GetNumAtoms(), len(SIZES))
     assert (codes < np.array(SIZES)).all()
@@ -101,7 +102,7 @@ def test_invalid_smiles_are_refused_silently(text: str, capfd: pytest.CaptureFix
 @given(st.text("CNOcnos()[]=#123+-@/\\.%", max_size=30))
 def test_any_text_gives_a_molecule_or_a_cell_error(text: str) -> None:
     try:
-        codes, bonds = read_smiles(text)
+        codes, bonds, _ = read_smiles(text)
     except CellError:
         return
     assert len(codes) == len(bonds)

@@ -13,13 +13,19 @@ from numpy.typing import NDArray
 import sensorium as sm
 from sensorium.core.errors import ConfigError, DataError
 from sensorium.core.modality import Blob
-from sensorium.data import synthetic_dialogues, synthetic_lips, synthetic_posts, synthetic_questions
+from sensorium.data import synthetic_dialogues, synthetic_lectures, synthetic_lips, synthetic_posts, synthetic_questions
 from sensorium.data.previous_rows import with_previous
 from sensorium.data.synthetic_captions import as_sentence
 from sensorium.data.synthetic_voice import FRAMES_PER_SECOND, MOUTHS, PHONES, PRONUNCIATIONS, lips, pronounced, spoken
 from sensorium.modalities.video import Video
 
-MAKERS = [synthetic_dialogues.make, synthetic_lips.make, synthetic_posts.make, synthetic_questions.make]
+MAKERS = [
+    synthetic_dialogues.make,
+    synthetic_lips.make,
+    synthetic_posts.make,
+    synthetic_questions.make,
+    synthetic_lectures.make,
+]
 
 
 @pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__module__.rpartition("_")[2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,36 @@ def test_a_finds_c_though_they_were_never_paired(tmp_path: Path) -> None:
     answer = model.predict(test)[0].targets["retrieval"]
     assert set(answer["similarities"]) == {"a, b", "a, c", "b, c"}
     assert model.predict([{"a": "1 2 3 4 5 6"}])[0].value is None
+
+
+def test_several_captions_in_one_cell_are_read_in_turn(tmp_path: Path) -> None:
+    captions = ["a red dress", "the blue shoes", "one green hat", "some pink socks"]
+    rows = [{"photo": [float(i % 4 == k) for k in range(4)], "caption": captions[i % 4]} for i in range(32)]
+    rows[0]["caption"] = ["a red dress", "red clothes"]
+    rows[1]["caption"] = json.dumps(["the blue shoes", "footwear"])
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    model = sm.fit(
+        tmp_path / "pairs.jsonl",
+        task="retrieval",
+        options={"between": ["photo", "caption"]},
+        columns={"photo": "vector", "caption": "text"},
+        overrides=["model.size=tiny", "training.epochs=1", "training.refit=none"],
+        quiet=True,
+    )
+    assert model.recipe.columns["caption"]["alternatives"] == "pick"
+    reader = next(column.reader for column in model.predictor.schema.inputs if column.name == "caption")
+    encoded = [reader.encode(row["caption"]) for row in rows[:3]]
+    first = reader.prepare(reader.collate([reader.encode(row) for row in captions[:3]]))
+    scored = reader.prepare(reader.collate(encoded))
+    assert torch.equal(scored.data[:, : first.data.shape[1]], first.data)
+    assert torch.equal(scored.mask.sum(1), first.mask.sum(1))
+    draw = torch.Generator().manual_seed(0)
+    read = {reader.decode(reader.prepare(reader.collate(encoded), draw).data[0].numpy()).strip() for _ in range(20)}
+    assert read == set(rows[0]["caption"])
+    # What scores and searches read is the first of them.
+    cells = [{"caption": rows[0]["caption"]}, {"caption": captions[0]}]
+    one, other = model.predictor.side_vectors(cells, "retrieval")
+    assert torch.allclose(one.vectors, other.vectors)
 
 
 def test_on_the_command_line_rows_of_one_key_match(tmp_path: Path, cli: Any) -> None:

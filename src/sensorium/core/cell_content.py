@@ -18,10 +18,15 @@ class Opener(Protocol):
         """Open the files in ``cell`` of ``row`` and ``column``."""
 
 
+def named_file(modality: type[Modality] | Modality, cell: Any) -> Any:
+    """The media ``cell`` of ``modality``, for messages about its file; None where it is the content itself, or no media."""
+    return cell if modality.media and not modality.written_out(cell) else None
+
+
 def content(modality: type[Modality] | Modality, cell: Any, media: Opener, row: int | None, column: str) -> Any:
     """``cell`` as ``fit`` and ``encode`` of ``modality`` receive it: opened by ``media``. ``row`` and ``column`` name it
     in errors."""
-    if not modality.media:
+    if not modality.media or modality.written_out(cell):
         return cell
     try:
         return (media.open_several if modality.several else media.open)(cell, row=row, column=column)

@@ -70,6 +70,6 @@ def _numbers(layout: Layout) -> int:
         case Points():
             return layout.channels * layout.count
         case Graph():
-            return (layout.channels + layout.count) * layout.count
+            return layout.width * layout.count
         case Row():
             return len(layout.cardinalities)

@@ -57,12 +57,21 @@ class Graph:
     First the features of a node, then its row of the adjacency matrix: the kind of the edge from each node, 1 to
     ``kinds``, or 0 for none. Nodes and edges are thus one tensor, ragged along its first axis. ``count`` is the maximum
     number of nodes.
+
+    ``placed``: nodes may lie in space. Data ``[B, N, channels + count + 4]``: then x, y, z and 1, or four times 0 where
+    the position is unknown. Only distances mean something.
     """
 
     channels: int
     kinds: int
     count: int
+    placed: bool = False
     encoder: ClassVar[str] = "graph"
+
+    @property
+    def width(self) -> int:
+        """The length of a node's row of data."""
+        return self.channels + self.count + (4 if self.placed else 0)
 
 
 @dataclass(frozen=True)

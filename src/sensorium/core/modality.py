@@ -143,6 +143,11 @@ class Modality(ABC):
         """
         return {}
 
+    @classmethod
+    def written_out(cls, cell: Any) -> bool:
+        """Whether a media ``cell`` is text that is the content itself (a SMILES), not the name of a file to be opened."""
+        return False
+
     @abstractmethod
     def fit(self, cells: Iterable[Any]) -> None:
         """Fit ``state`` to the training ``cells``; of media possibly a sample."""

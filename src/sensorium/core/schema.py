@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from sensorium.core import registry
-from sensorium.core.cell_content import Opener, content
+from sensorium.core.cell_content import Opener, content, named_file
 from sensorium.core.errors import CellError, ConfigError, nearest
 from sensorium.core.layout import Layout, Row
 from sensorium.core.modality import Array, Modality
@@ -160,7 +160,7 @@ class Schema:
             loaded = content(modality, cell, media, row, column.name)
             return modality.encode_target(loaded) if target else modality.encode(loaded)
         except CellError as error:
-            add_problem(problems, row, column.name, error.file or (cell if modality.media else None), error.problem)
+            add_problem(problems, row, column.name, error.file or named_file(modality, cell), error.problem)
             return None
 
     def encode(

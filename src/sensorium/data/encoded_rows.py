@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sensorium.core.cell_content import Opener, content
+from sensorium.core.cell_content import Opener, content, named_file
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Array, Modality, is_blank
 from sensorium.core.schema import Column, Problem, Schema
@@ -357,7 +357,8 @@ def _stored(
 
     def problem(row: int, error: CellError) -> None:
         cell = cells[row]
-        file = error.file if error.file is not None else (cell if isinstance(cell, str) else None)
+        named = named_file(modality, cell) if isinstance(cell, str) else None
+        file = error.file if error.file is not None else named
         problems.append(Problem(number(row), column.name, None if file is None else str(file), error.problem))
 
     return Cached(cache, cache.fill(len(cells), iter(opened), workers=workers, progress=cells_done, problem=problem))

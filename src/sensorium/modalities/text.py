@@ -6,7 +6,7 @@ import json
 import numbers
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 BREAK = " ¶ "
 """Separator between the texts of a cell with several; a token of its own."""
+APART = -1
+"""Separator between the ids of texts of which one is picked."""
+MOST = 16
+"""Texts of a cell that may be picked; further ones are ignored."""
 _CHARACTERS_A_TOKEN = 32  # characters kept per token of the maximum length, before any processing
 _TRAINING_CHARACTERS = 10_000_000
 _TRAINING_CELLS = 100_000
@@ -58,6 +62,8 @@ class Text(Modality):
         checkpoint: A folder with a ``tokenizer.json``, or a model name on the Hugging Face hub, whose tokeniser is used
             instead of training one. A pretrained encoder sets this itself; a saved model keeps a copy.
         drop: In training, the share of tokens replaced by the unknown token, to prevent memorisation.
+        alternatives: Of a cell with several texts: ``join`` reads them as one text; ``pick`` takes them for several ways to
+            say the same (captions of a picture): training reads a random one at each step, everything else the first.
     """
 
     ragged = True
@@ -78,6 +84,7 @@ class Text(Modality):
         lowercase: bool = True,
         checkpoint: str | None = None,
         drop: float = 0.0,
+        alternatives: Literal["join", "pick"] = "join",
     ) -> None:
         super().__init__()
         if vocabulary < 3 or length < 1 or not 0 <= drop < 1:
@@ -85,7 +92,7 @@ class Text(Modality):
         self.tokeniser, self.load, self.segmenter, self.form = tokeniser, load, segmenter, form
         self.stop = stopwords(stop, leave_out)
         self.vocabulary, self.length, self.lowercase, self.drop = vocabulary, length, lowercase, drop
-        self.checkpoint = checkpoint
+        self.checkpoint, self.alternatives = checkpoint, alternatives
         self._loaded: tuple[dict[str, Any], Tokeniser | PretrainedTokeniser] | None = None
 
     @classmethod
@@ -110,7 +117,7 @@ class Text(Modality):
         return Guess((0.3 + 0.1 * words) * distinct, reason)
 
     def fit(self, cells: Iterable[Any]) -> None:
-        texts = subsampled((text for text in map(self._clean, cells) if text), _TRAINING_CELLS)
+        texts = subsampled((text for cell in cells for text in self._texts(cell)), _TRAINING_CELLS)
         learnt: Tokeniser | PretrainedTokeniser
         if self.checkpoint is not None:
             learnt = _pretrained(self.checkpoint)
@@ -129,22 +136,31 @@ class Text(Modality):
     def layout(self) -> Layout:
         return Ids(self._tokeniser.size, self.state["length"], self._tokeniser.words, self._tokeniser.pieces)
 
+    @property
+    def longest(self) -> int:
+        length: int = self.state["length"]
+        return MOST * (length + 1) if self.alternatives == "pick" else length
+
     def measure(self, cell: Any) -> dict[str, float]:
-        text = self._clean(cell)
-        return {} if not text else {"tokens": len(_ids(self._tokeniser, text, len(text.encode()) + 8))}
+        counts = [len(_ids(self._tokeniser, text, len(text.encode()) + 8)) for text in self._texts(cell)]
+        return {"tokens": sum(counts)} if counts else {}
 
     def encode(self, cell: Any) -> Array:
-        text = self._clean(cell)
-        if text is None:
-            raise CellError(f"a {type(cell).__name__} is not text")
-        if not text:
+        texts = self._texts(cell)
+        if not texts:
+            if self._clean(cell) is None:
+                raise CellError(f"a {type(cell).__name__} is not text")
             raise CellError("the text has no visible character")
-        return np.array(_ids(self._tokeniser, text, self.state["length"]), dtype=np.int32)
+        ids: list[int] = []
+        for text in texts:
+            ids += [APART] * bool(ids) + _ids(self._tokeniser, text, self.state["length"])
+        return np.array(ids, dtype=np.int32)
 
     def extent(self, cell: Any) -> Array | None:
         """Return the number of characters and of words, and of each token its first character, the one after its last and
         its word, as ``signal/label_places.py`` reads them. Of several texts in a cell, each is a word, and the next one
         begins a character after it ends."""
+        cell = self._parts(cell)[0]
         text, written = self._clean(cell), plain(cell)
         if not text or self.stop:
             return None
@@ -190,9 +206,10 @@ class Text(Modality):
         return np.zeros(0, dtype=np.int32)
 
     def prepare(self, field: Field, generator: torch.Generator | None = None) -> Field:
-        """Return ids ``[B, N]`` int64; in training some are replaced by unknown, but never all of a row."""
+        """Return ids ``[B, N]`` int64 of one text of each row; in training some are replaced by unknown, but never all."""
         import torch
 
+        field = self._picked(field, generator) if self.alternatives == "pick" and field.mask is not None else field
         data = field.data.long()
         if generator is not None and self.drop and field.mask is not None:
             chance = torch.rand(data.shape, generator=generator, device=generator.device).to(data.device)
@@ -202,6 +219,21 @@ class Text(Modality):
         if field.mask is not None:
             data = data.masked_fill(~field.mask, PAD)
         return replace(field, data=data)
+
+    def _picked(self, field: Field, generator: torch.Generator | None) -> Field:
+        """One text of each row at the start of its ids: the first, or with ``generator`` any."""
+        import torch
+
+        assert field.mask is not None
+        apart = (field.data == APART) & field.mask
+        number = apart.cumsum(dim=1)
+        picked = torch.zeros(len(number), dtype=torch.long, device=number.device)
+        if generator is not None:
+            chance = torch.rand(len(number), generator=generator, device=generator.device).to(number.device)
+            picked = (chance * (1 + apart.sum(dim=1))).long()
+        kept = (number == picked[:, None]) & ~apart & field.mask
+        order = (~kept).to(torch.uint8).argsort(dim=1, stable=True)[:, : self.state["length"]]
+        return replace(field, data=field.data.gather(1, order), mask=kept.gather(1, order))
 
     def prepare_target(self, field: Field, on: Field | None = None) -> Field:
         """Return ids ``[B, N]`` int64 as for an input, without dropping tokens."""
@@ -213,6 +245,7 @@ class Text(Modality):
     def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
         from sensorium.language.typos import with_typos
 
+        value = value[: int(np.argmax(value == APART)) or len(value)]  # the first text is read
         if how == "deletion":
             chance = rng.random(len(value))
             # Keep at least one token: an empty text would be a missing value.
@@ -233,6 +266,18 @@ class Text(Modality):
             pretrained = data["kind"] == "pretrained"
             self._loaded = (data, PretrainedTokeniser.from_json(data) if pretrained else Tokeniser.from_json(data))
         return self._loaded[1]
+
+    def _parts(self, cell: Any) -> list[Any]:
+        """Return the texts of a cell, of which one is picked; the cell itself where it is one text, or joined."""
+        cell = plain(cell)
+        if self.alternatives == "pick" and (isinstance(cell, (list, tuple)) or _is_list(cell)):
+            joined = _joined(cell)
+            return [cell] if joined is None else joined.split(BREAK)[:MOST]
+        return [cell]
+
+    def _texts(self, cell: Any) -> list[str]:
+        """Return the normalised texts of a cell, without empty ones."""
+        return [text for text in map(self._clean, self._parts(cell)) if text]
 
     def _clean(self, cell: Any) -> str | None:
         """Return the normalised start of a cell; None where it is not text."""

@@ -135,7 +135,7 @@ def _moments(layout: Points | Graph, data: Tensor, mask: Tensor | None) -> Tenso
         low = own.masked_fill(~real.unsqueeze(2), torch.inf).amin(dim=1).where(some, 0.0)
         high = own.masked_fill(~real.unsqueeze(2), -torch.inf).amax(dim=1).where(some, 0.0)
         return torch.cat([mean, deviation, low, high], dim=1)
-    edges = data[:, :, layout.channels :].masked_fill(~real.unsqueeze(2), 0.0)
+    edges = data[:, :, layout.channels : layout.channels + layout.count].masked_fill(~real.unsqueeze(2), 0.0)
     kinds = [(edges == kind).sum(dim=(1, 2)).unsqueeze(1) / count for kind in range(1, layout.kinds + 1)]
     return torch.cat([mean, deviation, *kinds], dim=1)
 

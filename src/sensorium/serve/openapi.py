@@ -121,6 +121,8 @@ def _cell(kind: str, reader: Any) -> dict[str, Any]:
     if kind in _LISTED:
         numbers: dict[str, Any] = {"type": "array", "items": {"type": "number"}}
         forms.append(numbers if _LISTED[kind] == 1 else {"type": "array", "items": numbers})
+    if kind == "molecule":
+        forms.append({"type": "string", "description": "SMILES"})
     if kind == "graph":
         forms.append({"type": "object", "required": ["nodes"], "properties": {"nodes": {}, "edges": {"type": "array"}}})
     if reader.several:

@@ -42,7 +42,7 @@ class Retrieval(Task[Sides]):
     ``same`` names a column by which rows match (``--same product``, ``--same label``): an item is a hit if its row has the
     same value there. With ``matches: positive`` such rows are pulled together, also where neither has both sides; with
     ``neutral`` they are only not pushed apart, as the captions of one picture. Without the column only the row itself is a
-    hit.
+    hit. Several captions may also stand in one cell: training reads them in turn, scores and an index the first.
 
     Scores are means over both directions of every pair: ``recall_at_k``, how often a hit is among the first k of all rows;
     ``median_rank`` of the first hit; ``map``, mean average precision.
@@ -64,6 +64,8 @@ class Retrieval(Task[Sides]):
 
     predicts: ClassVar[tuple[str, ...]] = ()
     prompted: ClassVar[Mapping[str, str]] = {"same": "key"}
+    # Of several captions in a cell training reads another one each time, as if each were a row of its own.
+    input_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"text": {"alternatives": "pick"}}
     headline: ClassVar[str] = "recall_at_1"
     baseline_name: ClassVar[str] = "ranking at random"
     mergeable: ClassVar[bool] = False

@@ -137,8 +137,8 @@ def check_layout(field: Field, layout: Layout, where: str) -> None:
         assert data.shape[2] == layout.channels, f"{where}: {tuple(data.shape)} is not {layout}"
     elif isinstance(layout, Graph):
         steps = data.shape[1]
-        assert data.shape[2] == layout.channels + layout.count, f"{where}: {tuple(data.shape)} is not {layout}"
-        kinds = data[..., layout.channels :]
+        assert data.shape[2] == layout.width, f"{where}: {tuple(data.shape)} is not {layout}"
+        kinds = data[..., layout.channels : layout.channels + layout.count]
         in_range = kinds.numel() == 0 or bool(
             (kinds.frac() == 0).all() and kinds.min() >= 0 and kinds.max() <= layout.kinds
         )

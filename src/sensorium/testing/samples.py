@@ -27,6 +27,7 @@ LAYOUTS: tuple[Layout, ...] = (
     Ids(50, 12, tuple(f"w{i}" for i in range(50))),
     Points(4, 16),
     Graph(5, 3, 10),
+    Graph(4, 2, 8, placed=True),
     Row((0, 0, 4, 0, 3)),
     Row((0, 0)),
     Row((5,)),
@@ -64,7 +65,11 @@ def data(layout: Layout, rows: int, steps: int | None = None, *, seed: int = 0) 
         return torch.randn(rows, n, layout.channels, generator=draw)
     if isinstance(layout, Graph):
         kinds = torch.randint(0, layout.kinds + 1, (rows, n, layout.count), generator=draw)
-        return torch.cat([torch.randn(rows, n, layout.channels, generator=draw), kinds.float()], dim=2)
+        parts = [torch.randn(rows, n, layout.channels, generator=draw), kinds.float()]
+        if layout.placed:
+            known = (torch.rand(rows, n, 1, generator=draw) < 0.8).float()
+            parts += [2 * torch.randn(rows, n, 3, generator=draw) * known, known]
+        return torch.cat(parts, dim=2)
     cells = [
         torch.randint(0, card, (rows,), generator=draw).float() if card else torch.randn(rows, generator=draw)
         for card in layout.cardinalities
@@ -140,7 +145,8 @@ def _moments() -> list[tuple[int, int, int, int]]:
 
 def _texts() -> list[Any]:
     words = ["Red", "dress", "blue", "Shoes", "lovely", "poor", "ﬁt", "连衣裙", "and", "soft"]
-    return [" ".join(words[(i * k) % 10] for k in range(1, 4 + i)) for i in range(12)]
+    texts: list[Any] = [" ".join(words[(i * k) % 10] for k in range(1, 4 + i)) for i in range(12)]
+    return [*texts[:-1], [texts[-1], texts[3]]]
 
 
 def _captions() -> list[Any]:
@@ -315,9 +321,16 @@ def _graphs() -> list[Any]:
     return made
 
 
+_ETHANOL = ((-0.89, 0.17, -0.31, "C"), (0.43, -0.35, 0.24, "C"), (1.42, 0.65, 0.05, "O"))
+
+
 def _molecules() -> list[Any]:
     plain = ["CCO", "c1ccccc1", "CC(=O)O", "C#N", "CC(C)C", "O=C=O", "c1ccncc1", "CCN", "CS(=O)C"]
-    return [*plain, "[Na+].[Cl-]", "N[C@@H](C)C(=O)O", "C1CC1"]
+    # Ethanol with positions: the number of atoms and bonds, an atom or a bond a line.
+    atoms = "".join(f"{x:10.4f}{y:10.4f}{z:10.4f} {a:<3} 0  0\n" for x, y, z, a in _ETHANOL)
+    head = "\n     made here        3D\n\n  3  2  0  0  0  0  0  0  0  0999 V2000\n"
+    ethanol = f"{head}{atoms}  1  2  1  0\n  2  3  1  0\nM  END\n"
+    return [*plain, "[Na+].[Cl-]", "N[C@@H](C)C(=O)O", Blob(ethanol.encode(), "ethanol.mol")]
 
 
 def _albums() -> list[Any]:
@@ -357,7 +370,7 @@ _CELLS = {
     "transcript": _transcripts,
     "line": _pictures,
     "messages": _messages,
-    "part_of_speech": lambda: [f"{text}!" for text in _texts()],
+    "part_of_speech": lambda: [f"{text}!" for text in _texts()[:-1]],
     "image": _pictures,
     "mask": _masks,
     "edges": _edges,

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from sensorium.core import registry
-from sensorium.core.cell_content import Opener, content
+from sensorium.core.cell_content import Opener, content, named_file
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Modality, is_blank
 from sensorium.core.schema import Problem
@@ -110,7 +110,7 @@ def decode(
         outcome = None if source is None else results[source]
         if isinstance(outcome, CellError):
             cell = cells[i]
-            file = outcome.file or (cell if isinstance(cell, str) and modality.media else None)
+            file = outcome.file or (named_file(modality, cell) if isinstance(cell, str) else None)
             problems.append(Problem(table.number(i), column, None if file is None else str(file), outcome.problem))
         digests.append(outcome if isinstance(outcome, bytes) else None)
     return Decoded(problems, digests)

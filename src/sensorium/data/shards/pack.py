@@ -182,7 +182,9 @@ def _media_columns(table: Table, choices: Mapping[str, Any]) -> dict[str, bool]:
                 column=name,
                 fix=fix if guessed.kind == "mask" else "name one file in each cell, or leave out --as",
             )
-        files = sum(all(map(names_file, parts(cell) if several else [cell])) for cell in filled)
+        files = sum(
+            not kind.written_out(cell) and all(map(names_file, parts(cell) if several else [cell])) for cell in filled
+        )
         if files == 0:
             continue  # numbers or text in the cell itself
         if files < len(filled):
