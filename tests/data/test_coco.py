@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
-from sensorium.core.errors import DataError
+from sensorium.core.errors import CellError, ConfigError, DataError
+from sensorium.core.recipe import Recipe
 from sensorium.data.tables.table import Table
+from sensorium.modalities.mask import VOID, Mask
+from sensorium.training.column_declaration import declare
+from sensorium.training.training_request import Request
 
 
 def written(folder: Path, **changes: Any) -> Path:
@@ -78,3 +82,74 @@ def test_a_document_that_lacks_a_list_is_named(tmp_path: Path) -> None:
     (tmp_path / "boxes.json").write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(DataError, match="COCO without 'annotations'"):
         Table.read(tmp_path / "boxes.json")
+
+
+def segmented(folder: Path) -> Path:
+    square = [[1, 1, 4, 1, 4, 4, 1, 4]]
+    whole = {"size": [9, 9], "counts": [0, 81]}
+    return written(
+        folder,
+        annotations=[
+            {"image_id": 7, "category_id": 2, "bbox": [1, 1, 3, 3], "area": 9, "segmentation": square},
+            {"image_id": 7, "category_id": 5, "bbox": [0, 0, 9, 9], "area": 81, "segmentation": whole},
+            {"image_id": 7, "category_id": 5, "bbox": [5, 5, 3, 3], "area": 9},
+            {"image_id": 3, "category_id": 5, "bbox": [0, 0, 9, 9], "area": 40, "iscrowd": 1, "segmentation": whole},
+            {"image_id": 3, "category_id": 5, "bbox": [1, 1, 3, 3], "area": 90, "segmentation": square},
+        ],
+    )
+
+
+def test_segmentations_are_masks(tmp_path: Path) -> None:
+    table = Table.read(segmented(tmp_path))
+    assert table.columns == ["image", "note", "boxes", "mask"]
+    assert (table.target, table.annotations) == ("boxes", ("boxes", "mask"))
+    mask = Mask()
+    mask.fit(table.column("mask"))
+    assert mask.classes == ["background", "cat", "dog"]
+    first, second = (mask.encode(cell) for cell in table.column("mask"))
+    assert first[2, 2] == 1, "the small one lies above the large one"
+    assert first[0, 0] == 2
+    assert first[6, 6] == VOID, "annotated with a box alone: unknown"
+    assert second[2, 2] == 2, "crowds lie below all others, whatever their area"
+    assert second[0, 0] == VOID
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "words"),
+    [
+        ([[1, 1, 4, 1]], "at least three corners"),
+        ({"size": [9, 9], "counts": [5]}, "do not add up to 9 × 9"),
+        ({"size": [4, 4], "counts": [16]}, r"a region of size \[4, 4\] on a mask of size \[9, 9\]"),
+        ("wide", "a polygon is a list|needs counts or polygons"),
+    ],
+)
+def test_damaged_segmentations_cost_their_cell(segmentation: Any, words: str, tmp_path: Path) -> None:
+    broken = {"image_id": 7, "category_id": 2, "bbox": [1, 1, 3, 3], "segmentation": segmentation}
+    table = Table.read(written(tmp_path, annotations=[broken]))
+    mask = Mask()
+    mask.fit(table.column("mask"))
+    with pytest.raises(CellError, match=words):
+        mask.encode(table.column("mask")[0])
+    assert (mask.encode(table.column("mask")[1]) == 0).all(), "an image without annotations is background"
+
+
+def test_regions_of_unknown_names_are_refused(tmp_path: Path) -> None:
+    mask = Mask()
+    mask.fit(Table.read(segmented(tmp_path)).column("mask"))
+    with pytest.raises(CellError, match=r"the class 'cats' of a region is not known; did you mean cat\?"):
+        mask.encode({"size": [9, 9], "regions": [{"class": "cats", "counts": [0, 81]}]})
+    mixed = [{"size": [2, 2], "regions": [{"class": label, "counts": [0, 4]}]} for label in (1, "cat")]
+    with pytest.raises(ConfigError, match="numbers for classes, others names"):
+        Mask().fit(mixed)
+
+
+def test_annotations_beside_the_target_are_no_inputs(tmp_path: Path) -> None:
+    table = Table.read(segmented(tmp_path))
+    boxes = declare(table, Recipe(), [], {}).schema
+    assert [column.name for column in boxes.targets] == ["boxes"]
+    assert "mask" not in boxes.streams
+    mask = declare(table, Recipe(), ["mask"], {}).schema
+    assert [column.name for column in mask.targets] == ["mask"]
+    assert "boxes" not in mask.streams
+    plan = Request.of(table, task="segmentation").for_table(table.target, table.annotations).plan
+    assert list(plan.model.tasks) == ["mask"], "the task says which of the annotations is meant"

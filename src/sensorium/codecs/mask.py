@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,14 @@ _FORMATS = ("PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG")
 _NUMBERED = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
 
-def read_mask(cell: Any, *, palette: bool = False) -> Array:
+def read_mask(cell: Any, *, palette: bool = False, names: Mapping[str, int] | None = None) -> Array:
     """Decode a mask.
 
     Args:
         cell: The bytes of a picture or of an NPY file, an array ``[H, W]`` of numbers or ``[H, W, 3]`` of colours, or
             regions (``codecs/regions.py``).
         palette: Whether pictures with a palette are read as colours, not as the numbers of the palette's entries.
+        names: The number of each class that regions name; None: they have numbers.
 
     Returns:
         One number for each pixel, ``[H, W]`` int32: a class number, or a colour as ``0xRRGGBB``; see ``is_coloured``.
@@ -31,7 +33,7 @@ def read_mask(cell: Any, *, palette: bool = False) -> Array:
     Raises:
         CellError: The cell is no mask.
     """
-    pixels = _pixels(cell, palette)
+    pixels = _pixels(cell, palette, names)
     if pixels.ndim == 2:
         return pixels.astype(np.int32)
     red, green, blue = (pixels[..., i].astype(np.int32) for i in range(3))
@@ -65,13 +67,16 @@ def mask_size(cell: Any) -> tuple[int, int] | None:
                 if picture.width * picture.height > PIXELS:
                     return None
             return size_of_picture(cell)
+        if isinstance(cell, dict):
+            high, wide = cell["size"]  # without drawing its regions
+            return int(high), int(wide)
         shape = _pixels(cell, False).shape
         return int(shape[0]), int(shape[1])
     except Exception:  # read_mask raises the same error and reports it
         return None
 
 
-def _pixels(cell: Any, palette: bool) -> Array:
+def _pixels(cell: Any, palette: bool, names: Mapping[str, int] | None = None) -> Array:
     """The numbers ``[H, W]`` or colours ``[H, W, 3]`` of a mask."""
     if isinstance(cell, Blob):
         if not cell.data:
@@ -85,7 +90,7 @@ def _pixels(cell: Any, palette: bool) -> Array:
     if isinstance(cell, np.ndarray):
         return _array(cell)
     if isinstance(cell, (list, dict)):
-        return draw_regions(cell, PIXELS) if isinstance(cell, dict) else _array(_listed(cell))
+        return draw_regions(cell, PIXELS, names) if isinstance(cell, dict) else _array(_listed(cell))
     raise CellError(f"a {type(cell).__name__} is no mask", fix="give a picture file of class numbers or colours")
 
 

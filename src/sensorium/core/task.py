@@ -285,6 +285,14 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
         """``of`` narrowed to the ``number``-th of its ``subjects``, from 1, for ``explained`` and ``question``."""
         raise TypeError(f"{type(self).__name__} explains its answers as a whole")
 
+    def about_place(self, of: Out, place: tuple[float, float], named: tuple[float, float]) -> Out:
+        """``of``, the output for one row, narrowed to what is answered at a place, for ``explained`` and ``question``.
+
+        ``place``: x and y in pixels of the prepared input that the target lies on; ``named``: as the user wrote them, for
+        words. Only where the task ``explains_places``.
+        """
+        raise TypeError(f"{type(self).__name__} has no places to choose from")
+
     def question(self, of: Out) -> list[str]:
         """What ``explained`` is of each row, in words: ``probability of dog``."""
         raise TypeError(f"{type(self).__name__} explains itself and does not say what")

@@ -12,6 +12,7 @@ import numpy as np
 
 from sensorium.codecs.image import PIXELS
 from sensorium.codecs.mask import is_coloured, mask_size, read_mask
+from sensorium.codecs.regions import region_classes
 from sensorium.core.answer import Attachment
 from sensorium.core.errors import CellError, ConfigError, listed
 from sensorium.core.layout import Grid, Layout
@@ -34,6 +35,8 @@ COVERED = 0.9
 """Smallest share of the pixels that the values taken for classes must cover, or it is no mask."""
 RARE = 0.002
 """Where there are more than ``CLASSES`` values, those of a smaller share of the pixels are taken for smoothed edges."""
+BACKGROUND = "background"
+"""The class of pixels of no region, where regions have names."""
 DENSE = 4
 """Numbers of classes are below this multiple of their count, where 255 may be void."""
 FINEST = 4
@@ -45,14 +48,16 @@ class Mask(Modality):
     """A mask, the class of each pixel of an image: a picture file of class numbers or of colours, an array, or JSON.
 
     A picture in grey or with a palette holds class numbers, one in colour a colour for each class. JSON is COCO's run
-    lengths, or regions as run lengths or polygons (``codecs/regions.py``). Classes are learnt from the training masks.
+    lengths, or regions as run lengths or polygons (``codecs/regions.py``), whose classes have numbers or names. Classes are
+    learnt from the training masks.
     Encoded as ``[H, W]`` uint8, class indices, 255 where nothing is known; as a target it follows its image through
     resizing, cropping and augmentation, and answers are written as the training masks were.
 
     Args:
         size: Longer side of the stored mask in pixels; None: that of the usual training mask, at most 256.
         classes: The name of each class and its number or colour (``#rrggbb``), as in ``{road: 1, car: "#00008e"}``; pixels
-            of other values are void. None: every value of the training masks is a class, named for it.
+            of other values are void. None: every value of the training masks is a class, named for it, or as regions name
+            it.
         void: Values of pixels of which nothing is known and nothing is learnt: numbers or colours, separated by commas;
             ``none``; ``auto`` is 255 where the other values are two or more small numbers.
         palette: Whether a picture with a palette is read as colours, not as numbers.
@@ -85,8 +90,8 @@ class Mask(Modality):
         if self.files is not None:
             self.several = True  # type: ignore[misc]  # of this column alone
             classes = {"background": 0, **{name: i for i, name in enumerate(self.files, 1)}}
-        self.named = None if classes is None else {str(name): _value(value) for name, value in classes.items()}
-        if self.named is not None and not 2 <= len(set(self.named.values())) == len(self.named) < VOID:
+        self._named = None if classes is None else {str(name): _value(value) for name, value in classes.items()}
+        if self._named is not None and not 2 <= len(set(self._named.values())) == len(self._named) < VOID:
             raise ConfigError("mask: classes are 2 to 254 names of different numbers or colours")
         self._void = () if void in ("auto", "none") else tuple(_value(part.strip()) for part in void.split(","))
 
@@ -100,9 +105,17 @@ class Mask(Modality):
         counts: Counter[int] = Counter()
         sizes: list[tuple[int, int]] = []
         coloured = 0
+        learnt: dict[str, int] = {}
+        numbered = False
+        self.state = {}
         for cell in cells:
+            if self._named is None:
+                for name in region_classes(cell):
+                    numbered = numbered or isinstance(name, int)
+                    if isinstance(name, str):
+                        learnt.setdefault(name, len(learnt) + 1)
             try:
-                values = self._read(cell)
+                values = self._read(cell, learnt or None)
             except CellError:
                 continue  # reported by encode
             sizes.append(values.shape)
@@ -114,12 +127,25 @@ class Mask(Modality):
         high, wide = (int(median(side)) for side in zip(*sizes, strict=True)) if sizes else (LARGEST, LARGEST)
         longer = max(high, wide)
         by = min(1.0, LARGEST / longer) if self.size is None else self.size / longer
+        names = sorted(learnt.keys() - {BACKGROUND})
+        if names and numbered:
+            problem = "mask: some regions have numbers for classes, others names"
+            raise ConfigError(problem, fix="name them all, or give the numbers of the names: classes: {road: 1, car: 2}")
+        if len(names) > VOID - 2:
+            raise ConfigError(f"mask: regions have {len(names):,} classes, and at most {VOID - 2} are learnt")
         self.state = {
             "height": max(1, round(high * by)),
             "width": max(1, round(wide * by)),
             "coloured": coloured > len(sizes) / 2,
-            **self._classes(counts),
+            **({"names": [BACKGROUND, *names]} if learnt else {}),
         }
+        self.state |= self._classes(counts)
+
+    @property
+    def named(self) -> dict[str, int] | None:
+        """The number or colour of each class with a name, as the user or the regions of the training masks name them."""
+        names = self.state.get("names")
+        return self._named if names is None else {name: i for i, name in enumerate(names)}
 
     def _classes(self, counts: Counter[int]) -> dict[str, Any]:
         """What the values of pixels mean: ``values`` are those of the classes, ``void`` those that count as unknown."""
@@ -131,7 +157,8 @@ class Mask(Modality):
             void = (VOID,)
         known = {value: count for value, count in counts.items() if value not in void}
         if self.named is not None:
-            return {"values": list(self.named.values()), "void": list(void), "smoothed": False}
+            unknown = [VOID] if "names" in self.state and VOID in counts else []
+            return {"values": list(self.named.values()), "void": [*void, *unknown], "smoothed": False}
         smoothed = len(known) > CLASSES
         if smoothed:
             whole = sum(known.values())
@@ -166,10 +193,11 @@ class Mask(Modality):
     def layout(self) -> Layout:
         return Grid(len(self.state["values"]), (self.state["height"], self.state["width"]))
 
-    def _read(self, cell: Any) -> Array:
-        """The number of each pixel of a mask ``[H, W]``, from one file or a file for each class."""
+    def _read(self, cell: Any, names: dict[str, int] | None = None) -> Array:
+        """The number of each pixel of a mask ``[H, W]``, from one file or a file for each class; ``names`` are those of
+        regions, if not ``named``."""
         if self.files is None:
-            return read_mask(cell, palette=self.palette)
+            return read_mask(cell, palette=self.palette, names=names or self.named)
         if not isinstance(cell, list) or len(cell) != len(self.files):
             count = len(cell) if isinstance(cell, list) else 1
             raise CellError(

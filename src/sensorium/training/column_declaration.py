@@ -89,6 +89,7 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
         specs.setdefault(name, {})["role"] = role
     if table.target is not None and not tasks and not any(spec.get("role") in TARGETS for spec in specs.values()):
         specs.setdefault(table.target, {}).setdefault("role", "target")
+    _ignore_other_annotations(table, specs)
     all_targets = [name for name, spec in specs.items() if spec.get("role") in TARGETS]
     if not all_targets and not any(not task.targets for task in tasks):
         raise ConfigError("no column is named as the target", fix=f"--target COLUMN; there are: {listed(table.columns)}")
@@ -183,6 +184,17 @@ def _ignore_others(tasks: list[TaskSpec], table: Table, specs: dict[str, dict[st
     for name in table.columns:
         if name not in given and name not in others and "role" not in specs.get(name, {}):
             specs.setdefault(name, {})["role"] = "ignore"
+
+
+def _ignore_other_annotations(table: Table, specs: dict[str, dict[str, Any]]) -> None:
+    """Ignore the annotations of ``table`` beside one that is a target, as they would give it away, unless they are named.
+
+    ``specs`` are changed in place.
+    """
+    if any(specs.get(name, {}).get("role") in TARGETS for name in table.annotations):
+        for name in table.annotations:
+            if not {"kind", "role"} & specs.get(name, {}).keys():
+                specs.setdefault(name, {})["role"] = "ignore"
 
 
 def _kinds_of_targets(tasks: list[TaskSpec], specs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

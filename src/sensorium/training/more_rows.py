@@ -107,7 +107,7 @@ def rooted(table: Table) -> Table:
         return table
     root = table.root.resolve()
     columns = {name: [_absolute(cell, root) for cell in table.column(name)] for name in table.columns}
-    return Table(columns, source=table.source, root=root, target=table.target)
+    return Table(columns, source=table.source, root=root, target=table.target, annotations=table.annotations)
 
 
 def _absolute(cell: Any, root: Path) -> Any:
@@ -123,7 +123,7 @@ def joined(table: Table, other: Table) -> Table:
         name: [cell for part in (table, other) for cell in (part.column(name) if part.has(name) else [None] * len(part))]
         for name in names
     }
-    return Table(columns, source=table.source, root=table.root, target=table.target)
+    return Table(columns, source=table.source, root=table.root, target=table.target, annotations=table.annotations)
 
 
 def made_table(source: Any, schema: Schema) -> Table:

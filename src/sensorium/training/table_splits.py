@@ -108,7 +108,7 @@ def from_table(request: Request, console: Console, test: TestSource | None) -> T
     if request.plan.data.epoch_rows is not None:
         raise ConfigError("data.epoch_rows applies to streams only", fix="leave it out, or read the shards with --stream")
     table = read_table(request.source, request, console)
-    request = request.for_table(table.target)
+    request = request.for_table(table.target, table.annotations)
     schema = declare_columns(table, request, console)
     test_rows: Table | None = None
     if test is not None and test.source is not None:

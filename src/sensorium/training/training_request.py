@@ -131,8 +131,14 @@ class Request:
             cache,
         )
 
-    def for_table(self, target: str | None) -> Self:
-        """Return the request with ``target``, the one that a table itself names, for tasks that need one and have none."""
+    def for_table(self, target: str | None, annotations: Sequence[str] = ()) -> Self:
+        """Return the request with the target that a table itself names for tasks that need one and have none.
+
+        Args:
+            target: The default target of the table; None: it has none.
+            annotations: The columns of the table that annotate others, each named for its kind: a task that predicts such a
+                kind takes that column.
+        """
         named: dict[str, Any] = {}
         for name, spec in self.plan.model.tasks.items():
             task = task_spec(name, spec)
@@ -140,7 +146,8 @@ class Request:
             if target is None or kind is None or task.targets or not kind.predicts or kind.parts:
                 named[name] = spec
             else:
-                named[target] = {**dict(spec), "target": target}  # type: ignore[arg-type]  # a text names its column
+                own = next((column for column in annotations if column in kind.predicts), target)
+                named[own] = {**dict(spec), "target": own}  # type: ignore[arg-type]  # a text names its column
         model = self.plan.model.model_copy(update={"tasks": named})
         return replace(self, plan=self.plan.model_copy(update={"model": model}))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sensorium.core.errors import DataError
 from sensorium.core.plurals import counted
+from sensorium.data.tables.annotated_columns import AnnotatedColumns
 from sensorium.data.tables.text_encoding import AddNote
 
 _FOLDERS = (".", "images")
@@ -22,7 +23,7 @@ def is_coco_keypoints(document: Mapping[str, Any]) -> bool:
     return any(isinstance(one, dict) and isinstance(one.get("keypoints"), list) for one in annotations)
 
 
-def read_coco_keypoints(document: Mapping[str, Any], path: Path, add_note: AddNote) -> dict[str, list[Any]]:
+def read_coco_keypoints(document: Mapping[str, Any], path: Path, add_note: AddNote) -> AnnotatedColumns:
     """Read ``document`` as the columns ``image`` and ``keypoints``, a mapping of names where the category names its points.
 
     An image without annotated points has no target. Of several annotated objects the largest counts, crowds apart.
@@ -68,7 +69,8 @@ def read_coco_keypoints(document: Mapping[str, Any], path: Path, add_note: AddNo
             f"{counted(len(several), 'image')} of {path.name} with several objects: the points of the largest are read"
         )
     folder = next((f for f in _FOLDERS if all((path.parent / f / str(n)).exists() for n in list(images.values())[:3])), ".")
-    return {
+    columns: dict[str, list[Any]] = {
         "image": [str(name) if folder == "." else f"{folder}/{name}" for name in images.values()],
         "keypoints": [chosen[key][1] if key in chosen else None for key in images],
     }
+    return AnnotatedColumns(columns, ("keypoints",))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sensorium.core.errors import DataError
+from sensorium.data.tables.annotated_columns import AnnotatedColumns
 from sensorium.data.tables.coco import coco_columns, is_coco
 from sensorium.data.tables.coco_keypoints import is_coco_keypoints, read_coco_keypoints
 from sensorium.data.tables.conversations import spread
@@ -84,7 +85,10 @@ def read_json(path: Path, add_note: AddNote = lambda _: None) -> dict[str, list[
     except RecursionError:
         raise DataError("JSON nested too deeply", file=path, fix=SHAPES) from None
     columns = spread(_from_document(document, path, add_note), path, add_note)
-    return mend(columns, str(path), add_note) if ESCAPED.search(content) else columns
+    if not ESCAPED.search(content):
+        return columns
+    mended = mend(columns, str(path), add_note)
+    return AnnotatedColumns(mended, columns.annotations) if isinstance(columns, AnnotatedColumns) else mended
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

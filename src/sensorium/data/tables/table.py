@@ -13,7 +13,8 @@ from sensorium.core.errors import DataError, nearest
 from sensorium.core.plurals import counted
 from sensorium.data.files.similar_names import nearby
 from sensorium.data.shards.shard_folder import is_sharded, read_shards
-from sensorium.data.tables.coco import AnnotatedColumns
+from sensorium.data.tables.annotated_columns import AnnotatedColumns
+from sensorium.data.tables.box_rows import gathered_boxes
 from sensorium.data.tables.columnar import FRAMES, read_columnar
 from sensorium.data.tables.compressed import COMPRESSED, inner_suffix
 from sensorium.data.tables.delimited import read_delimited
@@ -55,6 +56,7 @@ class Table:
         numbers: Row numbers in the source, counted from 1, so that part of a table reports them correctly.
         notes: Notes to the user on how it was read, such as a fallback encoding.
         target: The default target column: the class labels of a folder of media, the boxes of annotated images.
+        annotations: Columns that annotate the others, which are no inputs beside each other: boxes and masks of images.
     """
 
     def __init__(
@@ -66,8 +68,9 @@ class Table:
         numbers: Sequence[int] | None = None,
         notes: Sequence[str] = (),
         target: str | None = None,
+        annotations: Sequence[str] = (),
     ) -> None:
-        self.notes, self.target = tuple(notes), target
+        self.notes, self.target, self.annotations = tuple(notes), target, tuple(annotations)
         self._cells = {name: cells if isinstance(cells, list) else list(cells) for name, cells in columns.items()}
         self.source = source
         self.root = root
@@ -183,6 +186,7 @@ class Table:
             numbers=numbers or self._numbers,
             notes=self.notes,
             target=self.target,
+            annotations=self.annotations,
         )
 
 
@@ -203,8 +207,16 @@ def _from_path(path: Path, root: Path | None, notes: list[str]) -> Table:
         target = LABEL if LABEL in columns else None
         return Table(columns, source=str(path), root=root or path.absolute(), notes=notes, target=target)
     columns = _read(path, notes.append)
-    target = columns.target if isinstance(columns, AnnotatedColumns) else None
-    return Table(columns, source=str(path), root=root or path.absolute().parent, notes=notes, target=target)
+    return _annotated(columns, source=str(path), root=root or path.absolute().parent, notes=notes)
+
+
+def _annotated(columns: Columns, *, source: str, root: Path, notes: list[str]) -> Table:
+    if not isinstance(columns, AnnotatedColumns):
+        return Table(columns, source=source, root=root, notes=notes)
+    first, numbers = next(iter(columns.annotations), None), columns.numbers
+    return Table(
+        columns, source=source, root=root, numbers=numbers, notes=notes, target=first, annotations=columns.annotations
+    )
 
 
 def _from_stdin(root: Path | None, notes: list[str]) -> Table:
@@ -226,7 +238,7 @@ def _from_stdin(root: Path | None, notes: list[str]) -> Table:
         except DataError as error:
             problem = error.problem.replace(str(path), "<stdin>")
             raise DataError(problem, file="<stdin>", row=error.row, column=error.column, fix=error.fix) from None
-    return Table(columns, source="<stdin>", root=root or Path.cwd(), notes=notes)
+    return _annotated(columns, source="<stdin>", root=root or Path.cwd(), notes=notes)
 
 
 def _suffix_of(path: Path) -> str:
@@ -274,6 +286,6 @@ def _read(path: Path, add_note: AddNote) -> Columns:
     if path.suffix.lower() in COMPRESSED and suffix not in TEXT:
         raise DataError(f"{suffix} is already compressed", file=path, fix="expand it, and name the result")
     try:
-        return reader(path, add_note)
+        return gathered_boxes(reader(path, add_note), add_note)
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}", file=path) from None
