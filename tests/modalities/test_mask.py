@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from sensorium.core.batch import Field
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.registry import build, find
+from sensorium.modalities.mask import Mask
 
 DRAW = np.random.default_rng(0)
 
@@ -211,3 +213,11 @@ def test_crowds_and_ignored_regions_are_void() -> None:
     codes = mask.encode(cell)
     assert (codes[0:4, 0:4] == 1).all()
     assert (codes[6:8, 6:8] == 255).all()
+
+
+def test_regions_as_a_target_are_recognised_as_masks() -> None:
+    cell = {"size": [4, 4], "regions": [{"class": "lung", "polygons": [[0, 0, 2, 0, 2, 2, 0, 2]]}]}
+    for cells in ([cell], [json.dumps(cell)], [{"size": [4, 4], "counts": [0, 16]}]):
+        guess = Mask.sniff(cells, "area")
+        assert guess.score > 0.9, guess
+    assert Mask.sniff([{"size": [4, 4]}], "area").score < 0.5

@@ -10,6 +10,7 @@ import numpy as np
 from sensorium.codecs.image import PIXELS
 from sensorium.codecs.mask import read_mask
 from sensorium.codecs.npy import MAGIC, npy_array
+from sensorium.codecs.regions import region_classes
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Array, Blob
 
@@ -98,7 +99,9 @@ def _maps_of(part: Any) -> Sequence[Array]:
         return [_numbers(edge_map, name) for edge_map in part_array]
     if isinstance(part_array, np.ndarray):
         return [_numbers(part_array, part.name if isinstance(part, Blob) else None)]
-    return [read_mask(part)]
+    # Names of regions only tell them apart here.
+    names = {label: i for i, label in enumerate(dict.fromkeys(map(str, region_classes(part))), 1)}
+    return [read_mask(part, names=names)]
 
 
 def _numbers(values: Array, name: str | None) -> Array:

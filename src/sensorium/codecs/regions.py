@@ -61,6 +61,14 @@ def draw_regions(cell: Any, most: int, names: Mapping[str, int] | None = None) -
     return mask
 
 
+def are_regions(cell: Any) -> bool:
+    """Return whether ``cell`` looks like what ``draw_regions`` reads, or like its JSON text, without parsing it."""
+    if isinstance(cell, str):
+        begins = cell[:1] == "{" and '"size"' in cell
+        return begins and ('"counts"' in cell or '"regions"' in cell)
+    return isinstance(cell, Mapping) and "size" in cell and ("counts" in cell or "regions" in cell)
+
+
 def region_classes(cell: Any) -> list[Any]:
     """Return the class of each region of ``cell`` that is not ignored, as written: numbers or names; empty for other
     cells."""

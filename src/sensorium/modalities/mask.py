@@ -12,7 +12,7 @@ import numpy as np
 
 from sensorium.codecs.image import PIXELS
 from sensorium.codecs.mask import is_coloured, mask_size, read_mask
-from sensorium.codecs.regions import region_classes
+from sensorium.codecs.regions import are_regions, region_classes
 from sensorium.core.answer import Attachment
 from sensorium.core.errors import CellError, ConfigError, listed
 from sensorium.core.layout import Grid, Layout
@@ -97,6 +97,9 @@ class Mask(Modality):
 
     @classmethod
     def sniff(cls, cells: Sequence[Any], name: str) -> Guess:
+        share = sum(map(are_regions, cells)) / max(len(cells), 1)
+        if share >= COVERED:
+            return Guess(0.98 * share, f"{share:.0%} of the cells are regions with a size")
         picture = find("modalities", "image").sniff(cells, name)
         # An input that is a picture is an image: as a mask it would have to be the answer.
         return Guess(0.6 * picture.score, f"{picture.reason}; as a target, a mask")

@@ -50,6 +50,7 @@ class Segmentation(Task[Tensor]):
     """
 
     predicts: ClassVar[tuple[str, ...]] = ("mask",)
+    reads_as: ClassVar[str | None] = "mask"
     headline: ClassVar[str] = "mean_iou"
     baseline_name: ClassVar[str] = "always answering the mean mask of the training rows"
     mergeable: ClassVar[bool] = False
