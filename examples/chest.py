@@ -15,6 +15,7 @@ import sensorium as sm
 from sensorium.data.synthetic_chests import make
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "chest.yaml"
+QUICK = ["model.size=tiny", "training.batch_size=16", "training.lr=0.003", "model.experts=[]"]
 LABORATORY = {"temperature": "temperature", "oxygen": "pO2_saturation"}
 
 
@@ -59,7 +60,7 @@ with TemporaryDirectory() as folder:
     arguments = [Path(argument) for argument in sys.argv[1:]]
     if len(arguments) == 2 and all(path.is_dir() for path in arguments):
         own = columns({
-            "patient": "role: group", "photo": "kind: image", "note": "kind: text", "temperature": "kind: number",
+            "patient": "role: group", "photo": "kind: image, size: 96", "note": "kind: text", "temperature": "kind: number",
             "oxygen": "kind: number", "lungs": "kind: mask, role: target, on: photo",
             "opacities": "kind: mask, role: target, on: photo", "diagnosis": "kind: category, role: target",
         })  # fmt: skip
@@ -67,10 +68,10 @@ with TemporaryDirectory() as folder:
         held = {row["patient"] for row in test}  # no patient is in both training and test rows
         train = [row for row in train if row["patient"] not in held]
         split = "data.split={kind: group, by: patient, part: 0.15}"
-        report(sm.fit(train, overrides=[*own, split, "model.experts=[]"], quiet=True), test)
+        report(sm.fit(train, overrides=[*own, split, *QUICK, "training.epochs=16"], quiet=True), test)
     else:
         tables = make(folder, rows=192, holes=0.08)
-        quick = ["model.size=tiny", "training.epochs=8", "training.batch_size=16", "training.lr=0.003", "model.experts=[]"]
+        quick = [*QUICK, "training.epochs=8"]
         model = sm.fit(tables["train"], recipe=RECIPE, overrides=quick, quiet=True)
         report(model, tables["test"])
 

@@ -19,11 +19,11 @@ RATE = 10
 """Frames a second."""
 
 with TemporaryDirectory() as folder:
-    tables = make(folder, rows=192, holes=0.08)
+    tables = make(folder, rows=256, holes=0.08)
     quick = [
         "model.size=tiny",
-        "training.epochs=24",
-        "training.batch_size=16",
+        "training.epochs=16",
+        "training.batch_size=8",
         "training.lr=0.003",
         "model.experts=[]",
         "training.threads=1",

@@ -273,7 +273,7 @@ class Trained(Sampling):
             explainer: The explainer of the maps; None: the default one for each stream.
             train: The training table, to name the rows most similar to each row.
             overwrite: Allow the page to replace a file that is not such a page.
-            about: Of one ``row``, the box, region or point: its number among ``subjects``, or ``target:number``.
+            about: Of one ``row``, the part explained: ``number`` among ``subjects``, ``target:number``, of edges ``x,y``.
         """
         from sensorium.evaluation.feature_maps import feature_maps
         from sensorium.evaluation.stream_attribution import explain

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import binary_dilation
 
 import sensorium as sm
 from sensorium.codecs.edges import mask_boundaries, read_edges, shrunk
@@ -52,6 +53,15 @@ def png(values: np.ndarray) -> Blob:
 
 
 # ── cells ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_edges_are_the_boundaries_of_named_regions() -> None:
+    squares = [[[1, 1, 4, 1, 4, 4, 1, 4]], [[4, 1, 7, 1, 7, 4, 4, 4]]]
+    regions = [{"class": name, "polygons": square} for name, square in zip(("cat", "dog"), squares, strict=True)]
+    numbers = [{**region, "class": i} for i, region in enumerate(regions, 1)]
+    named, numbered = (read_edges([{"size": [6, 9], "regions": drawn}], boundaries=True) for drawn in (regions, numbers))
+    assert np.array_equal(named, numbered)
+    assert named[0, 2, 3], "there is an edge between the two"
 
 
 def test_edges_are_read_from_files_stacks_and_masks() -> None:
@@ -210,8 +220,31 @@ def test_it_is_explained(run: Path, drawn: dict[str, Path]) -> None:
     (one,) = sm.load(run).explain(drawn["train"], row=2).targets["edges"]
     assert one.what.startswith("mean probability of")
     assert sum(one.shares.values()) == pytest.approx(one.value - one.nothing, abs=1e-5)
-    with pytest.raises(ConfigError, match=r"no boxes, regions or points to choose from: edges, .* explained as a whole"):
-        sm.load(run).explain(drawn["train"], row=2, where=False, about=1)
+
+
+def test_a_line_or_a_place_is_explained(run: Path, drawn: dict[str, Path]) -> None:
+    model = sm.load(run)
+    plain = model.explain(drawn["train"], row=2, where=False)
+    assert plain.subjects["edges"][0].startswith("line of ")
+    lines = model.predict(drawn["train"])[1].targets["edges"]["value"].data > 0
+    ys, xs = np.nonzero(lines)
+    empty_y, empty_x = np.nonzero(binary_dilation(lines, iterations=4) == 0)
+    values = {}
+    for about in (1, f"{xs[0]},{ys[0]}", f"edges:{empty_x[0]},{empty_y[0]}"):
+        (one,) = model.explain(drawn["train"], row=2, where=False, about=about).targets["edges"]
+        assert sum(one.shares.values()) == pytest.approx(one.value - one.nothing, abs=1e-5)
+        values[one.what] = one.value
+    words = ["the chosen line", f"an edge near ({xs[0]}, {ys[0]})", f"an edge near ({empty_x[0]}, {empty_y[0]})"]
+    assert list(values) == [f"mean probability of {what}" for what in words]
+    line, edge, nothing = values.values()
+    assert min(line, edge) > 0.5 > nothing
+    for about, problem in (
+        ("999,1", "'999,1' is no place on an image of"),
+        ("a,b", "'a,b' is no place"),
+        (999, "no '999'"),
+    ):
+        with pytest.raises(ConfigError, match=problem):
+            model.explain(drawn["train"], row=2, where=False, about=about)
 
 
 def test_a_server_sends_edges_and_places(run: Path, drawn: dict[str, Path]) -> None:
@@ -226,6 +259,10 @@ def test_a_server_sends_edges_and_places(run: Path, drawn: dict[str, Path]) -> N
     path = drawn["train"].parent / "photo" / "0001.png"
     row = {"photo": {"base64": base64.b64encode(path.read_bytes()).decode()}}
     with TestClient(create({"edges": predictor}), base_url="http://localhost") as client:
+        chosen = client.post("/explain?about=5,5", json={"row": row}).json()
+        assert chosen["targets"]["edges"][0]["what"].endswith("edge near (5, 5)")
+        refused = client.post("/explain?about=9999,5", json={"row": row})
+        assert refused.status_code == 422
         plain = client.post("/predict", json={"row": row}).json()
         placed = client.post("/predict?places=yes", json={"row": row}).json()
         refused = client.post("/predict?places=maybe", json={"row": row})

@@ -36,7 +36,8 @@ def run(
     about: Annotated[
         str | None,
         typer.Option(
-            help="With --row: the number of the box, region or point to explain, as listed without; or TARGET:NUMBER.",
+            help="With --row: the number of the box, region, line or point to explain, as listed without, or of edges a "
+            "place X,Y in pixels of the image; with several targets TARGET:NUMBER.",
             show_default=False,
         ),
     ] = None,

@@ -101,16 +101,6 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
         """
         return ""
 
-    def fit_simple(self, rows: Iterable[Batch], held_out: Iterable[tuple[Batch, Out]]) -> str:
-        """Fit the simple methods that answer from the inputs (``reference_outputs``), once the network is trained; return a
-        note for the user, or an empty text. By default nothing.
-
-        ``rows`` are prepared training rows, a sample where there are many; they can be iterated several times. ``held_out``
-        are validation rows with the outputs of the network, none in the final fit, which keeps what was learnt from them.
-        Results are stored in declared buffers (``LearnedBuffers``), which are saved with the model.
-        """
-        return ""
-
     def recompute(self) -> bool:
         """Recompute activations in the backward pass instead of keeping them (``training.checkpointing``); return whether
         it has layers that can."""
@@ -312,6 +302,14 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
     def about(self, of: Out, number: int) -> Out:
         """Return ``of`` restricted to the ``number``-th of its ``subjects``, from 1, for ``explained`` and ``question``."""
         raise TypeError(f"{type(self).__name__} explains its answers as a whole")
+
+    def about_place(self, of: Out, place: tuple[float, float], named: tuple[float, float]) -> Out:
+        """``of``, the output for one row, narrowed to what is answered at a place, for ``explained`` and ``question``.
+
+        ``place``: x and y in pixels of the prepared input that the target lies on; ``named``: as the user wrote them, for
+        words. Only where the task ``explains_places``.
+        """
+        raise TypeError(f"{type(self).__name__} has no places to choose from")
 
     def question(self, of: Out) -> list[str]:
         """Return a description of the number in ``explained`` for each row: ``probability of dog``."""

@@ -44,6 +44,8 @@ class TaskKind:
     """Whether several outputs for one row can be merged (``merge``). False: late fusion is refused, and no default."""
     fine: ClassVar[bool] = False
     """Whether it answers for each place of the input it lies on, whose default encoder then keeps a fine grid."""
+    explains_places: ClassVar[bool] = False
+    """Whether a place on the input that its target lies on can be explained (``about_place``)."""
     spans: ClassVar[bool] = False
     """Whether its answers are spans ``[start, end, label]`` along the input that its target lies on."""
     differentiable: ClassVar[bool] = True

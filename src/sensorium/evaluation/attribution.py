@@ -23,6 +23,7 @@ from sensorium.core.rendering import Rendered
 from sensorium.core.schema import Schema
 from sensorium.core.task import Task
 from sensorium.model import Model
+from sensorium.signal.geometry import points
 
 Values = NDArray[Any]
 
@@ -108,37 +109,69 @@ def narrowed(name: str, task: Task[Any], run: Forward, about: int | str | None) 
         name: The name of the task.
         task: The task.
         run: The forward pass of the row.
-        about: The number of the subject, from 1; ``target:number`` where several tasks have subjects; None: all.
+        about: The number of the subject, from 1; ``x,y``, a place in pixels of the user's image, for tasks that explain
+            places; ``target:number`` or ``target:x,y`` where several tasks have them; None: all.
 
     Raises:
-        ConfigError: There is no such subject.
+        ConfigError: There is no such subject or place.
     """
     output = run.outputs[name]
     if about is None:
         return output
     target, _, number = str(about).rpartition(":")
+    place = "," in number
     if run.batch.rows != 1:
-        unclear = "" if number.isdigit() else f", by its number, not by {number!r}"
-        fix = f"name the row: --row N --about {number if number.isdigit() else 1}"
-        raise ConfigError(f"a box, region or point is chosen of a single row{unclear}", fix=fix)
+        unclear = "" if number.isdigit() or place else f", by its number, not by {number!r}"
+        fix = f"name the row: --row N --about {number if number.isdigit() or place else 1}"
+        raise ConfigError(f"a box, region, line, point or place is chosen of a single row{unclear}", fix=fix)
+    if place:
+        return _at_place(name, target, number, run)
     subjects = subjects_of(run.model.tasks, run)
     if not subjects:
         raise ConfigError(
-            "the answers to this row have no boxes, regions or points to choose from: edges, classes and numbers are "
+            "the answers to this row have no boxes, regions, lines or points to choose from: classes and numbers are "
             "explained as a whole",
             fix="leave out --about",
         )
     if target and target not in subjects:
-        raise ConfigError(f"no boxes, regions or points of {target!r}{nearest(target, subjects)}")
+        raise ConfigError(f"no boxes, regions, lines or points of {target!r}{nearest(target, subjects)}")
     if not target and len(subjects) > 1:
         fix = " or ".join(f"--about {task_name}:{number}" for task_name in subjects)
-        raise ConfigError("several targets have boxes, regions or points", fix=fix)
+        raise ConfigError("several targets have boxes, regions, lines or points", fix=fix)
     if name != (target or next(iter(subjects))):
         return output
     if not number.isdigit() or not 1 <= int(number) <= len(subjects[name]):
         listed = "; ".join(f"{i} {words}" for i, words in enumerate(subjects[name], 1))
         raise ConfigError(f"there is no {number!r} of {name} to explain", fix=f"choose one of: {listed}")
     return task.plain.about(output, int(number))
+
+
+def _at_place(name: str, target: str, place: str, run: Forward) -> Any:
+    """The output of the task ``name``, narrowed to the ``place`` ``x,y`` if it is the task that is meant by ``target``."""
+    tasks = {key: task.plain for key, task in run.model.tasks.items() if task.plain.explains_places}
+    if not tasks:
+        raise ConfigError("a place is chosen of edges, and no target has any", fix="choose a part by its number: --about 1")
+    if target and target not in tasks:
+        raise ConfigError(f"no edges of {target!r}{nearest(target, tasks)}")
+    if not target and len(tasks) > 1:
+        fix = " or ".join(f"--about {task_name}:{place}" for task_name in tasks)
+        raise ConfigError("several targets have edges", fix=fix)
+    if name != (target or next(iter(tasks))):
+        return run.outputs[name]
+    on = tasks[name].drawn_on
+    field = None if on is None else run.batch.inputs.get(on)
+    if field is None or field.frame is None or field.extent is None or not bool(field.present[0]):
+        raise ConfigError(f"the row has no {on}, so there is no place on it", fix="leave out --about")
+    wide, high = field.extent[0].tolist()
+    try:
+        x, y = (float(part) for part in place.split(","))
+    except ValueError:
+        x = y = float("nan")
+    if not (0 <= x < wide and 0 <= y < high):
+        problem = f"{place!r} is no place on an image of {wide:.0f} × {high:.0f} pixels"
+        raise ConfigError(problem, fix=f"x,y in pixels from the upper left corner: --about {int(wide / 2)},{int(high / 2)}")
+    prepared = points(field.frame[:1], field.frame.new_tensor([[[x, y]]]))[0, 0].tolist()
+    return tasks[name].about_place(run.outputs[name], (prepared[0], prepared[1]), (x, y))
 
 
 def attribute_elements(
@@ -162,7 +195,7 @@ def attribute_elements(
         explainer: Name or specification of the method; None chooses a suitable one for each stream.
         streams: The streams to explain; None for all.
         stored: The same row before preparation, so that a sound's map can be drawn along its waveform.
-        about: The box, region or point to explain: see ``narrowed``.
+        about: The box, region, line, point or place to explain: see ``narrowed``.
 
     Raises:
         ConfigError: ``batch`` does not hold exactly one row.

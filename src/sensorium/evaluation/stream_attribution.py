@@ -132,7 +132,8 @@ def explain(
         batches: Prepared batches.
         rows: The rows' numbers in their table, for display; by default counted from 1.
         seed: Seed of the sampled orders; unused with few streams.
-        about: Of a single row, the box, region or point to explain: its number in ``subjects``, or ``target:number``.
+        about: Of a single row, the part to explain: its number in ``subjects``, a place ``x,y`` on edges, or
+            ``target:number``, ``target:x,y``.
     """
     streams = model.streams
     attributions: dict[str, list[Attribution]] = {name: [] for name in model.tasks}

@@ -125,8 +125,8 @@ class ModelService:
             lenient: Whether unreadable cells count as missing.
             where: Whether to add ``maps``: attributions within each stream (``evaluation.attribution.Map``), for at most
                 ``MAX_MAP_ROWS`` rows.
-            about: Of a single row, the box, region or point to explain: its number among the ``subjects`` of an
-                explanation without it, or ``target:number``.
+            about: Of a single row, the box, region, line or point to explain: its number among the ``subjects`` of an
+                explanation without it, or ``target:number``; of edges also a place ``x,y`` in pixels of the image.
         """
         if where and len(rows) > MAX_MAP_ROWS:
             raise RequestError(
@@ -137,7 +137,7 @@ class ModelService:
             batches = [self.predictor.batch(samples)] if samples else []
             try:
                 explanation = explain(self.predictor.model, batches, about=about).to_json()
-            except ConfigError as error:  # there is no such box, region or point
+            except ConfigError as error:  # there is no such part
                 fix = None if error.fix is None else error.fix.replace("--about ", "about=")
                 raise RequestError(422, error.problem, fix=fix) from None
             if where:

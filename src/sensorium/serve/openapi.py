@@ -97,7 +97,8 @@ _ROUTE_PARAMETERS: dict[str, list[dict[str, Any]]] = {
             "name": "about",
             "in": "query",
             "schema": {"type": "string"},
-            "description": "Of one row, the number of the box, region or point to explain, or target:number.",
+            "description": "Of one row, the number of the box, region, line or point to explain, or target:number; of "
+            "edges also a place in pixels of the image, x,y.",
         },
     ],
 }

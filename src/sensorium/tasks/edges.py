@@ -16,6 +16,7 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Grid
 from sensorium.core.places import Place
+from sensorium.core.plurals import counted
 from sensorium.core.registry import component
 from sensorium.core.report_views import View
 from sensorium.core.scorer import Scorer
@@ -27,9 +28,15 @@ from sensorium.heads.segmentation_views import in_grey
 from sensorium.metrics.edges import EdgeScorer
 from sensorium.nn.dense_decoder import DenseDecoder
 from sensorium.signal.edges import gradient_strength
+from sensorium.signal.regions import connected_regions
 
 Maps = dict[str, Tensor]
-"""``edges``: log-odds of an edge ``[B, h, w]``; ``gradient``: those that the gradient of the image gives."""
+"""``edges``: log-odds of an edge ``[B, h, w]``; ``gradient``: those that the gradient of the image gives. Narrowed to a
+part, also ``part``: 1 on its pixels ``[1, h, w]``, and ``place``: x and y as the user names them, NaN for a line."""
+LINES = 20
+"""Maximum number of lines of an answer that can be explained one by one."""
+AROUND = 0.03
+"""Radius around a chosen place, as a share of the diagonal of the image."""
 FLOOR = "the gradient of the image (Sobel)"
 
 
@@ -63,6 +70,7 @@ class EdgeDetection(Task[Maps]):
     baseline_name: ClassVar[str] = "always answering the mean edge map of the training rows"
     mergeable: ClassVar[bool] = False
     fine: ClassVar[bool] = True
+    explains_places: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -182,18 +190,55 @@ class EdgeDetection(Task[Maps]):
         return with_edges(grey, (lines > 0).astype(np.float32), ANSWERED)
 
     def explained(self, output: Maps, of: Maps) -> Tensor:
-        """Return the mean probability that ``output`` gives the edges answered in ``of``."""
+        """Return the mean probability that ``output`` gives the edges answered in ``of``, or its chosen part."""
         lines = self._lines(of).expand_as(output["edges"])
         chances = output["edges"].float().sigmoid()
         return (chances * lines).sum(dim=(1, 2)) / lines.sum(dim=(1, 2))
 
     def _lines(self, of: Maps) -> Tensor:
-        """1 on the answered edges ``[B, h, w]``, else 0; all 1 in rows without any."""
+        """1 on the answered edges ``[B, h, w]`` or on the chosen part, else 0; all 1 in rows without any."""
+        if "part" in of:
+            return of["part"]
         lines = torch.from_numpy(thin_lines(of["edges"].detach().float().sigmoid(), self.threshold) > 0)
         lines = lines.to(of["edges"])
         return torch.where(lines.sum(dim=(1, 2), keepdim=True) > 0, lines, torch.ones_like(lines))
 
+    def _answered_lines(self, of: Maps) -> Any:
+        """The strength of the answered edges of the first row ``[h, w]``, 0 elsewhere."""
+        return thin_lines(of["edges"][:1].detach().float().sigmoid(), self.threshold)[0]
+
+    def _listed_lines(self, of: Maps) -> list[Any]:
+        """The pixels ``[h, w]`` of each connected line of the first row, the longest first."""
+        return [cells for _, cells in connected_regions(self._answered_lines(of) > 0, 0, LINES, diagonal=True)]
+
+    def subjects(self, of: Maps) -> list[str]:
+        strength = self._answered_lines(of)
+        words = []
+        for cells in self._listed_lines(of):
+            y, x = ((float(at.mean()) + 0.5) / side for at, side in zip(cells.nonzero(), cells.shape, strict=True))
+            middle = f"around {x:.0%} from the left and {y:.0%} from the top"
+            words.append(f"line of {counted(int(cells.sum()), 'pixel')} {middle}: {strength[cells].mean():.2f}")
+        return words
+
+    def about(self, of: Maps, number: int) -> Maps:
+        part = torch.from_numpy(self._listed_lines(of)[number - 1]).to(of["edges"])
+        return {**of, "part": part[None], "place": part.new_full((2,), torch.nan)}
+
+    def about_place(self, of: Maps, place: tuple[float, float], named: tuple[float, float]) -> Maps:
+        lines = self._answered_lines(of) > 0
+        high, wide = lines.shape
+        y, x = np.mgrid[0:high, 0:wide] + 0.5
+        distance = np.hypot(x - place[0], y - place[1])
+        near = distance <= max(1.0, AROUND * float(np.hypot(high, wide)))
+        # Where no edge is answered, the question is why none is.
+        part = lines & near if (lines & near).any() else near
+        return {**of, "part": torch.from_numpy(part).to(of["edges"])[None], "place": of["edges"].new_tensor(named)}
+
     def question(self, of: Maps) -> list[str]:
+        if "place" in of:
+            x, y = of["place"].tolist()
+            where = "the chosen line" if x != x else f"an edge near ({x:g}, {y:g})"
+            return [f"mean probability of {where}"] * len(of["edges"])
         has_edges = (self._lines(of) < 1).flatten(1).any(dim=1).tolist()
         return [f"mean probability of {'the edges' if found_edges else 'an edge anywhere'}" for found_edges in has_edges]
 
