@@ -14,7 +14,7 @@ from benchmarks.measure import Measure, Results, Settings, Skipped
 
 NAMES = (
     *("start", "row", "store", "gather", "epoch", "av_hard", "memory", "front_ends", "encoders", "fusions"),
-    *("processes", "scaling", "padding", "serving", "large_pictures", "report", "live", "answers", "columns"),
+    *("processes", "scaling", "padding", "serving", "large_pictures", "report", "live", "answers", "columns", "chat"),
 )
 
 

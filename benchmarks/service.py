@@ -79,6 +79,13 @@ def serving(run: Path, *words: str, seconds: float = 60.0) -> Iterator[Service]:
             process.wait()
 
 
+def worked(pid: int) -> float:
+    """Seconds of processor time that a process has used."""
+    with open(f"/proc/{pid}/stat") as file:
+        result = file.read().rpartition(")")[2].split()
+    return (int(result[11]) + int(result[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def form(parts: list[tuple[str, bytes, bool]]) -> tuple[bytes, str]:
     """Parts (name, content, whether it is a file) as a body, and its content type."""
     body = b""

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import REPOSITORY, Measure, Results, Settings
+from benchmarks.service import worked
 
 MEDIA = ("photo", "sound", "sensor")
 BOUNDARY = b"cut-here"
@@ -194,11 +195,11 @@ async def _loaded(folder: Path, load: Load, offline: float) -> list[Measure]:
     try:
         await up(port)
         await _crowd(port, load, load.seconds / 4, warm)
-        before, worked = _resident(process.pid), (time.process_time(), _worked(process.pid))
+        before, used = _resident(process.pid), (time.process_time(), worked(process.pid))
         start = time.perf_counter()
         await _crowd(port, load, load.seconds, tally)
         took = time.perf_counter() - start
-        ours, theirs = time.process_time() - worked[0], _worked(process.pid) - worked[1]
+        ours, theirs = time.process_time() - used[0], worked(process.pid) - used[1]
         after = _resident(process.pid)
         alive = process.poll() is None
     finally:
@@ -325,10 +326,3 @@ def _resident(pid: int) -> float:
     """Megabytes of memory that a process holds."""
     with open(f"/proc/{pid}/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def _worked(pid: int) -> float:
-    """Seconds of processor time that a process has used."""
-    with open(f"/proc/{pid}/stat") as file:
-        result = file.read().rpartition(")")[2].split()
-    return (int(result[11]) + int(result[12])) / os.sysconf("SC_CLK_TCK")

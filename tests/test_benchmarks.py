@@ -17,7 +17,7 @@ from benchmarks.__main__ import NAMES, run, table
 from benchmarks.measure import Cost, Measure, Settings, compared, interleaved
 
 SLOW = ("start", "memory", "av_hard", "processes", "scaling", "serving", "large_pictures", "live", "report", "columns")
-SLOW += ("front_ends", "encoders", "padding")
+SLOW += ("front_ends", "encoders", "padding", "chat")
 """These start processes or a server, or take long: only ``make test-all`` runs them."""
 
 

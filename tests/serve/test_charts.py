@@ -134,4 +134,7 @@ def test_boxes_regions_and_points_are_drawn_in_pixels_of_the_picture(tmp_path: P
     assert (circle["attributes"]["cx"], circle["attributes"]["cy"]) == (120.5, 33)
     texts = [node["textContent"] for node in parts if node["tag"] == "text"]
     assert texts == ["dog 0.90", "nose"]
-    assert words["children"] == ["dog (2), edge (1), cat (1)"]
+    assert [span["children"][1] for span in words["children"]] == ["dog (2)", "edge (1)", "cat (1)"]
+    squares = [span["children"][0]["style"]["backgroundColor"] for span in words["children"]]
+    assert squares[0] == box["attributes"]["stroke"]
+    assert len(set(squares)) == 3

@@ -9,37 +9,15 @@ from typing import Any
 
 import pytest
 
-import sensorium as sm
 from sensorium.data.files.media_access import UPLOADS_ONLY
 from sensorium.predictor import Predictor
 from sensorium.serve.limits import Limits
-from sensorium.testing import tiny_language_model
 from sensorium.testing.stand_in_speech import install
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("chat")
-    tiny_language_model.write(folder / "tiny", steps=0)
-    tiny_language_model.table(folder / "rows", 30)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path) -> Any:
-    return sm.fit(
-        folder / "rows" / "table.csv",
-        target="answer",
-        task="conversation",
-        options={"prompt": "question", "lm": str(folder / "tiny"), "longest": 6},
-        overrides=["model.size=tiny", "training.epochs=1", "objectives=[{kind: supervised, subsets: 0}]"],
-        quiet=True,
-    )
-
-
-@pytest.fixture(scope="module")
-def server(model: Any, make_client: Any) -> Any:
-    predictor = Predictor(model.artifact, device="cpu", media=UPLOADS_ONLY)
+def server(chat_model: Any, make_client: Any) -> Any:
+    predictor = Predictor(chat_model.artifact, device="cpu", media=UPLOADS_ONLY)
     return make_client({"seeing": predictor}, merge="never", limits=Limits(file=100_000))
 
 
@@ -49,9 +27,9 @@ def client(server: Any) -> Any:
     return openai.OpenAI(base_url="http://localhost/v1", api_key="none", http_client=server, max_retries=0)
 
 
-def pictured(folder: Path, question: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def pictured(chat_folder: Path, question: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Turns with a picture and a sound, and the row that they are."""
-    picture, sound = (next((folder / "rows").glob(f"*.{ending}")) for ending in ("png", "wav"))
+    picture, sound = (next((chat_folder / "rows").glob(f"*.{ending}")) for ending in ("png", "wav"))
     url = "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
     heard = {"data": base64.b64encode(sound.read_bytes()).decode(), "format": "wav"}
     parts = [
@@ -63,16 +41,16 @@ def pictured(folder: Path, question: str) -> tuple[list[dict[str, Any]], dict[st
     return [{"role": "user", "content": parts}], row
 
 
-def test_an_answer_is_that_of_predict(client: Any, model: Any, folder: Path) -> None:
-    messages, row = pictured(folder, "what colour is it?")
+def test_an_answer_is_that_of_predict(client: Any, chat_model: Any, chat_folder: Path) -> None:
+    messages, row = pictured(chat_folder, "what colour is it?")
     done = client.chat.completions.create(model="seeing", messages=messages)
-    assert done.choices[0].message.content == model.predict([row])[0].value
+    assert done.choices[0].message.content == chat_model.predict([row])[0].value
     assert done.choices[0].finish_reason in ("stop", "length")
     assert [one.id for one in client.models.list()] == ["seeing"]
 
 
-def test_words_arrive_one_by_one(client: Any, folder: Path) -> None:
-    messages, _ = pictured(folder, "which shape is it?")
+def test_words_arrive_one_by_one(client: Any, chat_folder: Path) -> None:
+    messages, _ = pictured(chat_folder, "which shape is it?")
     whole = client.chat.completions.create(model="seeing", messages=messages, max_tokens=4, temperature=0)
     request = {"model": "seeing", "messages": messages, "max_tokens": 4, "temperature": 0}
     chunks = list(client.chat.completions.create(**request, stream=True))
@@ -186,8 +164,8 @@ def test_a_stop_text_ends_the_answer(client: Any) -> None:
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == done.message.content
 
 
-def test_one_of_several_answers_with_probabilities(client: Any, model: Any, folder: Path) -> None:
-    messages, _ = pictured(folder, "what colour is it?")
+def test_one_of_several_answers_with_probabilities(client: Any, chat_model: Any, chat_folder: Path) -> None:
+    messages, _ = pictured(chat_folder, "what colour is it?")
     done = client.chat.completions.create(
         model="seeing", messages=messages, extra_body={"answers": ["red", "blue", "green"]}
     ).choices[0]
@@ -214,3 +192,27 @@ def test_answers_are_spoken_where_requested(
     args, text = json.loads(notes.read_text(encoding="utf-8"))
     assert "slt" in args
     assert text.split() == message.content.split()
+
+
+def test_answers_of_several_clients_share_passes(client: Any, chat_model: Any) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def answer(turn: tuple[str, int]) -> str:
+        question, seed = turn
+        turns = [{"role": "user", "content": question}]
+        done = client.chat.completions.create(model="seeing", messages=turns, temperature=1.5, seed=seed, max_tokens=30)
+        return str(done.choices[0].message.content)
+
+    turns = [(" ".join(["who says moo?"] * (i + 1)), i) for i in range(4)]
+    alone = [answer(turn) for turn in turns]
+    assert len(set(alone)) > 1
+    rows: list[int] = []
+    network = next(iter(chat_model.artifact.model.tasks.values())).lm.network
+    hook = network.register_forward_hook(
+        lambda network, args, kwargs, out: rows.append(len(kwargs["attention_mask"])), with_kwargs=True
+    )
+    with ThreadPoolExecutor(len(turns)) as threads:
+        together = list(threads.map(answer, turns))
+    hook.remove()
+    assert together == alone
+    assert max(rows) > 1

@@ -2,109 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import os
-import shutil
-import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import pytest
 
-pytest.importorskip("websockets", reason="serving needs sensorium[serve]")
-
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
-
-
-class Browser:
-    """One page of a headless browser."""
-
-    FLAGS = (
-        "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
-        "disable-component-update disable-sync hide-scrollbars remote-debugging-port=0"
-    )
-
-    def __init__(self, folder: Path) -> None:
-        assert CHROMIUM is not None
-        self.process = subprocess.Popen(
-            [CHROMIUM, *(f"--{flag}" for flag in self.FLAGS.split()), f"--user-data-dir={folder}", "about:blank"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        self.open = ExitStack()
-        self.open.callback(self.process.wait, 20)
-        self.open.callback(self.process.terminate)
-        try:
-            self._attach(folder)
-        except BaseException:
-            self.close()
-            raise
-
-    def _attach(self, folder: Path) -> None:
-        from websockets.sync.client import connect
-
-        port_file = folder / "DevToolsActivePort"
-        self.wait(lambda: port_file.is_file() and len(port_file.read_text().split()) == 2, 30)
-        port, path = port_file.read_text().split()
-        self.socket = self.open.enter_context(connect(f"ws://127.0.0.1:{port}{path}", max_size=None, proxy=None))
-        self.count = 0
-        self.session: str | None = None
-        self.events: list[dict[str, Any]] = []
-        (page,) = [one for one in self("Target.getTargets")["targetInfos"] if one["type"] == "page"]
-        self.session = self("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self(f"{domain}.enable")
-
-    def __call__(self, method: str, **options: Any) -> dict[str, Any]:
-        self.count += 1
-        session = {} if self.session is None else {"sessionId": self.session}
-        self.socket.send(json.dumps({"id": self.count, "method": method, "params": options, **session}))
-        while True:
-            message: dict[str, Any] = json.loads(self.socket.recv(30))
-            if message.get("id") == self.count:
-                assert "error" not in message, message
-                result: dict[str, Any] = message["result"]
-                return result
-            self.events.append(message)
-
-    def run(self, program: str) -> Any:
-        """The value of an expression in the page."""
-        result = self("Runtime.evaluate", expression=program, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in result, result
-        return result["result"].get("value")
-
-    def wait(self, condition: Any, seconds: float = 20) -> None:
-        until = time.monotonic() + seconds
-        while not (self.run(condition) if isinstance(condition, str) else condition()):
-            if time.monotonic() > until:
-                self.picture("never")
-                shown = self.run("document.body.innerText") if self.session else ""
-                pytest.fail(f"never came: {condition}\n{shown}")
-            time.sleep(0.05)
-
-    def picture(self, name: str) -> None:
-        """A screenshot for a person to look at, where one is asked for."""
-        if folder := os.environ.get("SCREENSHOTS"):
-            shot = self("Page.captureScreenshot", format="png", captureBeyondViewport=True)
-            Path(folder, f"{name}.png").write_bytes(base64.b64decode(shot["data"]))
-
-    def close(self) -> None:
-        self.open.close()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    browser = Browser(tmp_path_factory.mktemp("browser"))
-    yield browser
-    browser.close()
-
-
-def test_page_in_a_browser(browser: Browser, address: str, cells: Any, predictor: Any, tmp_path: Path) -> None:
+def test_page_in_a_browser(browser: Any, address: str, cells: Any, predictor: Any, tmp_path: Path) -> None:
     """The page shows what the predictor returns: empty, filled in step by step, with an error and after a reset."""
     browser("Emulation.setDeviceMetricsOverride", width=1200, height=1400, deviceScaleFactor=1, mobile=False)
     browser("Page.navigate", url=f"http://{address}/")
@@ -194,6 +97,6 @@ def test_page_in_a_browser(browser: Browser, address: str, cells: Any, predictor
     assert all("422" in text for text in logged), logged
 
 
-def predictor_form(browser: Browser) -> list[dict[str, Any]]:
+def predictor_form(browser: Any) -> list[dict[str, Any]]:
     results: list[dict[str, Any]] = browser.run("fetch('schema').then((a) => a.json()).then((form) => form.columns)")
     return results

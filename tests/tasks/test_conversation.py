@@ -30,7 +30,7 @@ from sensorium.pretrained.chat_rows import texts_of
 from sensorium.pretrained.chat_tokeniser import ChatTokeniser
 from sensorium.pretrained.checkpoint import Checkpoint
 from sensorium.pretrained.language_model import load
-from sensorium.streaming.chat_session import Chat, until_stop
+from sensorium.streaming.chat_session import Chat, StopTexts
 from sensorium.tasks.conversation import Conversation
 from sensorium.testing import checkpoints, tiny_language_model
 from sensorium.testing.checkpoints import SPEAKING, tiny
@@ -108,7 +108,7 @@ def test_padding_on_either_side_gives_the_same_logits(kind: str) -> None:
         answers = task._answers(column(ANSWERS))
         counts = {"photo": COUNTS}
         rows = task.speech.rows.sequences(texts_of(output.question), counts, answers, torch.device("cpu"), side=side)
-        vectors = task.speech.vectors(output, rows)
+        vectors = task.speech.vectors(output, rows.sequences)
         results.append(causal_lm.logits_at(task.lm.network, vectors, rows.sequences))
     assert torch.equal(results[0][1], results[1][1])
     torch.testing.assert_close(results[0][0], results[1][0], atol=2e-5, rtol=0)
@@ -121,7 +121,7 @@ def test_the_cache_changes_nothing(kind: str) -> None:
     with torch.no_grad():
         output = inputs_of(task, QUESTIONS, {"photo": part})
         rows = task.speech.sequences(output, None)
-        vectors = task.speech.vectors(output, rows)
+        vectors = task.speech.vectors(output, rows.sequences)
         step = causal_lm.LmStep(task.lm.network, task.lm.words.ends)
         cache = step.start(vectors, rows.sequences)
         tokens = torch.full((3,), task.lm.rows)
@@ -466,8 +466,21 @@ def test_a_chat_on_the_command_line(run: Path, world: Path, cli: Any) -> None:
 @pytest.fixture
 def wordy(monkeypatch: pytest.MonkeyPatch) -> str:
     """Every answer is this one, whatever the untrained language model says."""
-    pieces = ["low ", "warm", " bar", True]
-    monkeypatch.setattr(Conversation, "stream_answer", lambda self, output, **options: iter(pieces))
+
+    class Wordy:
+        def __init__(self) -> None:
+            self.left = iter(["low ", "warm", " bar", True])
+
+        def add(self, output: Any, settings: Any) -> list[int]:
+            return [0]
+
+        def advance(self) -> list[tuple[int, Any]]:
+            return [(0, next(self.left))]
+
+        def remove(self, number: int) -> None:
+            self.left = iter(())
+
+    monkeypatch.setattr(Conversation, "answer_batch", lambda self: Wordy())
     return "low warm bar"
 
 
@@ -489,10 +502,22 @@ def test_a_chat_stops_and_chooses(run: Path, world: Path, cli: Any, wordy: str) 
     assert "--stop" in err
 
 
-def test_stop_texts_are_recognised_across_pieces() -> None:
-    assert list(until_stop(["a E", "N", "D b", False], ["END"])) == ["a ", True]
-    assert list(until_stop(["a E", "N", "x", False], ["END"])) == ["a ", "ENx", False]
-    assert list(until_stop(["EN", True], ["END"])) == ["EN", True]
+@pytest.mark.parametrize(
+    ("pieces", "heard"),
+    [
+        (["a E", "N", "D b", False], ["a ", True]),
+        (["a E", "N", "x", False], ["a ", "ENx", False]),
+        (["EN", True], ["EN", True]),
+    ],
+)
+def test_stop_texts_are_recognised_across_pieces(pieces: list[str | bool], heard: list[str | bool]) -> None:
+    stops = StopTexts(["END"])
+    made: list[str | bool] = []
+    for piece in pieces:
+        made += stops.push(piece)
+        if made and isinstance(made[-1], bool):
+            break
+    assert made == heard
 
 
 def test_a_spoken_answer_is_written(

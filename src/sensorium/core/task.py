@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sensorium.core.answer import Answer
+from sensorium.core.answer_batch import AS_THE_TASK, AnswerBatch, AnswerSettings
 from sensorium.core.batch import Batch, Encoded, Field, merged
 from sensorium.core.expert import Response
 from sensorium.core.goal import Goal
@@ -154,21 +155,28 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
 
     @property
     def converses(self) -> bool:
-        """Whether it generates its answers piece by piece (``stream_answer``), to a question in its prompt column."""
+        """Whether it generates its answers piece by piece (``answer_batch``), to a question in its prompt column."""
         return False
 
-    def stream_answer(
-        self, output: Out, *, most: int | None = None, drawing: tuple[float, float, int] | None = None, greedy: bool = False
-    ) -> Iterator[str | bool]:
-        """The answer to the single row of ``output``, piece by piece as it is generated; last, whether it ended by itself.
+    def answer_batch(self) -> AnswerBatch[Out]:
+        """Return a batch without answers, to which rows are added (``add``) and whose answers are generated together."""
+        raise TypeError(f"{type(self).__name__} does not answer piece by piece")
+
+    def stream_answer(self, output: Out, settings: AnswerSettings = AS_THE_TASK) -> Iterator[str | bool]:
+        """Yield the answer to the single row of ``output``, piece by piece as it is generated; last, whether it ended by
+        itself.
 
         Args:
             output: The output of one row.
-            most: Maximum number of tokens; None: as the task has it.
-            drawing: Temperature, share of probability and seed of sampling; None: as the task has it.
-            greedy: Whether the most probable token is taken, whatever the task has.
+            settings: How it is generated.
         """
-        raise TypeError(f"{type(self).__name__} does not answer piece by piece")
+        batch = self.answer_batch()
+        batch.add(output, [settings])
+        while True:
+            for _, piece in batch.advance():
+                yield piece
+                if isinstance(piece, bool):
+                    return
 
     @property
     def turns(self) -> Sequence[Turn]:

@@ -32,6 +32,13 @@ class PaddedSequences:
         """The position of each token in its row ``[B, T]``; 0 where padded."""
         return (self.mask.long().cumsum(dim=1) - 1).clamp(min=0)
 
+    def part(self, rows: Sequence[int]) -> PaddedSequences:
+        """Return the sequences ``rows``, which are padded on the left, without columns that pad all of them."""
+        chosen = list(rows)
+        longest = int(self.mask[chosen].sum(dim=1).max())
+        at = self.ids.shape[1] - longest
+        return PaddedSequences(self.ids[chosen, at:], self.mask[chosen, at:], self.learnt[chosen, at:])
+
 
 def pad_sequences(
     rows: Sequence[Sequence[int]], learnt: Sequence[Sequence[bool]], device: torch.device, side: Side = "left"
@@ -91,6 +98,15 @@ def logits_at(network: nn.Module, vectors: Tensor, sequences: PaddedSequences) -
     return out.logits[learnt].float(), sequences.ids[:, columns][learnt]
 
 
+_JOINABLE = ("DynamicLayer", "DynamicSlidingWindowLayer")
+"""The layers of a cache of transformers that hold keys and values alone, whose last columns are of the last tokens."""
+
+
+def _widened(states: Tensor, width: int) -> Tensor:
+    """Keys or values ``[R, heads, T, D]`` with columns of zeros on the left: ``[R, heads, width, D]``."""
+    return nn.functional.pad(states, (0, 0, width - states.shape[2], 0))
+
+
 @dataclass(frozen=True)
 class LmCache:
     """The state of a language model after the sequences so far.
@@ -122,6 +138,47 @@ class LmCache:
             return self
         self.held.reorder_cache(order)
         return replace(self, mask=self.mask[order], place=self.place[order])
+
+    @property
+    def joinable(self) -> bool:
+        """Whether it can be joined with others: it holds keys and values alone, of all tokens or of the last ones. Before
+        the first token it cannot."""
+        layers = getattr(self.held, "layers", ())
+        return self.ahead is None and len(layers) > 0 and all(type(layer).__name__ in _JOINABLE for layer in layers)
+
+    def kept(self, rows: Tensor) -> LmCache:
+        """Return the cache of the sequences ``rows`` alone."""
+        self.held.reorder_cache(rows)
+        ahead = None if self.ahead is None else self.ahead[rows]
+        return LmCache(self.held, self.mask[rows], self.place[rows], ahead)._trimmed()
+
+    @classmethod
+    def joined(cls, caches: Sequence[LmCache]) -> LmCache:
+        """Return one cache of all sequences of ``caches``, which are joinable: shorter ones are padded on the left."""
+        longest = max(cache.mask.shape[1] for cache in caches)
+        first, *_ = caches
+        for layers in zip(*(cache.held.layers for cache in caches), strict=True):
+            real = [layer for layer in layers if layer.is_initialized]  # a layer may share those of another
+            if not real:
+                continue
+            width = max(layer.keys.shape[2] for layer in real)
+            layers[0].keys = torch.cat([_widened(layer.keys, width) for layer in real])
+            layers[0].values = torch.cat([_widened(layer.values, width) for layer in real])
+            if hasattr(layers[0], "cumulative_length"):
+                layers[0].cumulative_length = max(layer.cumulative_length for layer in real)
+        masks = [nn.functional.pad(cache.mask, (longest - cache.mask.shape[1], 0)) for cache in caches]
+        return cls(first.held, torch.cat(masks), torch.cat([cache.place for cache in caches]))
+
+    def _trimmed(self) -> LmCache:
+        """The cache without the columns that pad all sequences."""
+        padded = int((self.mask.cumsum(dim=1) == 0).all(dim=0).sum())
+        layers = getattr(self.held, "layers", ())
+        if not padded or not layers or any(type(layer).__name__ != "DynamicLayer" for layer in layers):
+            return self
+        for layer in layers:
+            if layer.is_initialized:
+                layer.keys, layer.values = layer.keys[:, :, padded:], layer.values[:, :, padded:]
+        return replace(self, mask=self.mask[:, padded:])
 
 
 class LmStep:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, Self, TypeVar
 
@@ -213,7 +212,7 @@ def sample(
         seed: Seed of the draws.
         device: Where the tokens are.
     """
-    chance = _chances(seed, longest, draws).to(device)
+    chance = draws_by_step(seed, longest, draws).to(device)
     cache = cache.widened(draws)
     tokens = torch.full((rows, draws, longest), vocabulary.begin, device=device)
     word = torch.full((rows * draws,), vocabulary.begin, device=device)
@@ -237,54 +236,25 @@ def sample(
     return Generated(tokens, length, total, total)
 
 
-@torch.no_grad()
-def one_by_one(
-    step: Step[C],
-    cache: C,
-    vocabulary: Vocabulary,
-    *,
-    longest: int,
-    drawing: tuple[float, float, int, int] | None = None,
-    device: torch.device | str = "cpu",
-) -> Iterator[int]:
-    """Yield the tokens of one row as they are generated, the end last unless ``longest`` is reached before.
-
-    They are those of a ``beam_search`` of width 1, or of the first draw of ``sample``.
+def draws_by_step(seed: int, longest: int, draws: int) -> Tensor:
+    """Return the random numbers of ``sample`` with this ``seed``, for each step and draw: ``[longest + 1, draws]`` float64,
+    from 0 to below 1.
 
     Args:
-        step: The step function.
-        cache: What it knows before the first token, of one sequence.
-        vocabulary: The special tokens.
+        seed: Seed of the draws.
         longest: Maximum number of tokens, without the end.
-        drawing: Temperature, ``top_p``, seed and number of draws of ``sample``; None: the most probable token.
-        device: Where the tokens are.
+        draws: Number of sequences of each row.
     """
-    word = torch.full((1,), vocabulary.begin, device=device)
-    for t in range(longest):
-        logits, cache = step(word, cache)
-        each = log_probabilities(logits, vocabulary, length=t, last=False)
-        if drawing is None:
-            word = each.argmax(dim=1)
-        else:
-            temperature, top_p, seed, draws = drawing
-            word = drawn(each / temperature, top_p, _chances(seed, longest, draws)[t, :1].to(device))
-        yield int(word)
-        if int(word) == vocabulary.end:
-            return
-
-
-def _chances(seed: int, longest: int, draws: int) -> Tensor:
-    """The random numbers of each step and draw ``[longest + 1, draws]``."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand((longest + 1, draws), generator=generator, dtype=torch.float64)
 
 
-def drawn(logits: Tensor, top_p: float, chance: Tensor) -> Tensor:
+def drawn(logits: Tensor, top_p: float | Tensor, chance: Tensor) -> Tensor:
     """Return one token ``[R]`` of each row by inverting the distribution function at ``chance`` ``[R]``.
 
     Args:
         logits: ``[R, V]``; -inf is never drawn.
-        top_p: Probability of the tokens to choose from, the most probable first.
+        top_p: Probability of the tokens to choose from, the most probable first; of each row ``[R, 1]``, or of all.
         chance: Numbers from 0 to below 1.
     """
     share, order = logits.double().softmax(dim=-1).sort(dim=-1, descending=True, stable=True)

@@ -125,7 +125,7 @@ class ChatRows:
         answers: Sequence[Sequence[int]] | None,
         device: torch.device,
         *,
-        room: int = 0,
+        room: int | Sequence[int] = 0,
         side: Side = "left",
     ) -> Rows:
         """Return the sequences of rows.
@@ -135,7 +135,7 @@ class ChatRows:
             counts: By stream, how many vectors each row has.
             answers: The token ids of each answer, with its end; None: it is still to be generated.
             device: Where the sequences go.
-            room: The number of tokens left for the generated answer.
+            room: The number of tokens left for the generated answer, of each row or of all.
             side: Where shorter ones are padded.
         """
         every, known, cut = [], [], []
@@ -144,7 +144,8 @@ class ChatRows:
             pieces = self._pieces(data, present)
             answer = list(answers[i]) if answers is not None else []
             held = {name: counts[name][i] for name in present}
-            pieces, lost = self._fitting(pieces, held, self.longest - len(answer) - room)
+            left = room if isinstance(room, int) else room[i]
+            pieces, lost = self._fitting(pieces, held, self.longest - len(answer) - left)
             ids: list[int] = []
             learnt: list[bool] = []
             for piece in pieces:

@@ -127,7 +127,11 @@ class ChatTokeniser:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids``, without special tokens and blanks around it."""
-        return str(self._marked.decode(list(ids), skip_special_tokens=True)).strip()
+        return self.decode_part(ids).strip()
+
+    def decode_part(self, ids: Sequence[int]) -> str:
+        """Return the text of ``ids``, a part of a text, without special tokens."""
+        return str(self._marked.decode(list(ids), skip_special_tokens=True))
 
     def _begin(self) -> list[int]:
         """The ids before a text without a template: the token that begins texts, where the tokeniser sets one."""

@@ -1,9 +1,9 @@
-"""Answers of a language model to the question and media of a row: their likelihood, and generation token by token."""
+"""Answers of a language model to the question and media of a row: their likelihood, and generation."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sensorium.core.batch import Tensors
-from sensorium.nn.causal_lm import LmCache, LmStep, embedded, logits_at, pad_sequences
-from sensorium.nn.decoding import Generated, Vocabulary, beam_search, one_by_one, sample
+from sensorium.nn.causal_lm import LmStep, PaddedSequences, embedded, logits_at, pad_sequences
+from sensorium.nn.decoding import Generated, Vocabulary, beam_search, sample
 from sensorium.pretrained.chat_rows import ChatRows, Rows, texts_of
 from sensorium.pretrained.language_model import LanguageModel
 
@@ -61,15 +61,15 @@ class Speech:
     def __init__(self, model: LanguageModel, rows: ChatRows, decoding: Decoding) -> None:
         self.model, self.rows, self.decoding = model, rows, decoding
 
-    def sequences(self, output: ChatInputs, answers: Sequence[Sequence[int]] | None, room: int = 0) -> Rows:
+    def sequences(self, output: ChatInputs, answers: Sequence[Sequence[int]] | None, room: int | Sequence[int] = 0) -> Rows:
         """Return the sequences of ``output``; ``answers`` and ``room`` as in ``ChatRows.sequences``."""
         counts = {name: real.sum(dim=1).tolist() for name, real in zip(self.rows.streams, output.real, strict=True)}
         return self.rows.sequences(texts_of(output.question), counts, answers, output.question.device, room=room)
 
-    def vectors(self, output: ChatInputs, rows: Rows) -> Tensor:
-        """Return what the language model receives of ``rows``, with the media of ``output``: ``[B, T, H]``."""
+    def vectors(self, output: ChatInputs, sequences: PaddedSequences) -> Tensor:
+        """Return what the language model receives of ``sequences``, with the media of ``output``: ``[B, T, H]``."""
         media = {self.model.rows + i: pair for i, pair in enumerate(zip(output.media, output.real, strict=True))}
-        return embedded(self.model.embedding, self.model.rows, rows.sequences, media)
+        return embedded(self.model.embedding, self.model.rows, sequences, media)
 
     def likelihood(self, output: ChatInputs, answers: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Return the summed log-likelihood of what is learnt in each row of ``output`` ``[B]``, and the number of tokens.
@@ -77,7 +77,7 @@ class Speech:
         ``answers``: the token ids of each row's answer, with its end.
         """
         rows = self.sequences(output, answers)
-        logits, wanted = logits_at(self.model.network, self.vectors(output, rows), rows.sequences)
+        logits, wanted = logits_at(self.model.network, self.vectors(output, rows.sequences), rows.sequences)
         row = rows.sequences.learnt.nonzero()[:, 0]
         each = -F.cross_entropy(logits, wanted, reduction="none")
         total = each.new_zeros(len(answers)).index_add(0, row, each)
@@ -91,16 +91,13 @@ class Speech:
         scores = torch.stack(total, dim=1).log_softmax(dim=1)
         return [sorted(zip(choices, row, strict=True), key=lambda pair: -pair[1]) for row in scores.tolist()]
 
-    def _start(self, output: ChatInputs, most: int) -> tuple[LmStep, LmCache, Vocabulary]:
-        step = LmStep(self.model.network, self.model.words.ends)
-        rows = self.sequences(output, None, room=most + 1)
-        cache = step.start(self.vectors(output, rows), rows.sequences)
-        return step, cache, Vocabulary(self.model.rows, self.model.words.end)
-
     def generated(self, output: ChatInputs, most: int) -> list[ScoredAnswers]:
         """Return the answers to each row of ``output``, of at most ``most`` tokens, with the mean log probability of their
         tokens."""
-        step, cache, vocabulary = self._start(output, most)
+        step = LmStep(self.model.network, self.model.words.ends)
+        rows = self.sequences(output, None, room=most + 1)
+        cache = step.start(self.vectors(output, rows.sequences), rows.sequences)
+        vocabulary = Vocabulary(self.model.rows, self.model.words.end)
         count, device, how = len(output.question), output.question.device, self.decoding
         if how.sampled:
             made = sample(
@@ -131,25 +128,6 @@ class Speech:
                     texts.setdefault(self.model.words.decode(ids[:length]), score)
             rows.append(list(texts.items()) or [("", 0.0)])
         return rows
-
-    def stream_answer(self, output: ChatInputs, most: int, how: Decoding) -> Iterator[str | bool]:
-        """Yield the answer to the single row of ``output``, of at most ``most`` tokens, piece by piece as it is generated:
-        greedily, or sampled, as ``how`` says; last, whether it ended by itself."""
-        step, cache, vocabulary = self._start(output, most)
-        drawing = (how.temperature, how.top_p, how.seed, how.width) if how.sampled else None
-        ids: list[int] = []
-        before = ""
-        for token in one_by_one(step, cache, vocabulary, longest=most, drawing=drawing, device=output.question.device):
-            if token == vocabulary.end:
-                yield True
-                return
-            ids.append(token)
-            text = self.model.words.decode(ids)
-            if text.startswith(before) and not text.endswith("\ufffd"):  # a letter may be several tokens
-                if text[len(before) :]:
-                    yield text[len(before) :]
-                before = text
-        yield False
 
     @torch.no_grad()
     def surprise(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -88,7 +88,7 @@ def add_chat_routes(app: FastAPI, services: Mapping[str, ModelService]) -> None:
             message = {"role": "assistant", "content": best, **await _spoken(best, synthesiser, speakers)}
             choice = {"index": 0, "message": message, "finish_reason": "stop", "probabilities": probabilities}
             return json_response({**_head(service.name), "object": "chat.completion", "choices": [choice]})
-        pieces = service.speak(row, task_name, wish)
+        pieces = service.speak(row, wish)
         if streaming:
             return StreamingResponse(
                 _events(pieces, service.name), media_type="text/event-stream", headers={"Cache-Control": "no-store"}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from threading import Event
+from contextlib import contextmanager
 from typing import Any, Literal, TypeVar, get_args
 
 from sensorium.core.errors import AnswerError, ConfigError, nearest
@@ -21,11 +20,11 @@ from sensorium.serve.batch_invariance import NOT_INVARIANT, measure_batch_invari
 from sensorium.serve.batching import Batcher, ClosedError, FullError
 from sensorium.serve.decoding import Decoded, DecodingJob, DecodingTime
 from sensorium.serve.http_errors import RETRY_AFTER, RequestError
-from sensorium.serve.interleaved_answers import InterleavedAnswers
+from sensorium.serve.joint_answers import JointAnswers
 from sensorium.serve.limits import Limits
 from sensorium.serve.memory import release_memory
 from sensorium.serve.request_budget import DecodingCost, RequestBudget
-from sensorium.streaming.chat_session import Wish, conversing, stream_answer, weigh_answers
+from sensorium.streaming.chat_session import GeneratedAnswers, Wish, conversing, weigh_answers
 from sensorium.streaming.stream_session import KINDS
 
 T = TypeVar("T")
@@ -96,7 +95,11 @@ class ModelService:
         self._large = ThreadPoolExecutor(decoders, thread_name_prefix="decode-large")
         self._huge = ThreadPoolExecutor(1, thread_name_prefix="decode-huge")
         self._explaining = ThreadPoolExecutor(1, thread_name_prefix="explain")
-        self._chat = InterleavedAnswers()
+        conversational = conversing(predictor.model)
+        self._chat = None
+        if conversational is not None:
+            name_of_task, _ = conversational
+            self._chat = JointAnswers(lambda: GeneratedAnswers(predictor, name_of_task))
 
     # ── requests ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -163,27 +166,22 @@ class ModelService:
         """Return the probability of each of ``choices`` as the answer of ``task`` to ``row``, most probable first."""
         return await self.compute([row], False, lambda samples: weigh_answers(self.predictor, samples[0], task, choices))
 
-    async def speak(self, row: Record, task: str, wish: Wish) -> AsyncIterator[str | bool]:
-        """Yield the answer of ``task`` to ``row`` piece by piece, generated as ``wish`` says, and in the end whether it
-        ended by itself. Whoever stops listening stops the generation."""
-        loop, pieces = asyncio.get_running_loop(), asyncio.Queue[Any]()
-        stopped = Event()
-
-        def put(item: Any) -> None:
-            with suppress(RuntimeError):  # the loop is closed: no receiver
-                loop.call_soon_threadsafe(pieces.put_nowait, item)
-
+    async def speak(self, row: Record, wish: Wish) -> AsyncIterator[str | bool]:
+        """Yield the answer to ``row`` of the task that converses, piece by piece, generated as ``wish`` says, and in the
+        end whether it ended by itself. Whoever stops listening stops the generation."""
+        if self._chat is None:
+            raise RequestError(422, f"the model {self.name} does not converse")
         with self._reserve(1):
             async with self._timeout():
                 decoded: Future[Decoded] = Future()
                 decoding = DecodingJob(self.encode, [row], False, self._decoding_time)
                 self._decode(decoding, decoded, decoded.set_result, beside=True)
                 samples, _ = await asyncio.wrap_future(decoded)
-            self._chat.submit(stream_answer(self.predictor, samples[0], task, wish), put, stopped)
+            listener = self._chat.submit(samples[0], wish)
             try:
                 while True:
                     async with self._timeout():
-                        item = await pieces.get()
+                        item = await listener.pieces.get()
                     if isinstance(item, ConfigError):
                         raise RequestError(422, item.problem, fix=item.fix)
                     if isinstance(item, Exception):
@@ -192,7 +190,7 @@ class ModelService:
                     if isinstance(item, bool):
                         return
             finally:
-                stopped.set()
+                listener.leave()
 
     def close(self) -> None:
         """Finish the requests in progress, then stop the threads."""
@@ -201,7 +199,8 @@ class ModelService:
         self._large.shutdown()
         self._huge.shutdown()
         self._explaining.shutdown()
-        self._chat.close()
+        if self._chat is not None:
+            self._chat.close()
 
     # ── decoding and forward passes ────────────────────────────────────────────────────────────────────────────────
 
@@ -319,7 +318,7 @@ class ModelService:
         """Describe the model for clients: columns and their input widgets, streams, targets and limits."""
         return {
             "model": self.name,
-            "converses": conversing(self.predictor.model) is not None,
+            "converses": self._chat is not None,
             "columns": [
                 {
                     "name": name,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from sensorium.core.answer_batch import AnswerSettings
 from sensorium.core.cell_content import Opener
 from sensorium.core.errors import ConfigError, DataError, nearest
 from sensorium.core.forward import Forward
@@ -47,7 +48,54 @@ def conversing(model: Model) -> tuple[str, Task[Any]] | None:
     return next(tasks, None)
 
 
-@torch.no_grad()
+class GeneratedAnswers:
+    """Answers of a model to several rows, generated together, a token of each at a time; they may begin at any time.
+
+    An answer is that of the row alone, up to the rounding of sums.
+
+    Args:
+        predictor: The model.
+        task: The name of a task that converses.
+    """
+
+    def __init__(self, predictor: Predictor, task: str) -> None:
+        self.predictor, self.task = predictor, task
+        self._batch = predictor.model.tasks[task].answer_batch()
+        self._stops: dict[int, StopTexts] = {}
+
+    @torch.no_grad()
+    def add(self, rows: Sequence[tuple[Sample, Wish]]) -> list[int]:
+        """Begin the answers to ``rows``, each an encoded row and how its answer is generated; return their numbers."""
+        output = Forward(self.predictor.model, self.predictor.batch([sample for sample, _ in rows])).outputs[self.task]
+        numbers = self._batch.add(output, [_settings(wish) for _, wish in rows])
+        self._stops |= {number: StopTexts(wish.stop) for number, (_, wish) in zip(numbers, rows, strict=True)}
+        return numbers
+
+    @torch.no_grad()
+    def advance(self) -> list[tuple[int, str | bool]]:
+        """Generate a token of each answer; return new pieces of text by the answer's number, and of each answer that is
+        complete, last, whether it ended by itself. An answer may have no new piece."""
+        heard: list[tuple[int, str | bool]] = []
+        for number, piece in self._batch.advance():
+            if number not in self._stops:
+                continue  # ended by a stop text in this very step
+            pieces = self._stops[number].push(piece)
+            heard += [(number, part) for part in pieces]
+            if pieces and isinstance(pieces[-1], bool):
+                self.remove(number)
+        return heard
+
+    def remove(self, number: int) -> None:
+        """Abandon the answer ``number``, if it is in progress."""
+        self._batch.remove(number)
+        self._stops.pop(number, None)
+
+
+def _settings(wish: Wish) -> AnswerSettings:
+    drawing = (wish.temperature, wish.top_p, wish.seed) if wish.temperature else None
+    return AnswerSettings(wish.most, drawing, greedy=wish.temperature == 0)
+
+
 def stream_answer(predictor: Predictor, sample: Sample, task: str, wish: Wish = AS_TRAINED) -> Iterator[str | bool]:
     """Yield the answer of ``task`` of a model to the row ``sample``, piece by piece, and last whether it ended by itself.
 
@@ -57,37 +105,37 @@ def stream_answer(predictor: Predictor, sample: Sample, task: str, wish: Wish = 
         task: The name of a task that converses.
         wish: How it is generated.
     """
-    output = Forward(predictor.model, predictor.batch([sample])).outputs[task]
-    drawing = (wish.temperature, wish.top_p, wish.seed) if wish.temperature else None
-    pieces = predictor.model.tasks[task].stream_answer(
-        output, most=wish.most, drawing=drawing, greedy=wish.temperature == 0
-    )
-    yield from until_stop(pieces, wish.stop)
-
-
-def until_stop(pieces: Iterable[str | bool], stop: Sequence[str]) -> Iterator[str | bool]:
-    """Yield ``pieces`` of an answer up to the first of the texts ``stop``, and last whether it ended by itself or there.
-
-    Text that may be the beginning of a stop text is held back until it is known not to be.
-    """
-    held = ""
-    for piece in pieces:
-        if isinstance(piece, bool):
-            if held:
-                yield held
+    answers = GeneratedAnswers(predictor, task)
+    answers.add([(sample, wish)])
+    while True:
+        for _, piece in answers.advance():
             yield piece
-            return
-        held += piece
-        places = [at for text in stop if (at := held.find(text)) >= 0]
+            if isinstance(piece, bool):
+                return
+
+
+class StopTexts:
+    """Ends an answer at the first of some texts. What may be the beginning of one is held back until it is known not to be.
+
+    Args:
+        texts: The texts; they are not part of the answer.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts, self._held = tuple(texts), ""
+
+    def push(self, piece: str | bool) -> list[str | bool]:
+        """Return what follows from ``piece`` of an answer, whose last is whether it ended by itself: text, and last, where
+        the answer is over, whether it ended by itself or at a stop text."""
+        if isinstance(piece, bool):
+            return [self._held, piece] if self._held else [piece]
+        held = self._held + piece
+        places = [at for text in self.texts if (at := held.find(text)) >= 0]
         if places:
-            if held[: min(places)]:
-                yield held[: min(places)]
-            yield True
-            return
-        kept = max((n for text in stop for n in range(1, len(text)) if held.endswith(text[:n])), default=0)
-        if len(held) > kept:
-            yield held[: len(held) - kept]
-            held = held[len(held) - kept :]
+            return [held[: min(places)], True] if min(places) else [True]
+        kept = max((n for text in self.texts for n in range(1, len(text)) if held.endswith(text[:n])), default=0)
+        self._held = held[len(held) - kept :]
+        return [held[: len(held) - kept]] if len(held) > kept else []
 
 
 @torch.no_grad()

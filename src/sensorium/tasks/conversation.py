@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sensorium.core.answer import Answer
+from sensorium.core.answer_batch import AnswerBatch
 from sensorium.core.batch import Batch, Encoded, Field
 from sensorium.core.borrowed_weights import parted
 from sensorium.core.errors import ConfigError
@@ -28,6 +29,7 @@ from sensorium.heads.sentence_scorer import SentenceScorer
 from sensorium.heads.sentence_views import sentence_views
 from sensorium.nn.projector import Kind, Projector
 from sensorium.pretrained.activation_checkpointing import enable_checkpointing, set_training
+from sensorium.pretrained.answer_batch import LmAnswerBatch
 from sensorium.pretrained.borrowed_language_model import Tuning, borrowed, trained_dtype, unfrozen, updated
 from sensorium.pretrained.chat_rows import ChatRows, filled, packed, replies, reply, texts_of
 from sensorium.pretrained.language_model import Dtype, LanguageModel, check_folder, save_merged
@@ -293,22 +295,8 @@ class Conversation(Task[ChatInputs]):
     def converses(self) -> bool:
         return not self.choices
 
-    @torch.no_grad()
-    def stream_answer(
-        self,
-        output: ChatInputs,
-        *,
-        most: int | None = None,
-        drawing: tuple[float, float, int] | None = None,
-        greedy: bool = False,
-    ) -> Iterator[str | bool]:
-        how = self.speech.decoding
-        if greedy:
-            how = how._replace(sampled=False)
-        elif drawing is not None:
-            temperature, top_p, seed = drawing
-            how = how._replace(sampled=True, width=1, temperature=temperature, top_p=top_p, seed=seed)
-        yield from self.speech.stream_answer(output, most or self._most, how)
+    def answer_batch(self) -> AnswerBatch[ChatInputs]:
+        return LmAnswerBatch(self.speech, self._most)
 
     @torch.no_grad()
     def weigh_answers(self, output: ChatInputs, choices: Sequence[str]) -> list[ScoredAnswers]:

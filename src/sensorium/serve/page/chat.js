@@ -67,7 +67,13 @@ async function part(file) {
 function bubble(role, ...content) {
   const node = make("div", { class: `turn ${role}` }, make("h3", {}, role === "user" ? "You" : "Model"), ...content);
   at("turns").append(node);
+  follow();
   return node;
+}
+
+// Keeps the newest words in view.
+function follow() {
+  at("turns").scrollTop = at("turns").scrollHeight;
 }
 
 async function* events(answer) {
@@ -115,6 +121,7 @@ async function send() {
     const answer = await request("v1/chat/completions", { method: "POST", body: JSON.stringify(body), signal: running.signal });
     const words = make("p", { dir: "auto" });
     node = bubble("assistant", words);
+    node.classList.add("running");
     if (spoken) {
       const { message } = (await answer.json()).choices[0];
       said = message.content;
@@ -125,8 +132,10 @@ async function send() {
         if (event.error) throw new Error(event.error.message);
         said += event.choices[0].delta.content ?? "";
         words.textContent = said;
+        follow();
       }
     }
+    if (!said) node.append(make("p", { class: "hint" }, "The answer is empty."));
     at("text").value = "";
     files = [];
     draw();
@@ -134,6 +143,8 @@ async function send() {
     if (error.name !== "AbortError") wrong(error.message);
     if (!said) node?.remove();
   }
+  node?.classList.remove("running");
+  follow();
   // A question without an answer is asked again, not kept.
   if (turns.at(-1)?.content === content) {
     if (said || node?.isConnected) turns.push({ role: "assistant", content: said });

@@ -363,7 +363,7 @@ function renderPlaces(name, placed) {
     sheet.append(picture);
   }
   const labels = [...new Set(placed.places.map((place) => place.label))];
-  const word = (x, y, colour, text) => draw("text", { x, y, fill: colour, "font-size": 10 * unit }, text);
+  const word = (x, y, colour, text) => draw("text", { x, y, fill: colour, "font-size": 10 * unit, "stroke-width": 2.5 * unit }, text);
   placed.places.forEach((place, i) => {
     const colour = COLOURS[labels.indexOf(place.label) % COLOURS.length];
     const score = place.score === undefined ? "" : ` ${place.score.toFixed(2)}`;
@@ -385,8 +385,12 @@ function renderPlaces(name, placed) {
       sheet.append(word(point.x + 4 * unit, point.y - 2 * unit, own, point.name));
     });
   });
-  const words = labels.map((label) => `${label} (${placed.places.filter((place) => place.label === label).length})`);
-  return make("figure", {}, sheet, make("figcaption", { class: "hint" }, words.length ? words.join(", ") : "nothing is drawn"));
+  const key = labels.map((label, i) => {
+    const square = make("i");
+    square.style.backgroundColor = COLOURS[i % COLOURS.length];
+    return make("span", {}, square, `${label} (${placed.places.filter((place) => place.label === label).length})`);
+  });
+  return make("figure", {}, sheet, make("figcaption", { class: "legend" }, ...(key.length ? key : ["nothing is drawn"])));
 }
 
 function renderPrediction(prediction) {
