@@ -15,13 +15,14 @@ from unittest.mock import patch
 import sensorium as sm
 from sensorium.codecs.speech_synthesis import PROGRAMS, SpeechSynthesiser
 from sensorium.data import synthetic_service as service
+from sensorium.streaming.spoken_chat import Recogniser, intelligibility
 from sensorium.testing import tiny_language_model
 from sensorium.testing.stand_in_speech import install
 
 with TemporaryDirectory() as name, patch.dict(os.environ, PATH=f"{os.environ['PATH']}{os.pathsep}{name}/bin"):
     folder = Path(name)
     if not any(map(shutil.which, PROGRAMS)):
-        install(folder / "bin")
+        install(folder / "bin", tones=service.TONES)
     tables = service.make(folder / "complaints", rows=320)
     rows, test = list(sm.Table.read(tables["train"]).rows()), list(sm.Table.read(tables["test"]).rows())
 
@@ -73,7 +74,18 @@ with TemporaryDirectory() as name, patch.dict(os.environ, PATH=f"{os.environ['PA
         "→",
         ", ".join(f"{name}: {targets[name]['value']}" for name in ("intent", "feeling", "answer")),
     )
-    answer = str(targets["answer"]["value"])
+    answer, speaker = str(targets["answer"]["value"]), SpeechSynthesiser()
     if answer:
-        spoken = SpeechSynthesiser().speak(answer)
-        print(f"spoken in {spoken.sound.seconds:.1f} s")
+        print(f"spoken in {speaker.speak(answer).sound.seconds:.1f} s")
+
+    # How intelligible the spoken answers are: to a recogniser that has learnt the words of the manual in this voice.
+    heard = sm.fit(
+        service.sentences(folder / "sentences", lambda text: speaker.speak(text).wav, rows=240),
+        target="transcript",
+        task="transcription",
+        overrides=["model.size=tiny", "training.epochs=25", "training.lr=0.01", "training.refit=none"],
+        quiet=True,
+    )
+    answers = sorted({str(row["answer"]) for row in test})
+    errors = intelligibility(answers, speaker, Recogniser(heard.predictor)).wer
+    print(f"word error rate of the recogniser on spoken answers {errors:.2f}")

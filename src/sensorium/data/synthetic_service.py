@@ -14,6 +14,7 @@ The manual (``manual``) has a section for each thing and problem; ``ask`` writes
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,12 @@ WORDS = tuple(
     )
 )
 """Vocabulary of a language model for this data."""
+
+SPOKEN = tuple(sorted({"sorry", *(word for text in (*ADVICE.values(), *GENERAL.values()) for word in text.split())}))
+"""The words of answers."""
+_PITCHES = (400, 700, 1100, 1600, 2200)
+TONES = {word: (_PITCHES[i % 5], _PITCHES[i // 5]) for i, word in enumerate(SPOKEN)}
+"""Two frequencies of each word in Hz, for a stand-in that speaks."""
 
 
 def manual() -> list[dict[str, str]]:
@@ -131,6 +138,30 @@ def make(folder: Path | str, rows: int = 300, seed: int = 0, *, holes: float = 0
         )
     keep = ("question", "section", "intent", "feeling", "answer")
     return write(folder, written, test=test, holes=holes, keep=keep, seed=seed)
+
+
+def sentences(folder: Path | str, speak: Callable[[str], bytes], rows: int = 160, seed: int = 0) -> Path:
+    """Write recordings of random words of answers and ``sentences.csv``, for a recogniser: clip, transcript.
+
+    Args:
+        folder: Where to write; created if missing.
+        speak: Returns a text as the bytes of a WAV file.
+        rows: The number of sentences.
+        seed: Random seed.
+
+    Returns:
+        The path of the table.
+    """
+    folder = Path(folder)
+    (folder / "clip").mkdir(parents=True, exist_ok=True)
+    written = []
+    for i in range(rows):
+        rng = np.random.default_rng([seed, i])
+        words = " ".join(str(word) for word in rng.choice(SPOKEN, int(rng.integers(1, 6))))
+        (folder / "clip" / f"{i:04d}.wav").write_bytes(speak(words))
+        written.append({"clip": f"clip/{i:04d}.wav", "transcript": words})
+    path = write(folder, written, test=0)["train"]
+    return path.rename(folder / "sentences.csv")
 
 
 def voice(feeling: str, rng: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
