@@ -159,7 +159,7 @@ def test_one_point_is_explained_by_its_number(run: Path, drawn: Tables) -> None:
     assert every.targets["points"][0].value != values[0] != values[1]
     with pytest.raises(ConfigError, match="there is no '99' of points to explain"):
         model.explain(drawn["train"], row=row, where=False, about=99)
-    with pytest.raises(ConfigError, match="a box, region or point is chosen of a single row"):
+    with pytest.raises(ConfigError, match="a box, region, line, point or place is chosen of a single row"):
         model.explain(drawn["train"], sample=3, about="points:1")
     with pytest.raises(ConfigError, match="by its number, not by 'nose'"):
         model.explain(drawn["train"], sample=3, about="nose")
