@@ -14,7 +14,7 @@ import sensorium as sm
 from sensorium.data.synthetic_lectures import make
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "lecture_search.yaml"
-QUICK = ["model.size=tiny", "training.epochs=16", "training.lr=0.002", "training.batch_size=24", "training.refit=none"]
+QUICK = ["model.size=tiny", "training.refit=none"]
 SEED = 0
 STREAMS = ("video", "sound", "slide")
 

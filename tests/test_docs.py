@@ -123,7 +123,7 @@ def test_commands_exist() -> None:
             named = () if found_task is None else (*found_task.parts, *found_task.prompted, *_windows(found_task))
             known |= {f"--{name.replace('_', '-')}" for name in (*own, *named, *_options.COLUMNS)}
         if words[1] == "search":  # a query is a cell of any column of the model
-            known |= {"--photo"}
+            known |= {"--photo", "--question"}
         for flag in re.findall(r"--[a-z-]+", " ".join(words)):
             assert flag in known, f"{page}: no option {flag} in {' '.join(words)!r}"
 

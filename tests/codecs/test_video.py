@@ -138,10 +138,10 @@ def test_video_and_audio_streams_of_one_cell() -> None:
     sound.fit([CLIP])
     assert picture.encode(CLIP).shape == (4, 1, 64, 64)  # nearly square
     assert sound.encode(CLIP).dtype == np.int16
-    assert Video.beside([CLIP], "clip") == {"clip_sound": {"kind": "audio"}}
+    assert Video.derived_columns([CLIP], "clip") == {"clip_sound": {"kind": "audio"}}
     silent = video(sound=False)
     assert not has_sound(silent)
-    assert Video.beside([silent, Blob(b"no", "b")], "clip") == {}
+    assert Video.derived_columns([silent, Blob(b"no", "b")], "clip") == {}
     with pytest.raises(CellError, match="no sound track"):
         sound.encode(silent)
 

@@ -10,6 +10,8 @@ from typing import Any
 def test_page_in_a_browser(browser: Any, address: str, cells: Any, predictor: Any, tmp_path: Path) -> None:
     """The page shows what the predictor returns: empty, filled in step by step, with an error and after a reset."""
     browser("Emulation.setDeviceMetricsOverride", width=1200, height=1400, deviceScaleFactor=1, mobile=False)
+    browser("Page.navigate", url="about:blank")
+    browser.events.clear()  # the browser is shared: other tests may have run before
     browser("Page.navigate", url=f"http://{address}/")
     idle = 'document.getElementById("result")?.getAttribute("aria-busy") === "false"'
     value = 'document.querySelector("#result .value")?.textContent'

@@ -57,8 +57,8 @@ def png(values: np.ndarray) -> Blob:
 
 def test_edges_are_the_boundaries_of_named_regions() -> None:
     squares = [[[1, 1, 4, 1, 4, 4, 1, 4]], [[4, 1, 7, 1, 7, 4, 4, 4]]]
-    regions = [{"class": name, "polygons": square} for name, square in zip(("cat", "dog"), squares, strict=True)]
-    numbers = [{**region, "class": i} for i, region in enumerate(regions, 1)]
+    regions = [{"label": name, "polygons": square} for name, square in zip(("cat", "dog"), squares, strict=True)]
+    numbers = [{"class": i, "polygons": region["polygons"]} for i, region in enumerate(regions, 1)]
     named, numbered = (read_edges([{"size": [6, 9], "regions": drawn}], boundaries=True) for drawn in (regions, numbers))
     assert np.array_equal(named, numbered)
     assert named[0, 2, 3], "there is an edge between the two"

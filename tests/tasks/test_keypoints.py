@@ -85,7 +85,7 @@ def test_answers_are_columns_of_points_and_overlays(
         assert 0 <= own["confidence"] <= 1
         for name, at in own["value"].items():
             for what in ("x", "y", "confidence"):
-                assert float(row[f"points.{name}_{what}"]) == pytest.approx(at[what])
+                assert float(row[f"points.{name}_{what}"]) == pytest.approx(at[what], rel=1e-5)
         assert list(json.loads(row["points"])) == NAMES
         assert ("overlay" in own) == bool(cell["photo"])
 
