@@ -1,12 +1,14 @@
-"""Texts are spoken by an external program: here a stand-in on PATH."""
+"""Texts are spoken by an external program: a stand-in on PATH, and the real one where it is installed."""
 
 from __future__ import annotations
 
 import io
 import json
+import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -55,6 +57,31 @@ def test_language_and_voice_reach_the_program(path: Path) -> None:
         SpeechSynthesiser(voice="http://example.org/voice")
     with pytest.raises(ConfigError, match="not a name"):
         SpeechSynthesiser(voice="-o")
+    with pytest.raises(ConfigError, match=r"espeak-ng has no voice 'f33'.*\n.*f3"):
+        SpeechSynthesiser(voice="f33")
+    install(path, "flite")
+    assert SpeechSynthesiser("flite", voice="slt").voices() == ["slt"]
+    install(path, "flite", code="raise SystemExit('no such option')")
+    with pytest.raises(ConfigError, match="does not list its voices"):
+        SpeechSynthesiser("flite", voice="slt")
+
+
+@pytest.mark.parametrize("name", speech_synthesis.PROGRAMS)
+def test_the_real_program_speaks(name: str) -> None:
+    if shutil.which(name) is None:
+        pytest.skip(f"{name} is not installed")
+    voices = SpeechSynthesiser(name).voices()
+    short, long = (SpeechSynthesiser(name).speak(text) for text in ("blue", "It is the blue square on the left; $(x) -v"))
+    assert 0.2 < short.sound.seconds < long.sound.seconds < 10
+    for spoken in (short, long):
+        header = soundfile.info(io.BytesIO(spoken.wav))
+        assert header.samplerate == spoken.sound.rate >= 8000
+        assert len(spoken.sound.signal) == header.frames
+        assert np.sqrt(np.mean(np.square(spoken.sound.signal))) > 0.01
+    other = SpeechSynthesiser(name, voice=voices[-1]).speak("blue").sound
+    assert not np.array_equal(other.signal, short.sound.signal)
+    with pytest.raises(ConfigError, match="has no voice 'nobody'"):
+        SpeechSynthesiser(name, voice="nobody")
 
 
 def _noted(path: Path, kind: type[SpeechSynthesiser], *, language: str, voice: str) -> str:

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -52,7 +53,7 @@ class SpeechSynthesiser:
         seconds: Time limit for each text, in seconds.
 
     Raises:
-        ConfigError: No program is installed that speaks the language, or a name is invalid.
+        ConfigError: No program is installed that speaks the language, or a name is invalid or of no voice.
     """
 
     def __init__(
@@ -78,6 +79,26 @@ class SpeechSynthesiser:
                 fix=f"install it: apt-get install {candidates[0]}",
             )
         self.program, self.path = paths[0]
+        # Both programs use their default voice, without a word, where they do not know a name.
+        if voice is not None and voice not in (voices := self.voices()):
+            near = get_close_matches(voice, voices, n=3) or voices[:3]
+            raise ConfigError(f"{self.program} has no voice {voice!r}", fix=f"voices: {', '.join(near)}, ...")
+
+    def voices(self) -> list[str]:
+        """Return the names that may be given as ``voice``, as the program lists them.
+
+        Raises:
+            ConfigError: The program does not list its voices.
+        """
+        flite = self.program == "flite"
+        command = [self.path, "-lv" if flite else "--voices=variant"]
+        try:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=self.seconds, check=True)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise ConfigError(f"{self.program} does not list its voices: {error}") from None
+        text = done.stdout.decode(errors="replace")
+        names = text.partition(":")[2].split() if flite else re.findall(r"!v/(\S+)", text)
+        return [name for name in names if _NAME.fullmatch(name)]
 
     def speak(self, text: str) -> SpokenText:
         """Return ``text`` as speech.

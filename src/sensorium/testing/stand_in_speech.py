@@ -11,6 +11,8 @@ from sensorium.data.synthetic_speech import RATE, TONES
 
 _CODE = """import json, math, pathlib, re, struct, sys, wave
 ARGS, RATE, TONES = sys.argv[1:], {rate}, json.loads({tones!r})
+if {{"-lv", "--voices=variant"}} & set(ARGS):
+    sys.exit(print("Voices available: slt" if "-lv" in ARGS else " 5  variant  --/F  female3  !v/f3"))
 text = pathlib.Path(ARGS[ARGS.index("-f") + 1]).read_text(encoding="utf-8")
 pathlib.Path(__file__).with_suffix(".json").write_text(json.dumps([ARGS, text]), encoding="utf-8")
 samples = [0.0] * (RATE // 20)
