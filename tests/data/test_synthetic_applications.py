@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import sensorium as sm
 from sensorium.core.errors import ConfigError, DataError
@@ -14,7 +16,7 @@ from sensorium.core.modality import Blob
 from sensorium.data import synthetic_dialogues, synthetic_lips, synthetic_posts, synthetic_questions
 from sensorium.data.previous_rows import with_previous
 from sensorium.data.synthetic_captions import as_sentence
-from sensorium.data.synthetic_voice import FRAMES_PER_SECOND, lips, spoken
+from sensorium.data.synthetic_voice import FRAMES_PER_SECOND, MOUTHS, PHONES, PRONUNCIATIONS, lips, pronounced, spoken
 from sensorium.modalities.video import Video
 
 MAKERS = [synthetic_dialogues.make, synthetic_lips.make, synthetic_posts.make, synthetic_questions.make]
@@ -37,22 +39,55 @@ def test_tables_are_reproducible_and_their_media_exist(make: Callable[..., dict[
         make(tmp_path / "c", rows=0)
 
 
-def test_letters_with_one_mouth_shape_sound_different() -> None:
-    sounds = [spoken(letter * 8, np.random.default_rng(0))[0] for letter in "bpa"]
-    loudest = [int(np.abs(np.fft.rfft(sound, 8192)).argmax()) for sound in sounds]
-    assert len({round(peak / 30) for peak in loudest}) == 3
+def _films(*words: str) -> list[NDArray[np.float64]]:
+    """Films of the lips that say ``words``, all at the same pace, in the same light."""
     films = []
-    for letter in "bpa":
-        times = [(0.1, 0.9, letter)]
-        films.append(lips(times, 1.0, np.random.default_rng(1)).astype(float))
-    assert films[0].shape == (FRAMES_PER_SECOND, 16, 16)
-    np.testing.assert_array_equal(films[0], films[1])
-    assert np.abs(films[0] - films[2]).mean() > 5
+    for word in words:
+        (phones,) = pronounced(word)
+        times = [(0.1 + 0.1 * i, 0.2 + 0.1 * i, phone) for i, phone in enumerate(phones)]
+        films.append(lips(times, 0.6, np.random.default_rng(1)).astype(float))
+    return films
+
+
+@pytest.mark.parametrize("words", synthetic_lips.ALIKE)
+def test_words_that_look_alike_sound_different(words: tuple[str, ...]) -> None:
+    alike, other = _films(*words), _films("set")[0]
+    assert alike[0].shape == (round(0.6 * FRAMES_PER_SECOND), 16, 16)
+    for film in alike[1:]:
+        np.testing.assert_array_equal(film, alike[0])
+    assert np.abs(alike[0] - other).mean() > 3
+    spectra = []
+    for word in words:
+        sound = spoken(word, np.random.default_rng(0))[0]
+        powers = [np.abs(np.fft.rfft(sound[i * 400 : (i + 1) * 400], 800))[:400] for i in range(5)]
+        spectra.append(np.log(np.stack(powers).reshape(5, -1, 10).mean(axis=2) + 1e-2))
+    assert all(np.abs(a - b).max() > 1.5 for a, b in combinations(spectra, 2))
+
+
+def test_firm_shapes_of_the_mouth_withstand_their_neighbours() -> None:
+    """Lips close for an m between open vowels; for a t they look like the vowels."""
+    heights = []
+    for middle in ("M", "T"):
+        times = [(0.1, 0.2, "AA"), (0.2, 0.3, middle), (0.3, 0.4, "AA")]
+        film = lips(times, 0.6, np.random.default_rng(0)).astype(float)
+        heights.append([int((picture < 80).sum()) for picture in film])
+    open_mouth = max(heights[1])
+    assert heights[0][6] < 0.3 * open_mouth
+    assert heights[1][6] > 0.6 * open_mouth
+
+
+def test_words_without_a_pronunciation_are_refused() -> None:
+    with pytest.raises(ConfigError, match="no pronunciation of 'grey'"):
+        spoken("the grey one", np.random.default_rng(0))
+    assert pronounced("Is it?") == [["IH", "Z"], ["IH", "T"]]
+    known = {phone for words in PRONUNCIATIONS.values() for phone in words.split()}
+    assert known <= PHONES.keys()
+    assert {phone.mouth for phone in PHONES.values()} <= MOUTHS.keys()
 
 
 def test_films_are_opened_as_videos_of_25_pictures_a_second(tmp_path: Path) -> None:
     pytest.importorskip("av")
-    film = lips([(0.2, 0.4, "a"), (0.6, 0.8, "b")], 1.0, np.random.default_rng(0))
+    film = lips([(0.2, 0.4, "AA"), (0.6, 0.8, "B")], 1.0, np.random.default_rng(0))
     synthetic_lips.write_film(tmp_path / "film.gif", film)
     video = Video(rate=25, frames=64, channels="grey")
     cell = Blob((tmp_path / "film.gif").read_bytes(), "film.gif")

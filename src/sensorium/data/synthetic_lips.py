@@ -1,12 +1,13 @@
 """A simulated speaker who gives commands: the sound, the lips, and the words.
 
-Each row is a command of four words, "put red at nine", and these columns:
+Each row is a command of four words, "put red by mat", and these columns:
 
-    voice   the sound, 8 kHz; each letter has a sound of its own
-    lips    a film of the mouth, 25 pictures a second (GIF): several letters share a shape
+    voice   the sound, 8 kHz
+    lips    a film of the mouth, 25 pictures a second (GIF)
     words   what is said
 
-Neither real voices nor real lips: the sounds are tones and the mouths are drawn.
+Both come from the phones of the words (``synthetic_voice.py``), and neither from a person: the sounds are computed and the
+mouths are drawn. The last words look alike on the lips in two groups (``ALIKE``), and only the sound tells which was said.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from sensorium.data.synthetic_cells import RATE, write_wav
 from sensorium.data.synthetic_tables import check, write
 from sensorium.data.synthetic_voice import FRAMES_PER_SECOND, lips, spoken
 
+ALIKE = (("bat", "mat", "man"), ("fan", "van"))
+"""Words of which the lips look the same."""
 COMMANDS = (
     ("put", "lay", "set"),
     ("red", "blue", "green", "pink"),
-    ("at", "by", "in"),
-    ("one", "two", "four", "six", "nine"),
+    ("at", "by", "in", "on"),
+    tuple(word for words in ALIKE for word in words),
 )
+"""The words of each place in a command."""
 
 
 def make(

@@ -5,7 +5,7 @@ Each row has a picture or a film, and these columns:
     photo     a picture of 32 pixels a side with one or two coloured things, or empty
     film      something that moves across 16 pixels a side in one of four directions (GIF), or empty
     question  "what colour is the square?", "which way does it move?"
-    spoken    the same as a sound, 8 kHz; each letter has a sound of its own
+    spoken    the same as a sound, 8 kHz, by a simulated voice
     answer    "blue", "left"
 """
 
