@@ -146,6 +146,12 @@ def test_films_move_in_the_direction_of_the_answer(seed: int) -> None:
     assert way > 3
 
 
+def test_questions_are_spoken_by_another_voice(tmp_path: Path) -> None:
+    paths = synthetic_questions.make(tmp_path, rows=3, test=0.0, speak=lambda text, i: f"{i} {text}".encode())
+    for i, row in enumerate(sm.Table.read(paths["train"]).rows()):
+        assert (tmp_path / str(row["spoken"])).read_text() == f"{i} {row['question']}"
+
+
 def test_captions_become_full_sentences() -> None:
     assert as_sentence("a red disc") == "There is a red disc on its own."
     assert as_sentence("a red disc to the left of a blue square") == "A red disc is to the left of a blue square."

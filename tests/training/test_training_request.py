@@ -93,13 +93,16 @@ def test_unknown_key_is_named(recipe: Any, message: str) -> None:
 
 def test_fit_and_command_line_accept_named_settings(quick_fit: Any, cli: Any, scenes: Path, tmp_path: Path) -> None:
     few = ["cost", "tags", "photo", "sound", "sensor"]
-    words = ["fit", scenes / "train.csv", "--target", "event", "--ignore", ",".join(few), "--out", tmp_path / "run", "-q"]
+    ignored = ["--ignore", ",".join(few[:2]), "--ignore", ",".join(few[2:])]
+    words = ["fit", scenes / "train.csv", "--target", "event", *ignored, "--out", tmp_path / "run", "-q"]
     code, _, stderr = cli(*words, "--epochs", 1, "training.epochs=2")
     assert code == 2
     assert "training.epochs is set twice: epochs=1, and training.epochs=2" in stderr
     code, _, stderr = cli(*words, "--epochs", 1, "model.size=tiny", "model.experts=[]")
     assert code == 0, stderr
-    assert len(sm.load(tmp_path / "run").history) == 1
+    trained = sm.load(tmp_path / "run")
+    assert len(trained.history) == 1
+    assert not {"photo", "sound", "sensor"} & set(trained.schema.streams)
     options = {"epochs": 1, "size": "tiny", "batch_size": 16, "recipe": {"model": {"experts": []}}, "quiet": True}
     model = sm.fit(scenes / "train.csv", target="event", ignore=few, **options)
     assert (len(model.history), model.recipe.training.batch_size) == (1, 16)

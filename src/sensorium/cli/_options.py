@@ -34,7 +34,9 @@ Task = Annotated[
         help="The kind of task [default: chosen by the target]; see `sensorium kinds tasks`. Its options: --name value."
     ),
 ]
-Ignore = Annotated[str | None, typer.Option(help=f"Columns to ignore: id,speaker. {QUOTES}: '\"a,b\",id'")]
+Ignore = Annotated[
+    list[str] | None, typer.Option(help=f"Columns to ignore: id,speaker; may be repeated. {QUOTES}: '\"a,b\",id'")
+]
 Group = Annotated[
     str | None, typer.Option(help="A column whose groups are never split between training and validation: patient")
 ]
@@ -180,7 +182,7 @@ def stream_map(texts: list[str] | None) -> dict[str, str] | None:
     return pairs or None
 
 
-def column_kinds(as_: list[str] | None, ignore: str | None) -> dict[str, Any]:
+def column_kinds(as_: list[str] | None, ignore: list[str] | None) -> dict[str, Any]:
     """Return the kinds of columns as a mapping, from the values ``as_`` of ``--as`` and ``ignore`` of ``--ignore``.
 
     Examples: ``--as photo=image``, ``--as 'when={kind: datetime, order: mdy}'``, ``--ignore id,speaker``.
@@ -188,9 +190,9 @@ def column_kinds(as_: list[str] | None, ignore: str | None) -> dict[str, Any]:
     return dict(column_kind(text) for text in as_ or []) | dict.fromkeys(split_names(ignore), "ignore")
 
 
-def split_names(text: str | None) -> list[str]:
-    """Split ``text`` at the commas outside double quotes: ``id,"a,b"`` has two names."""
-    return quoting.names(text)
+def split_names(text: str | Sequence[str] | None) -> list[str]:
+    """Split ``text``, or each of several, at the commas outside double quotes: ``id,"a,b"`` has two names."""
+    return [name for part in ([text] if isinstance(text, str) else text or ()) for name in quoting.names(part)]
 
 
 def column_kind(text: str) -> tuple[str, str | dict[str, Any]]:

@@ -11,6 +11,7 @@ Each row has a picture or a film, and these columns:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,15 @@ FRAMES = 8
 WAYS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 
 
-def make(folder: Path | str, rows: int = 600, seed: int = 0, *, holes: float = 0.0, test: float = 0.25) -> dict[str, Path]:
+def make(
+    folder: Path | str,
+    rows: int = 600,
+    seed: int = 0,
+    *,
+    holes: float = 0.0,
+    test: float = 0.25,
+    speak: Callable[[str, int], bytes] | None = None,
+) -> dict[str, Path]:
     """Write ``train.csv`` and ``test.csv`` with a folder for each medium; the same arguments give the same files.
 
     Args:
@@ -37,6 +46,7 @@ def make(folder: Path | str, rows: int = 600, seed: int = 0, *, holes: float = 0
         seed: Random seed.
         holes: The share of spoken questions that are missing.
         test: The share of rows in ``test.csv``.
+        speak: Returns the WAV file of a text, given the text and the number of the row; None: a simulated voice.
 
     Returns:
         The paths of the tables by name.
@@ -60,7 +70,10 @@ def make(folder: Path | str, rows: int = 600, seed: int = 0, *, holes: float = 0
             picture, _, question, answer = described(rng)
             row["photo"] = f"photo/{i:04d}.png"
             write_png(folder / row["photo"], picture)
-        write_wav(folder / "spoken" / f"{i:04d}.wav", spoken(question, rng)[0])
+        if speak is None:
+            write_wav(folder / "spoken" / f"{i:04d}.wav", spoken(question, rng)[0])
+        else:
+            (folder / "spoken" / f"{i:04d}.wav").write_bytes(speak(question, i))
         written.append({**row, "question": question, "spoken": f"spoken/{i:04d}.wav", "answer": answer})
     keep = ("photo", "film", "question", "answer")
     return write(folder, written, test=test, holes=holes, keep=keep, seed=seed)
