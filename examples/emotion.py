@@ -15,10 +15,9 @@ with TemporaryDirectory() as folder:
     model = sm.fit(tables["train"], recipe=RECIPE, overrides=quick, quiet=True)
     table = sm.Table.read(tables["test"])
     print("share of the utterances that are right, from")
-    sets = {name: (name,) for name in NOW} | {
-        "all three": NOW,
-        "all three, and before": (*NOW, *(f"{n}_before" for n in NOW)),
-    }
+    sets = {name: (name,) for name in NOW}
+    sets |= {f"all but {name}": tuple(other for other in NOW if other != name) for name in NOW}
+    sets |= {"all three": NOW, "all three, and before": (*NOW, *(f"{name}_before" for name in NOW))}
     for title, kept in sets.items():
         part = table
         for name in set(model.schema.streams) - set(kept):

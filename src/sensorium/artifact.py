@@ -28,8 +28,9 @@ from torch import Tensor
 
 from sensorium import __version__
 from sensorium.core.borrowed_weights import lending
+from sensorium.core.decoding_options import Decoding, with_decoding
 from sensorium.core.dry_run import try_out
-from sensorium.core.errors import ArtifactError, SensoriumError
+from sensorium.core.errors import ArtifactError, ConfigError, SensoriumError
 from sensorium.core.learned_buffers import LearnedBuffers
 from sensorium.core.load_guard import loading_guard
 from sensorium.core.objective import Objective
@@ -141,10 +142,11 @@ class Artifact:
         return folder
 
     @classmethod
-    def load(cls, folder: str | Path, *, lm: str | Path | None = None) -> Self:
+    def load(cls, folder: str | Path, *, lm: str | Path | None = None, decoding: Decoding = None) -> Self:
         """Load a model from ``folder``, verifying every byte first.
 
         ``lm``: the folder of the language model that it was trained on, which it does not hold, where it has one.
+        ``decoding``: options of its tasks that only decide how answers are made: ``{"beam": 5}``.
 
         Only the folder's own files are read, and those of its language model if their SHA-256 is right. The cost is
         bounded by their size: the network is built only as large
@@ -155,7 +157,7 @@ class Artifact:
         listed = _listed(folder)
         try:
             contents = {name: _read(folder, name, *listed[name]) for name in FILES if name != WEIGHTS}
-            recipe = _recipe(contents["recipe.yaml"])
+            recipe = _decoded(_recipe(contents["recipe.yaml"]), decoding or {})
             schema = _schema(folder, contents["schema.json"])
             report = _document(folder / "report.json", contents["report.json"])
             header = _header(folder, WEIGHTS, listed[WEIGHTS][1])
@@ -172,7 +174,7 @@ class Artifact:
                 for spec in recipe.objectives:
                     resolve("objectives", spec)
                 try_out(schema, model.eval())
-        except ArtifactError:
+        except (ArtifactError, _WrongOptionError):
             raise
         except SensoriumError as error:
             problem = error.problem if len(error.problem) <= LONGEST else f"{error.problem[:LONGEST]}…"
@@ -182,6 +184,17 @@ class Artifact:
                 f"is inconsistent: {_message(error)}", file=folder, fix="save it again with this version"
             ) from error
         return cls(recipe, schema, model, report, learnt)
+
+
+class _WrongOptionError(ConfigError):
+    """A decoding option, which is of the caller and not of the folder, is wrong."""
+
+
+def _decoded(recipe: Recipe, options: Mapping[str, Any]) -> Recipe:
+    try:
+        return with_decoding(recipe, options) if options else recipe
+    except ConfigError as error:
+        raise _WrongOptionError(error.problem, fix=error.fix) from None
 
 
 def schema_in(folder: str | Path) -> Schema:

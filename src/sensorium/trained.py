@@ -6,12 +6,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sensorium.artifact import Artifact
 from sensorium.core.batch import Batch
+from sensorium.core.decoding_options import Decoding
 from sensorium.core.errors import DataError
 from sensorium.core.plurals import counted
 from sensorium.core.portable_recipe import portable
@@ -389,12 +390,8 @@ class Trained(Sampling):
         """Write the model to ``folder`` as JSON, YAML and safetensors."""
         return self.artifact.save(folder)
 
-    @classmethod
-    def load(cls, folder: str | Path, *, device: str = "auto", lm: str | Path | None = None) -> Self:
-        """Load the model in ``folder`` onto ``device``, verified; ``lm``: the language model it needs, if any."""
-        return cls(Artifact.load(folder, lm=lm), device=device)
 
-
-def load(folder: str | Path, *, device: str = "auto", lm: str | Path | None = None) -> Trained:
-    """Load a trained model from its ``folder`` onto ``device``; ``lm``: the folder of its language model, if it has one."""
-    return Trained.load(folder, device=device, lm=lm)
+def load(folder: str | Path, *, device: str = "auto", lm: str | Path | None = None, decoding: Decoding = None) -> Trained:
+    """Load a trained model from its ``folder`` onto ``device``; ``lm``: the folder of its language model, if it has one;
+    ``decoding``: options of its tasks that only decide how answers are made of outputs, as ``{"beam": 5}``."""
+    return Trained(Artifact.load(folder, lm=lm, decoding=decoding), device=device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 import sensorium as sm
-from sensorium.core.errors import ConfigError
+from sensorium.core.errors import ArtifactError, ConfigError
 from sensorium.core.forward import Forward
 from sensorium.data.synthetic_captions import make
 from sensorium.evaluation.controls import OTHER_ROWS
@@ -87,6 +88,39 @@ def test_samples_are_drawn_with_a_seed(run: Path, tables: dict[str, Path]) -> No
     assert first == again
     task.seed = 1
     assert task.answers(output, batch) != first
+
+
+def test_decoding_of_a_trained_model_is_chosen_anew(
+    run: Path, tables: dict[str, Path], tmp_path: Path, cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    table = sm.Table.read(tables["test"]).take(range(4))
+    wide = sm.load(run, decoding={"beam": 5, "penalty": 0.0}).predict(table)
+    narrow = sm.load(run, decoding={"beam": 1})
+    assert narrow.recipe.model.tasks["caption"]["beam"] == 1
+    for many, few in zip(wide, narrow.predict(table), strict=True):
+        assert len(many.targets["caption"]["alternatives"]) == 4
+        assert not few.targets["caption"]["alternatives"]
+    words = ["predict", run, tables["test"], "--out", tmp_path / "drawn.jsonl"]
+    code, _, stderr = cli(*words, "--decode", "decode=sample", "--decode", "temperature=3.0", "--decode", "beam=4")
+    assert code == 0, stderr
+    drawn = [json.loads(line) for line in (tmp_path / "drawn.jsonl").read_text(encoding="utf-8").splitlines()]
+    usual = sm.load(run).predict(tables["test"])
+    pairs = zip(drawn, usual, strict=True)
+    assert any(row["targets"]["caption"]["value"] != answer.value for row, answer in pairs)
+
+
+@pytest.mark.parametrize(
+    ("decoding", "message"),
+    [
+        ({"beem": 5}, "no decoding option of this model; did you mean beam"),
+        ({"dropout": 0.0}, "no decoding option of this model; there are: beam"),
+        ({"beam": "wide"}, "beam: 'wide' is not a whole number"),
+        ({"temperature": 0.0}, "temperature above 0"),
+    ],
+)
+def test_wrong_decoding_options_are_refused(run: Path, decoding: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArtifactError if "temperature" in decoding else ConfigError, match=message):
+        sm.load(run, decoding=decoding)
 
 
 def test_questions_are_answered_in_words(tables: dict[str, Path], tmp_path: Path) -> None:

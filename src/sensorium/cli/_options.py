@@ -52,6 +52,14 @@ Lm = Annotated[
     Path | None,
     typer.Option("--lm", help="Folder of the language model that it was trained on [default: where the model names it]."),
 ]
+Decode = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--decode",
+        metavar="NAME=VALUE",
+        help="An option of how answers are made, instead of that of training: beam=5, decode=sample; may be repeated.",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output, which is an error otherwise.")]
 Streams = Annotated[
     list[str] | None,
@@ -188,6 +196,24 @@ def column_kinds(as_: list[str] | None, ignore: list[str] | None) -> dict[str, A
     Examples: ``--as photo=image``, ``--as 'when={kind: datetime, order: mdy}'``, ``--ignore id,speaker``.
     """
     return dict(column_kind(text) for text in as_ or []) | dict.fromkeys(split_names(ignore), "ignore")
+
+
+def decoding(assignments: list[str] | None) -> dict[str, Any]:
+    """Return the options of ``--decode``, such as ``beam=5``, by name; values are parsed as YAML.
+
+    Raises:
+        ConfigError: One is not name=value.
+    """
+    options = {}
+    for text in assignments or []:
+        name, _, value = text.partition("=")
+        try:
+            options[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"{value!r} in {text!r} is not a YAML value") from None
+        if not name or not value:
+            raise ConfigError(f"--decode {text} is not name=value", fix="write --decode name=value, as in --decode beam=5")
+    return options
 
 
 def split_names(text: str | Sequence[str] | None) -> list[str]:

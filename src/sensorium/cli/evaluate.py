@@ -38,6 +38,7 @@ def run(
     media: Annotated[
         Path | None, typer.Option(help="Folder that relative media paths start from [default: the table's].")
     ] = None,
+    decode: _options.Decode = None,
     lm: _options.Lm = None,
     overwrite: _options.Overwrite = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and the result.")] = False,
@@ -48,10 +49,9 @@ def run(
     """
     if reference is not None and not robustness:
         raise ConfigError("--reference needs --robustness", fix="give both options")
-    if gain is not None and (robustness or report is not None):
-        raise ConfigError(
-            "--gain trains other models and scores those", fix="leave out --robustness and --report; see sensorium gain"
-        )
+    if gain is not None and (robustness or report is not None or decode):
+        fix = "leave out --robustness, --report and --decode; see sensorium gain"
+        raise ConfigError("--gain trains other models and scores those", fix=fix)
     from sensorium.data.files.output_path import prepare_output
     from sensorium.reporting.console import Console
     from sensorium.trained import load
@@ -71,7 +71,7 @@ def run(
         typer.echo(result.text())
         return
     with Console(quiet) as console:
-        evaluation = load(run, lm=lm).evaluate(
+        evaluation = load(run, lm=lm, decoding=_options.decoding(decode)).evaluate(
             table,
             media=media,
             report=report,

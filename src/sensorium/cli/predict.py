@@ -40,6 +40,7 @@ def run(
     processes: Annotated[
         int, typer.Option(min=1, help="Number of processes for a folder of shards, each with its own model.")
     ] = 1,
+    decode: _options.Decode = None,
     lm: _options.Lm = None,
     overwrite: _options.Overwrite = False,
     raw_cells: Annotated[
@@ -82,6 +83,8 @@ def run(
         if any(files.values()):
             fix = "predict into one file: --out FILE.csv"
             raise ConfigError("--coco, --points and --overlay are not written part by part", fix=fix)
+        if decode:
+            raise ConfigError("--decode is not passed on to predictions part by part", fix="predict into one file")
         _predict_shards(run, Path(table), out, processes, batch_size, keep or [], raw_cells, overwrite, quiet)
         return
     if out is not None and out.suffix not in (".csv", ".jsonl"):
@@ -104,7 +107,7 @@ def run(
     from sensorium.reporting.prediction_files import KeptColumns, write, write_csv
     from sensorium.trained import load
 
-    model = load(run, lm=lm)
+    model = load(run, lm=lm, decoding=_options.decoding(decode))
     settle_threads(model.recipe)
     rows = model.windows(Table.read(table, root=media))
     for name in keep or []:

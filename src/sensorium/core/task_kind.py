@@ -52,6 +52,8 @@ class TaskKind:
     """The option that chooses this task where a command names no task: ``--lm FOLDER``."""
     needs_streams: ClassVar[bool] = True
     """False: a row without any stream is learnt and scored like others, since its prompt is a text."""
+    decoding: ClassVar[tuple[str, ...]] = ()
+    """Options that decide how answers are made of outputs, and no weight: they may be changed in a trained model."""
     scored_shuffled: ClassVar[bool] = False
     """Whether it is also scored with the inputs of other rows, as a control for answers that ignore the inputs."""
 

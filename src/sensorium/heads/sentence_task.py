@@ -57,6 +57,7 @@ class SentenceTask(Task[Context]):
     reads_as: ClassVar[str | None] = "sentences"
     baseline_name: ClassVar[str] = "always generating the training sentence that scores best for all training rows"
     mergeable: ClassVar[bool] = False
+    decoding: ClassVar[tuple[str, ...]] = ("decode", "beam", "penalty", "temperature", "top_p", "seed", "longest")
     scored_shuffled: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]]
     """Names of the metrics, the headline first."""

@@ -110,6 +110,7 @@ class Transcription(Task[Emissions]):
     higher_is_better: ClassVar[bool] = False
     baseline_name: ClassVar[str] = "always answering the most frequent transcript"
     mergeable: ClassVar[bool] = False
+    decoding: ClassVar[tuple[str, ...]] = ("decode", "beam", "ngram_weight", "bonus")
 
     def __init__(
         self,
