@@ -199,7 +199,7 @@ def column_kinds(as_: list[str] | None, ignore: list[str] | None) -> dict[str, A
 
 
 def decoding(assignments: list[str] | None) -> dict[str, Any]:
-    """Return the options of ``--decode``, such as ``beam=5``, by name; values are parsed as YAML.
+    """Return the options in ``assignments`` of ``--decode``, such as ``beam=5``, by name; values are parsed as YAML.
 
     Raises:
         ConfigError: One is not name=value.
