@@ -121,3 +121,21 @@ def test_a_failed_step_ends_the_answers_in_progress_and_later_ones_begin_anew() 
         assert isinstance(heard[-1], ValueError)
         assert set(heard[:-1]) <= {"a"}
     assert later == ["b", "b", True]
+
+
+def test_clients_that_leave_while_they_wait_are_not_kept() -> None:
+    async def clients() -> int:
+        answers = JointAnswers(Counting, most=1)
+        first = answers.submit("a", Wish(most=10**9))  # type: ignore[arg-type]
+        await first.pieces.get()
+        for _ in range(50):
+            answers.submit("gone", Wish(most=1)).leave()  # type: ignore[arg-type]
+        for _ in range(3):  # the step in progress, and one after it
+            first.pieces = asyncio.Queue()
+            await first.pieces.get()
+        kept = len(answers._waiting)
+        first.leave()
+        answers.close()
+        return kept
+
+    assert run(clients()) == 0

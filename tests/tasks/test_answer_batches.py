@@ -134,6 +134,26 @@ def test_a_row_that_does_not_fit_is_refused_before_it_joins() -> None:
     assert batch.advance() == []
 
 
+def test_a_pass_that_fails_begins_no_answer_and_those_in_progress_go_on() -> None:
+    task = made("llama")
+    expected = alone(task, 0)
+    batch = task.answer_batch()
+    (number,) = batch.add(output_of(task, ROWS[:1]), SETTINGS[:1])
+
+    def fail(network: Any, args: Any, kwargs: Any) -> None:
+        if kwargs["attention_mask"].shape[1] < 60:
+            raise MemoryError("the second pass")
+
+    handle = task.lm.network.register_forward_pre_hook(fail, with_kwargs=True)
+    with pytest.raises(MemoryError):  # the long one is read first, in a pass of its own
+        batch.add(output_of(task, [("w1 " * 60, 0), ("w2", 0)]), [AnswerSettings(most=3)] * 2)
+    handle.remove()
+    pieces = [piece for _ in range(20) for piece in batch.advance()]
+    assert {each for each, _ in pieces} == {number}
+    *texts, ended = [piece for _, piece in pieces]
+    assert ["".join(texts), ended] == expected
+
+
 def test_text_of_tokens_is_that_of_all_together() -> None:
     """Of bytes, of which several are a letter, and of words with marks and blanks around them."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers

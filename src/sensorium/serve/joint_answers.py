@@ -88,6 +88,8 @@ class JointAnswers:
                 answers.remove(number)
                 del active[number]
             with self._lock:
+                # Clients that left while they waited hold a row each, and others arrive in their place.
+                self._waiting = deque(listener for listener in self._waiting if not listener.left)
                 count = min(self.most - len(active), BEGUN_AT_ONCE, len(self._waiting))
                 begun = [self._waiting.popleft() for _ in range(count)]
                 if not begun and not active:
