@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -118,6 +119,27 @@ def test_joined_rows_share_a_pass_and_padding_leaves_with_the_longest() -> None:
     # The two are read apart, since one is much longer, then go on together; the first token takes no pass of its own.
     assert rows == (1, 1, 2, 2, 1, 1, 1)
     assert lengths[4] < lengths[3] - 20
+
+
+@pytest.mark.parametrize("window", [4, 40, 200])
+def test_padding_of_sliding_windows_leaves_with_the_longest(window: int) -> None:
+    """Else the caches of a server whose answers overlap would grow for ever. Within, at and beyond the window."""
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    lengths, layers = (60, 30), [DynamicSlidingWindowLayer(sliding_window=window), DynamicLayer()]
+    states = torch.arange(60.0).expand(2, 1, 60)[..., None]
+    for layer in layers:
+        layer.update(states, states)
+    mask = torch.arange(60) >= 60 - torch.tensor(lengths)[:, None]
+    cache = causal_lm.LmCache(SimpleNamespace(layers=layers, reorder_cache=lambda rows: None), mask, torch.tensor(lengths))
+    kept = cache.kept(torch.tensor([1]))
+    assert kept.mask.shape == (1, 30)
+    assert bool(kept.mask.all())
+    for layer in layers:
+        assert layer.get_seq_length() == 30
+        size, offset = layer.get_mask_sizes(1)
+        assert (size + offset, size) == (31, layer.keys.shape[2] + 1)
+        assert torch.equal(layer.keys[0, 0, :, 0], torch.arange(60.0)[60 - layer.keys.shape[2] :])
 
 
 def test_conversations_of_similar_length_are_read_together() -> None:
