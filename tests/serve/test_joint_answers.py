@@ -139,3 +139,23 @@ def test_clients_that_leave_while_they_wait_are_not_kept() -> None:
         return kept
 
     assert run(clients()) == 0
+
+
+def test_where_generation_cannot_begin_clients_get_the_reason_and_the_next_tries_again() -> None:
+    attempts: list[int] = []
+
+    def make() -> Counting:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise ValueError("no memory")
+        return Counting()
+
+    async def clients() -> list[Any]:
+        answers = JointAnswers(make)
+        heard = [await read(answers.submit(name, Wish(most=1))) for name in ("a", "b")]  # type: ignore[arg-type]
+        answers.close()
+        return heard
+
+    (error,), later = run(clients())
+    assert isinstance(error, ValueError)
+    assert later == ["b", True]

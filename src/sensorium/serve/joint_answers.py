@@ -77,9 +77,18 @@ class JointAnswers:
         with self._lock:
             self._waiting.append(listener)
             if not self._running:
-                self._thread.submit(self._run)
+                self._thread.submit(self._run_reported)
                 self._running = True
         return listener
+
+    def _run_reported(self) -> None:
+        """Generate; where that cannot begin at all, those who wait get the reason, and the next request tries again."""
+        try:
+            self._run()
+        except Exception as error:
+            with self._lock:
+                waiting, self._waiting, self._running = self._waiting, deque(), False
+            _deliver([(listener, error) for listener in waiting])
 
     def _run(self) -> None:
         answers, active = self._make(), dict[int, Listener]()
