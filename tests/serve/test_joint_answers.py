@@ -121,3 +121,41 @@ def test_a_failed_step_ends_the_answers_in_progress_and_later_ones_begin_anew() 
         assert isinstance(heard[-1], ValueError)
         assert set(heard[:-1]) <= {"a"}
     assert later == ["b", "b", True]
+
+
+def test_clients_that_leave_while_they_wait_are_not_kept() -> None:
+    async def clients() -> int:
+        answers = JointAnswers(Counting, most=1)
+        first = answers.submit("a", Wish(most=10**9))  # type: ignore[arg-type]
+        await first.pieces.get()
+        for _ in range(50):
+            answers.submit("gone", Wish(most=1)).leave()  # type: ignore[arg-type]
+        for _ in range(3):  # the step in progress, and one after it
+            first.pieces = asyncio.Queue()
+            await first.pieces.get()
+        kept = len(answers._waiting)
+        first.leave()
+        answers.close()
+        return kept
+
+    assert run(clients()) == 0
+
+
+def test_where_generation_cannot_begin_clients_get_the_reason_and_the_next_tries_again() -> None:
+    attempts: list[int] = []
+
+    def make() -> Counting:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise ValueError("no memory")
+        return Counting()
+
+    async def clients() -> list[Any]:
+        answers = JointAnswers(make)
+        heard = [await read(answers.submit(name, Wish(most=1))) for name in ("a", "b")]  # type: ignore[arg-type]
+        answers.close()
+        return heard
+
+    (error,), later = run(clients())
+    assert isinstance(error, ValueError)
+    assert later == ["b", True]

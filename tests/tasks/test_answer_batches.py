@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -120,6 +121,27 @@ def test_joined_rows_share_a_pass_and_padding_leaves_with_the_longest() -> None:
     assert lengths[4] < lengths[3] - 20
 
 
+@pytest.mark.parametrize("window", [4, 40, 200])
+def test_padding_of_sliding_windows_leaves_with_the_longest(window: int) -> None:
+    """Else the caches of a server whose answers overlap would grow for ever. Within, at and beyond the window."""
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    lengths, layers = (60, 30), [DynamicSlidingWindowLayer(sliding_window=window), DynamicLayer()]
+    states = torch.arange(60.0).expand(2, 1, 60)[..., None]
+    for layer in layers:
+        layer.update(states, states)
+    mask = torch.arange(60) >= 60 - torch.tensor(lengths)[:, None]
+    cache = causal_lm.LmCache(SimpleNamespace(layers=layers, reorder_cache=lambda rows: None), mask, torch.tensor(lengths))
+    kept = cache.kept(torch.tensor([1]))
+    assert kept.mask.shape == (1, 30)
+    assert bool(kept.mask.all())
+    for layer in layers:
+        assert layer.get_seq_length() == 30
+        size, offset = layer.get_mask_sizes(1)
+        assert (size + offset, size) == (31, layer.keys.shape[2] + 1)
+        assert torch.equal(layer.keys[0, 0, :, 0], torch.arange(60.0)[60 - layer.keys.shape[2] :])
+
+
 def test_conversations_of_similar_length_are_read_together() -> None:
     assert similar_lengths([]) == []
     assert similar_lengths([12, 12, 12]) == [[0, 1, 2]]
@@ -132,6 +154,26 @@ def test_a_row_that_does_not_fit_is_refused_before_it_joins() -> None:
     with pytest.raises(ConfigError, match="more than fit"):
         batch.add(output_of(task, [("w1", 3), ("w2", 3)]), [AnswerSettings(most=2), AnswerSettings(most=4000)])
     assert batch.advance() == []
+
+
+def test_a_pass_that_fails_begins_no_answer_and_those_in_progress_go_on() -> None:
+    task = made("llama")
+    expected = alone(task, 0)
+    batch = task.answer_batch()
+    (number,) = batch.add(output_of(task, ROWS[:1]), SETTINGS[:1])
+
+    def fail(network: Any, args: Any, kwargs: Any) -> None:
+        if kwargs["attention_mask"].shape[1] < 60:
+            raise MemoryError("the second pass")
+
+    handle = task.lm.network.register_forward_pre_hook(fail, with_kwargs=True)
+    with pytest.raises(MemoryError):  # the long one is read first, in a pass of its own
+        batch.add(output_of(task, [("w1 " * 60, 0), ("w2", 0)]), [AnswerSettings(most=3)] * 2)
+    handle.remove()
+    pieces = [piece for _ in range(20) for piece in batch.advance()]
+    assert {each for each, _ in pieces} == {number}
+    *texts, ended = [piece for _, piece in pieces]
+    assert ["".join(texts), ended] == expected
 
 
 def test_text_of_tokens_is_that_of_all_together() -> None:

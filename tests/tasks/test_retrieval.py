@@ -17,10 +17,10 @@ import sensorium as sm
 from sensorium.core.batch import Batch, Field
 from sensorium.core.errors import ConfigError
 from sensorium.core.goal import Goal
-from sensorium.core.layout import Graph, Ids, Row
+from sensorium.core.layout import Graph, Grid, Ids, Row
 from sensorium.core.registry import build
 from sensorium.heads.common_space import Sides
-from sensorium.heads.feature_matching import LINEAR, TF_IDF
+from sensorium.heads.feature_matching import LINEAR, TF_IDF, FeatureMatcher
 from sensorium.metrics.retrieval import chance, rank_queries, score_rankings, weighted_median
 from sensorium.nn.contrastive_loss import sigmoid_loss, softmax_loss
 
@@ -360,3 +360,13 @@ def test_the_linear_map_counts_in_answers_with_a_weight_from_held_out_rows(tmp_p
     (lone,) = model.predictor.side_vectors([{"a": rows[0]["a"]}], "retrieval")
     assert torch.allclose(lone.vectors[0], row.vectors[0], atol=1e-6)
     assert not lone.vectors[1].any()
+
+
+def test_a_weight_without_a_map_does_not_count() -> None:
+    streams = {"a": Grid(3, (1,)), "b": Grid(3, (1,))}
+    matcher = FeatureMatcher({"a": ["a"], "b": ["b"]}, streams)
+    matcher.keep("share", torch.tensor([0.5]))
+    assert matcher.weight == 0.0
+    for i in range(2):
+        matcher.keep(f"map_{i}", torch.zeros(3, 2))
+    assert matcher.weight == 0.5

@@ -67,8 +67,9 @@ class FeatureMatcher(LearnedBuffers):
 
     @property
     def weight(self) -> float:
-        """The weight of the linear map beside a network, learnt from held-out rows; 0 before."""
-        return float(self.share[0]) if len(self.share) else 0.0
+        """The weight of the linear map beside a network, learnt from held-out rows; 0 before, and where the rows of a
+        later fit have nothing in common."""
+        return float(self.share[0]) if len(self.share) and self.fitted else 0.0
 
     @property
     def unread(self) -> list[str]:

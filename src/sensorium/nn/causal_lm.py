@@ -173,11 +173,17 @@ class LmCache:
         """The cache without the columns that pad all sequences."""
         padded = int((self.mask.cumsum(dim=1) == 0).all(dim=0).sum())
         layers = getattr(self.held, "layers", ())
-        if not padded or not layers or any(type(layer).__name__ != "DynamicLayer" for layer in layers):
+        if not padded or not layers or any(type(layer).__name__ not in _JOINABLE for layer in layers):
             return self
         for layer in layers:
-            if layer.is_initialized:
-                layer.keys, layer.values = layer.keys[:, :, padded:], layer.values[:, :, padded:]
+            if not layer.is_initialized:
+                continue
+            if hasattr(layer, "cumulative_length"):  # of a sliding window: it holds the last columns alone
+                layer.cumulative_length -= padded
+                padding = max(0, layer.keys.shape[2] - layer.cumulative_length)
+            else:
+                padding = padded
+            layer.keys, layer.values = layer.keys[:, :, padding:], layer.values[:, :, padding:]
         return replace(self, mask=self.mask[:, padded:])
 
 

@@ -38,10 +38,13 @@ class LmAnswerBatch(AnswerBatch[ChatInputs]):
         drawings = [_drawing(each, self._speech.decoding) for each in settings]
         sequences = self._speech.sequences(output, None, room=[most + 1 for most in longest]).sequences
         vectors = self._speech.vectors(output, sequences)
-        numbers = [0] * len(longest)
+        begun = []
         for rows in similar_lengths(sequences.mask.sum(dim=1).tolist()):
             part = sequences.part(rows)
-            cache = self._step.start(vectors[rows, vectors.shape[1] - part.ids.shape[1] :], part)
+            begun.append((rows, self._step.start(vectors[rows, vectors.shape[1] - part.ids.shape[1] :], part)))
+        # Nothing joins before all are read: where one pass fails, no row of this call has begun.
+        numbers = [0] * len(longest)
+        for rows, cache in begun:
             made = self._batch.add(cache, [longest[i] for i in rows], [drawings[i] for i in rows])
             for i, number in zip(rows, made, strict=True):
                 numbers[i] = number

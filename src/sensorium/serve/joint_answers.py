@@ -77,9 +77,18 @@ class JointAnswers:
         with self._lock:
             self._waiting.append(listener)
             if not self._running:
-                self._thread.submit(self._run)
+                self._thread.submit(self._run_reported)
                 self._running = True
         return listener
+
+    def _run_reported(self) -> None:
+        """Generate; where that cannot begin at all, those who wait get the reason, and the next request tries again."""
+        try:
+            self._run()
+        except Exception as error:
+            with self._lock:
+                waiting, self._waiting, self._running = self._waiting, deque(), False
+            _deliver([(listener, error) for listener in waiting])
 
     def _run(self) -> None:
         answers, active = self._make(), dict[int, Listener]()
@@ -88,6 +97,8 @@ class JointAnswers:
                 answers.remove(number)
                 del active[number]
             with self._lock:
+                # Clients that left while they waited hold a row each, and others arrive in their place.
+                self._waiting = deque(listener for listener in self._waiting if not listener.left)
                 count = min(self.most - len(active), BEGUN_AT_ONCE, len(self._waiting))
                 begun = [self._waiting.popleft() for _ in range(count)]
                 if not begun and not active:
