@@ -30,7 +30,7 @@ def fingerprints(rows: sm.Table) -> np.ndarray:
 def with_shapes(rows: sm.Table, folder: Path, rng: np.random.Generator) -> list[dict[str, object]]:
     """Return ``rows`` with a MOL file in place of each SMILES: a stretched or a folded conformer, which changes the effect.
 
-    Their spread, the root of the mean square distance of atoms from their centre, adds 2 to the effect for each ångström
+    Their spread, the root of the mean square distance of atoms from their centre, adds 15 to the effect for each ångström
     above that of the other conformers.
     """
     changed = []
@@ -42,7 +42,7 @@ def with_shapes(rows: sm.Table, folder: Path, rng: np.random.Generator) -> list[
         number = int(np.argmax(spread) if rng.random() < 0.5 else np.argmin(spread))
         file = folder / f"{rows.source.rpartition('/')[2]}-{i}.mol"
         Chem.MolToMolFile(molecule, str(file), confId=number)
-        effect = float(row["effect"]) + 2 * (spread[number] - np.mean(spread))
+        effect = float(row["effect"]) + 15 * (spread[number] - np.mean(spread))
         changed.append({**row, "smiles": row["molecule"], "molecule": file.name, "effect": effect})
     return changed
 
