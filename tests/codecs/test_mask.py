@@ -182,3 +182,11 @@ def test_packed_run_lengths_are_read_back_and_equal_to_cocos(high: int, wide: in
     assert np.array_equal(run_lengths(text, high, wide), inside)
     reference = pytest.importorskip("faster_coco_eval.core.mask", reason="the reference is faster-coco-eval")
     assert text.encode() == reference.encode(np.asfortranarray(inside, np.uint8))["counts"]
+
+
+def test_polygons_have_a_budget_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    square = {"class": 1, "polygons": [[0, 0, 8, 0, 8, 8, 0, 8]] * 3}
+    draw_regions({"size": [8, 8], "regions": [square]}, 64)
+    monkeypatch.setattr("sensorium.codecs.regions.FILLED", 150)
+    with pytest.raises(CellError, match="region 1: its polygons lie over too many pixels"):
+        draw_regions({"size": [8, 8], "regions": [square]}, 64)

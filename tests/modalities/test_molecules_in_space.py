@@ -161,3 +161,12 @@ def test_files_and_smiles_in_one_column_of_a_table(tmp_path: Path) -> None:
     files = [[(problem.file, problem.column) for problem in answer.problems] for answer in answers]
     assert files == [[], [], [], [("bad.sdf", "molecule")], [("gone.sdf", "molecule")], [(None, "molecule")]]
     assert answers[0].targets["effect"]["value"] != answers[1].targets["effect"]["value"]
+
+
+def test_atoms_at_one_place_have_finite_gradients() -> None:
+    from sensorium.encoders.graph import nearness
+
+    positions = torch.zeros(1, 3, 3, requires_grad=True)
+    nearness(positions, torch.ones(1, 3, dtype=torch.bool)).sum().backward()
+    assert positions.grad is not None
+    assert torch.isfinite(positions.grad).all()

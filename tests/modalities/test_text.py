@@ -11,7 +11,7 @@ import torch
 
 from sensorium.core.errors import CellError, ConfigError
 from sensorium.core.layout import Ids
-from sensorium.modalities.text import Text
+from sensorium.modalities.text import APART, Text
 
 CELLS = [f"The cat number {i} sat on the mat" + " again" * (i % 7) for i in range(300)]
 
@@ -105,3 +105,13 @@ def test_an_empty_column() -> None:
     text.fit([])
     assert len(text.encode("hello")) == 1
     assert text.collate([None, None]).data.shape == (2, 1)
+
+
+def test_the_first_of_several_wordings_is_the_one_that_is_placed() -> None:
+    text = Text(alternatives="pick")
+    text.fit([["a dog", "the dog runs"], "a cat"])
+    extent = text.extent(["", "a dog"])
+    assert extent is not None
+    assert extent[:2].tolist() == [5, 2]
+    several = text.encode(["a dog ¶ a cat", "a dog"])
+    assert (several == APART).sum() == 1, "only entries of the list are wordings of their own"

@@ -65,4 +65,8 @@ def run(
             progress=lambda done, total: console.step("packing", done, total),
         )
         print_problems(console, problems)
+        if len(rows.annotations) > 1:
+            # The manifest does not record it, and as inputs the others would give the answer away.
+            names = " and ".join(rows.annotations)
+            console.warn(f"{names} annotate the same files: fit with one of them as the target, and --ignore the others")
         console.note(f"{counted(len(rows), 'row')} in {counted(len(shards(out)), 'shard')} in {out}")

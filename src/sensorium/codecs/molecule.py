@@ -105,7 +105,7 @@ def _read_file(text: str) -> Atoms:
         raise CellError(f"{len(text):,} characters are more than the {BYTES:,} allowed for a molecule")
     if "\0" in text or not is_molfile(text):
         raise CellError("not a MOL or SDF file", fix="its fourth line ends in V2000 or V3000")
-    first, *others = text.replace("\r\n", "\n").split("$$$$")
+    first, *others = text.replace("\r\n", "\n").replace("\r", "\n").split("$$$$")
     records = 1 + sum(bool(part.strip()) for part in others)
     if records > 1:
         raise CellError(f"the file holds {records} molecules, and a cell is one", fix="write one file for each molecule")

@@ -14,6 +14,8 @@ from sensorium.core.modality import Array
 
 POINTS = 100_000
 """Most corners of one polygon."""
+FILLED = 1 << 31
+"""Maximum number of pixels of the bounding boxes of all polygons of a mask: some seconds of work."""
 CROSSINGS = 1 << 22
 """Most crossings of the sides of one polygon with rows of pixels."""
 REGIONS = 10_000
@@ -54,7 +56,7 @@ def draw_regions(cell: Any, most: int, number_of: Callable[[str], int] | None = 
         raise CellError("a mask as JSON needs its regions", fix=_FIX)
     if len(regions) > REGIONS:
         raise CellError(f"{len(regions):,} regions are more than the {REGIONS:,} allowed")
-    mask = np.zeros((high, wide), np.int32)
+    mask, filled = np.zeros((high, wide), np.int32), 0
     for place, region in enumerate(regions, 1):
         try:
             number = _number(region, number_of)
@@ -68,7 +70,9 @@ def draw_regions(cell: Any, most: int, number_of: Callable[[str], int] | None = 
             if not isinstance(rings, list) or not rings:
                 raise CellError("it needs counts or polygons", fix=_FIX)
             for corners in [_corners(ring) for ring in rings]:
-                _fill(mask, number, corners)
+                filled += _fill(mask, number, corners)
+                if filled > FILLED:
+                    raise CellError("its polygons lie over too many pixels", fix="write it as run lengths (counts)")
         except CellError as error:
             where = "" if region is cell else f"region {place}: "
             raise CellError(f"{where}{error.problem}", fix=error.fix) from None
@@ -186,14 +190,14 @@ def _corners(ring: Any) -> Array:
     return np.clip(np.array(ring, np.float64).reshape(-1, 2), -FAR, FAR)
 
 
-def _fill(mask: Array, number: int, corners: Array) -> None:
-    """Set the pixels of ``mask`` whose middle is inside a polygon to ``number``."""
+def _fill(mask: Array, number: int, corners: Array) -> int:
+    """Set the pixels of ``mask`` whose middle is inside a polygon to ``number``; return the pixels of its bounding box."""
     high, wide = mask.shape
     # A pixel has its middle at a half; the first row whose middle is not above y is that of the ceiling of y - 0.5.
     top, bottom = (int(np.clip(np.ceil(y - 0.5), 0, high)) for y in (corners[:, 1].min(), corners[:, 1].max()))
     left, right = (int(np.clip(np.ceil(x - 0.5), 0, wide)) for x in (corners[:, 0].min(), corners[:, 0].max()))
     if top >= bottom or left >= right:
-        return
+        return 0
     following = np.roll(corners, -1, axis=0)
     first, last = (
         np.clip(np.ceil(y - 0.5), top, bottom).astype(np.int64)
@@ -207,10 +211,11 @@ def _fill(mask: Array, number: int, corners: Array) -> None:
     slope = (following[side, 0] - corners[side, 0]) / (following[side, 1] - corners[side, 1])
     x = corners[side, 0] + (row + 0.5 - corners[side, 1]) * slope
     column = np.clip(np.ceil(x - 0.5), left, right).astype(np.int64)
-    crossed = np.zeros((bottom - top, right - left + 1), np.int32)
+    crossed = np.zeros((bottom - top, right - left + 1), np.uint8)  # only odd and even matter, which overflow keeps
     np.add.at(crossed, (row - top, column - left), 1)
-    inside = np.cumsum(crossed[:, :-1], axis=1) % 2 == 1
+    inside = np.cumsum(crossed[:, :-1], axis=1, dtype=np.uint8) & 1 == 1
     mask[top:bottom, left:right][inside] = number
+    return int(inside.size)
 
 
 def _is_size(size: Any) -> bool:

@@ -34,7 +34,7 @@ def nearness(positions: Tensor, known: Tensor) -> Tensor:
     apart = (positions.unsqueeze(2) - positions.unsqueeze(1)).square().sum(dim=-1)
     own = torch.eye(positions.shape[1], dtype=torch.bool, device=positions.device)
     pairs = known.unsqueeze(2) & known.unsqueeze(1) & ~own & (apart < REACH**2)
-    distance = apart.masked_fill(~pairs, REACH**2).sqrt()
+    distance = apart.masked_fill(~pairs, REACH**2).clamp(min=1e-8).sqrt()  # the root of 0 has no gradient
     within = 0.5 * (1 + torch.cos(torch.pi * distance / REACH))
     centres = distance.new_tensor(RADII).reshape(1, -1, 1, 1)
     shape = torch.exp(-0.5 * ((distance.unsqueeze(1) - centres) / SPREAD).square())

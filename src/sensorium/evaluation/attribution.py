@@ -121,8 +121,8 @@ def narrowed(name: str, task: Task[Any], run: Forward, about: int | str | None) 
     target, _, number = str(about).rpartition(":")
     place = "," in number
     if run.batch.rows != 1:
-        unclear = "" if number.isdigit() or place else f", by its number, not by {number!r}"
-        fix = f"name the row: --row N --about {number if number.isdigit() or place else 1}"
+        unclear = "" if number.isdecimal() or place else f", by its number, not by {number!r}"
+        fix = f"name the row: --row N --about {number if number.isdecimal() or place else 1}"
         raise ConfigError(f"a box, region, line, point or place is chosen of a single row{unclear}", fix=fix)
     if place:
         return _at_place(name, target, number, run)
@@ -140,7 +140,7 @@ def narrowed(name: str, task: Task[Any], run: Forward, about: int | str | None) 
         raise ConfigError("several targets have boxes, regions, lines or points", fix=fix)
     if name != (target or next(iter(subjects))):
         return output
-    if not number.isdigit() or not 1 <= int(number) <= len(subjects[name]):
+    if not number.isdecimal() or not 1 <= int(number) <= len(subjects[name]):
         listed = "; ".join(f"{i} {words}" for i, words in enumerate(subjects[name], 1))
         raise ConfigError(f"there is no {number!r} of {name} to explain", fix=f"choose one of: {listed}")
     return task.plain.about(output, int(number))

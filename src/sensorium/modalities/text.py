@@ -160,7 +160,8 @@ class Text(Modality):
         """Return the number of characters and of words, and of each token its first character, the one after its last and
         its word, as ``signal/label_places.py`` reads them. Of several texts in a cell, each is a word, and the next one
         begins a character after it ends."""
-        cell = self._parts(cell)[0]
+        parts = self._parts(cell)
+        cell = next((part for part in parts if self._clean(part)), parts[0])  # the first that is encoded
         text, written = self._clean(cell), plain(cell)
         if not text or self.stop:
             return None
@@ -271,8 +272,8 @@ class Text(Modality):
         """Return the texts of a cell, of which one is picked; the cell itself where it is one text, or joined."""
         cell = plain(cell)
         if self.alternatives == "pick" and (isinstance(cell, (list, tuple)) or _is_list(cell)):
-            joined = _joined(cell)
-            return [cell] if joined is None else joined.split(BREAK)[:MOST]
+            texts = _listed(cell)
+            return [cell] if texts is None else texts[:MOST] or [""]
         return [cell]
 
     def _texts(self, cell: Any) -> list[str]:
@@ -326,13 +327,19 @@ def _is_list(cell: Any) -> bool:
 
 def _joined(cell: Any) -> str | None:
     """Join several texts into one with a separator; None where not all are texts."""
+    texts = _listed(cell)
+    return None if texts is None else BREAK.join(texts)
+
+
+def _listed(cell: Any) -> list[str] | None:
+    """Return the texts of a list, which may be written as JSON; None where not all are texts."""
     if isinstance(cell, str):
         try:
             cell = json.loads(cell)
         except (ValueError, RecursionError):
-            return str(cell)
+            return [str(cell)]
     texts = [part for part in cell if part is not None]
-    return BREAK.join(texts) if all(isinstance(part, str) for part in texts) else None
+    return texts if all(isinstance(part, str) for part in texts) else None
 
 
 def _unspaced(text: str) -> int:
