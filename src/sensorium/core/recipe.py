@@ -111,6 +111,7 @@ class Training(Section):
         None, gt=0, description="factor on the learning rate of weights that the fusion took from a checkpoint"
     )
     layer_decay: dict[str, float] = Field({}, description="by stream: learning rate of each block relative to the next")
+    # Three folds of 300 rows: OSULeaf 0.877 without, 0.920 with it; on six other sets no difference (docs/results.md).
     weight_decay: float = Field(
         0.05,
         ge=0,
