@@ -75,6 +75,8 @@ class Alone:
         from transformers.generation.streamers import BaseStreamer
 
         class Times(BaseStreamer):
+            """Records when ``generate`` hands over each token."""
+
             def __init__(self) -> None:
                 self.times: list[float] = []
 

@@ -170,7 +170,7 @@ def run(root: Path, out: Path, seeds: list[int], names: list[str], depth: str, q
             which = SETS[name]
             for fold, train, test in tables(which, root, seed):
                 for streams in parts(which, depth):
-                    key = (name, seed, fold, "+".join(streams))
+                    key = (name, seed, fold, "+".join(streams), *([] if quality is None else [quality]))
                     if key in done:
                         continue
                     line = {"key": key, **one(which, streams, train, test, seed, quality)}
@@ -195,7 +195,8 @@ def table(path: Path) -> str:
     """Markdown: the whole beside each modality and the majority; then what is lost when a modality is missing."""
     by_set: dict[str, Any] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for line in read(path):
-        name, seed, _, streams = line["key"]
+        name, seed, _, streams, *quality = line["key"]
+        name += "".join(f" ({setting})" for setting in quality)
         by_set[name][streams][seed].append(line)
     lines = [
         "| set | measure | seeds | all | each modality alone (own model) | no input | CPU s a fit |",
@@ -206,7 +207,8 @@ def table(path: Path) -> str:
         "|---|---|---|---|---|",
     ]
     for name, result in by_set.items():
-        names = tuple(SETS[name].streams)
+        which = SETS[name.partition(" (")[0]]
+        names = tuple(which.streams)
         whole = result["+".join(names)]
 
         def spread(streams: str, key: str = "score", result: Any = result) -> str:
@@ -216,7 +218,7 @@ def table(path: Path) -> str:
         alone = ", ".join(f"{s} {spread(s)}" for s in names if s in result) if len(names) > 1 else "–"
         cpu = mean(line["cpu"] for fold in whole.values() for line in fold)
         plain, score = spread("+".join(names), "baseline"), spread("+".join(names))
-        lines.append(f"| {name} | {SETS[name].metric} | {len(whole)} | **{score}** | {alone} | {plain} | {cpu:.0f} |")
+        lines.append(f"| {name} | {which.metric} | {len(whole)} | **{score}** | {alone} | {plain} | {cpu:.0f} |")
         for gone in names if len(names) > 1 else ():
             rest = "+".join(s for s in names if s != gone)
             if rest not in result:

@@ -241,9 +241,9 @@ def _run_search(ready: PreparedRun, trials: int, seconds: float | None, folder: 
 
     def tried(plan: Recipe, schema: Schema) -> Trained:
         # Trials train the network only: the experts do not depend on the setting.
-        single = {"experts": [], "features": {}, "networks": 1}
-        alone = plan.model_copy(update={"model": plan.model.model_copy(update=single)})
-        return train_network(alone, schema, ready.rows, ready.valid, ready.store, None, False, Console(quiet=True))
+        return train_network(
+            network_only(plan), schema, ready.rows, ready.valid, ready.store, None, False, Console(quiet=True)
+        )
 
     training = ready.request.training.model_copy(update={"time_limit": seconds})
     request = ready.request.model_copy(update={"training": training})
