@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
+import pytest
 
 import sensorium as sm
 from sensorium.training import schedule
@@ -31,3 +33,12 @@ def test_patience_is_short_where_an_epoch_is_long_and_experts_stand_beside() -> 
     assert schedule.patience(37, table, True, steps=schedule.LONG_EPOCH) == 3
     assert schedule.patience(60, table, False, steps=schedule.LONG_EPOCH) == 20
     assert schedule.patience(60, picture, True, steps=schedule.LONG_EPOCH) == 20
+
+
+def test_threads_follow_the_environment_and_the_cores_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert [schedule.threads("small", 1), schedule.threads("base", 1), schedule.threads("large", 2)] == [1, 8, 4]
+    for named, expected in (("1", 1), ("3,2", 3), ("64", 8), ("many", 8)):
+        monkeypatch.setenv("OMP_NUM_THREADS", named)
+        assert schedule.threads("base", 1) == expected, named

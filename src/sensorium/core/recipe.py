@@ -155,7 +155,9 @@ class Training(Section):
         "ddp", description="data parallelism: ddp replicates the model, fsdp shards its weights"
     )
     accelerator: str = Field("auto", description="cpu, gpu, mps or auto")
-    threads: int | None = Field(None, gt=0, description="number of torch threads; none: 1 for small models, else all cores")
+    threads: int | None = Field(
+        None, gt=0, description="number of torch threads; none: 1 for small models, else all cores or OMP_NUM_THREADS"
+    )
 
 
 class Init(Section):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -159,15 +158,13 @@ def _resolved_training(
     lr = training.lr or fine_rate(task_specs, training.optimizer) or DEFAULT_LR[training.optimizer]
     assert model.fusion is not None
     rates, notes = resolve_rates(training, lr, model.encoders, model.fusion, model.surgery, list(model.tasks))
-    # Steps of a small model are too short to parallelise: a second thread costs more time than it saves.
-    threads = 1 if model.size in ("tiny", "small") else max(1, (os.cpu_count() or 1) // training.devices)
     steps = rows // (batch * processes)
     chosen = {
         **rates,
         "batch_size": batch,
         "epochs": epochs,
         "lr": lr,
-        "threads": training.threads or threads,
+        "threads": training.threads or schedule.threads(model.size, training.devices),
         "patience": training.patience or schedule.patience(epochs, schema, bool(model.experts), steps),
     }
     if training.epochs is None and model.network:

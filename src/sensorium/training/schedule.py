@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 from sensorium.core.layout import Ids, Row
 from sensorium.core.recipe import Size
@@ -30,6 +31,22 @@ def epochs(rows: int, batch: int) -> int:
     steps = 2_400 * max(1.0, min(rows, 5_000) / 2_000) * max(1.0, math.sqrt(rows / 5_000))
     most = 150 if rows <= 300 else 60
     return max(4, min(most, round(steps * batch / max(rows, 1))))
+
+
+def threads(size: Size, processes: int) -> int:
+    """Return the number of torch threads of each of ``processes`` on this machine that train a model of ``size`` together.
+
+    ``OMP_NUM_THREADS`` bounds it, as do the cores that this process may run on: a thread that waits for a core keeps the
+    others waiting, so that with one core of two occupied, two threads took seven times as long as one.
+    """
+    # Steps of a small model are too short to parallelise: a second thread costs more time than it saves.
+    if size in ("tiny", "small"):
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    named = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if named.isdecimal():
+        return max(1, min(cores, int(named)))
+    return max(1, cores // processes)
 
 
 LONG_EPOCH = 500
