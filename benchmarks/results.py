@@ -149,6 +149,7 @@ def one(which: Set, streams: tuple[str, ...], train: Table, test: Table, seed: i
     seconds, spent = time.monotonic() - began, time.process_time() - cpu
     evaluation = model.evaluate(test).targets["label"]
     scores = {subset: scores[which.metric] for subset, scores in evaluation.subsets.items()}
+    floor = evaluation.floor
     return {
         "score": evaluation.metrics[which.metric],
         "subsets": scores,
@@ -158,7 +159,7 @@ def one(which: Set, streams: tuple[str, ...], train: Table, test: Table, seed: i
         "cpu": round(spent, 1),
         "parameters": sum(p.numel() for p in model.model.parameters()),
         "epochs": len(model.history),
-        "calibration": evaluation.floor.calibration if evaluation.floor is not None else {},
+        **({} if floor is None else {"parts": floor.scores, "of": floor.metric, "calibration": floor.calibration}),
     }
 
 
