@@ -107,3 +107,72 @@ def test_bad_parts_name_the_row(tmp_path: Path) -> None:
     many = [{"messages": [{"role": "user", "content": [{"type": "image", "image": "a.png"}] * 20}]}]
     with pytest.raises(DataError, match="more than 16 media"):
         read(tmp_path, many)
+
+
+PARTS = [
+    {
+        "messages": [
+            {"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": f"Which? {i}"}]},
+            {"role": "assistant", "content": [{"type": "text", "text": "Both."}]},
+        ],
+        "images": [{"bytes": None, "path": f"{i}.png"}, {"bytes": b"\x89PNG", "path": None}],
+        "sensor": f"{i}.npy",
+    }
+    for i in range(3)
+]
+
+
+@pytest.mark.parametrize("form", ["rows", "columns", "parquet", "arrow", "pandas", "polars"])
+def test_conversations_of_any_table(tmp_path: Path, form: str) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    frame = pa.Table.from_pylist(PARTS)
+    parquet.write_table(frame, tmp_path / "chats.parquet")
+    source: Any = {"rows": PARTS, "arrow": frame, "parquet": tmp_path / "chats.parquet"}.get(form)
+    if form == "columns":
+        source = {name: [row[name] for row in PARTS] for name in PARTS[0]}
+    elif form in ("pandas", "polars"):
+        source = pytest.importorskip(form).read_parquet(tmp_path / "chats.parquet")
+    table = sm.Table.read(source)
+    assert list(table.columns) == ["sensor", "image", "image_2", "question", "answer"]
+    assert table.row(2)["question"] == "<image>\n<image_2>\nWhich? 2"
+    assert table.row(2)["answer"] == "Both."
+    assert table.row(2)["image"]["path"] == "2.png"
+    assert table.row(2)["image_2"]["bytes"] == b"\x89PNG"
+    assert table.row(2)["sensor"] == "2.npy"
+
+
+def test_a_part_may_hold_the_bytes_of_a_file(tmp_path: Path) -> None:
+    part = {"type": "image", "image": {"bytes": b"\x89PNG", "path": None}}
+    table = sm.Table.read([{"messages": [{"role": "user", "content": [part, {"type": "text", "text": "What?"}]}]}])
+    assert table.row(0)["image"]["bytes"] == b"\x89PNG"
+
+
+def test_places_without_media_are_those_of_missing_ones(tmp_path: Path) -> None:
+    rows = [
+        {"image": ["a.png", "b.png"], "conversations": [{"from": "human", "value": "<image> or <image>?"}]},
+        {"image": ["a.png"], "conversations": [{"from": "human", "value": "<image> or <image>?"}]},
+        {"image": [None, "b.png"], "conversations": [{"from": "human", "value": "<image> or <image>?"}]},
+    ]
+    table = read(tmp_path, rows)
+    assert table.column("question") == ["<image> or <image_2>?"] * 3
+    assert table.column("image") == ["a.png", "a.png", None]
+    assert table.column("image_2") == ["b.png", None, "b.png"]
+    assert any("2 conversations with more places of media than media, the first in row 2" in note for note in table.notes)
+    assert not any("more places" in note for note in read(tmp_path, LLAVA).notes)
+
+
+@pytest.mark.parametrize("role", ["assistant", "system"])
+def test_media_that_no_user_shows_are_refused(tmp_path: Path, role: str) -> None:
+    turns = [{"role": "user", "content": "Draw it."}, {"role": role, "content": [{"type": "image", "image": "a.png"}]}]
+    with pytest.raises(DataError, match=f"row 2: a turn of the {role} has a part of type 'image'"):
+        read(tmp_path, [{"messages": turns[:1]}, {"messages": turns}])
+
+
+def test_a_note_says_why_messages_are_no_conversations(tmp_path: Path) -> None:
+    good = {"messages": [{"role": "user", "content": "Hello"}]}
+    tool = {"messages": [{"role": "user", "content": "Hello"}, {"role": "tool", "content": "42"}]}
+    number = {"messages": [{"role": "user", "content": 5}]}
+    assert "because of 1 of 2 rows; the first: row 2, turn 2 has the role 'tool'" in read(tmp_path, [good, tool]).notes[0]
+    assert "row 1, turn 2 has the role 'tool'" in read(tmp_path, [tool, tool]).notes[0]
+    assert "row 1, the content of turn 1 is neither a text nor" in read(tmp_path, [number]).notes[0]
+    assert not read(tmp_path, [{"messages": [{"from": "a@b.org", "subject": "x"}]}]).notes

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import sensorium as sm
 from sensorium.cli import app
 from sensorium.core.batch import Batch, Encoded, Field
-from sensorium.core.errors import ArtifactError, ConfigError
+from sensorium.core.errors import ArtifactError, ConfigError, DataError
 from sensorium.core.forward import Forward
 from sensorium.core.goal import Goal
 from sensorium.core.layout import Row
@@ -379,6 +379,22 @@ def test_another_process_asks_for_the_language_model(run: Path, world: Path, tmp
         assert done.exit_code == 0, done.output
     finally:
         borrowed_weights._KNOWN.update(known)
+
+
+def test_rows_in_the_form_of_conversations_are_predicted(run: Path, world: Path) -> None:
+    """A list of them is read as a file of them is: its questions are not left out."""
+    turns = [{"role": "user", "content": "who says moo?"}]
+    asked, plain = (sm.load(run).predict(rows)[0].to_json() for rows in ([{"messages": turns}], [{"question": "who says moo?"}]))
+    assert asked["targets"] == plain["targets"]
+    assert asked["targets"] != sm.load(run).predict([{"question": None}])[0].to_json()["targets"]
+
+
+def test_conversations_about_nothing_are_refused_in_words(world: Path) -> None:
+    table = [{"question": "who says moo?", "answer": "cow"}] * 20
+    options = {"prompt": "question", "lm": str(world / "tiny")}
+    with pytest.raises(DataError, match="no column is left to learn from") as raised:
+        sm.fit(table, target="answer", task="conversation", options=options, quiet=True)
+    assert "--ignore" not in str(raised.value)
 
 
 def test_it_is_scored_beside_the_same_question_without_media(run: Path, world: Path) -> None:

@@ -50,6 +50,30 @@ def conversation(value: Any) -> list[Message] | None:
     return turns
 
 
+def looks_like_turns(value: Any) -> bool:
+    """Whether ``value`` has the form of a conversation: a list of mappings, each with a speaker and a content."""
+    return (
+        isinstance(value, (list, tuple))
+        and bool(value)
+        and all(
+            isinstance(item, Mapping) and ("role" in item or "from" in item) and ("content" in item or "value" in item)
+            for item in value
+        )
+    )
+
+
+def fault(value: Any) -> str:
+    """Return why ``value`` is no conversation, for messages."""
+    if not looks_like_turns(value):
+        return "no list of turns, each with a role and a content"
+    for i, item in enumerate(value):
+        role = item.get("role", item.get("from"))
+        if role not in ROLES:
+            return f"turn {i + 1} has the role {role!r:.40} instead of {', '.join(ROLES)}"
+    turn = next((i + 1 for i, item in enumerate(value) if _text(item.get("content", item.get("value"))) is None), 1)
+    return f"the content of turn {turn} is neither a text nor a list of parts, each with a type"
+
+
 def _text(content: Any) -> str | None:
     if isinstance(content, str):
         return content

@@ -102,7 +102,9 @@ def declare(table: Table, recipe: Recipe, targets: Collection[str], roles: Mappi
     _set_base_columns(columns, tasks, table, reasons)
     schema = Schema.declare(columns)
     if not schema.inputs:
-        raise DataError("no column is left to learn from", file=table.source, fix="name fewer with --ignore")
+        inputs = "add a column of inputs: pictures, recordings, numbers, texts"
+        fix = "name fewer with --ignore" if ignored else f"{inputs}; targets and prompts are none"
+        raise DataError("no column is left to learn from", file=table.source, fix=fix)
     return Declared(schema, reasons, doubts)
 
 

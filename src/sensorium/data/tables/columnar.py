@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sensorium.core.errors import DataError, MissingExtraError
+from sensorium.data.tables.conversations import spread
 from sensorium.data.tables.delimited import column_names
 from sensorium.data.tables.text_encoding import AddNote
 
@@ -39,7 +40,7 @@ def read_columnar(path: Path, add_note: AddNote = lambda _: None) -> dict[str, l
                 table = ipc.open_stream(file).read_all() if stream else feather.read_table(file)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"cannot be read as {path.suffix}: {error}", file=path, fix="write the file again") from None
-    return from_arrow(table, path, add_note)
+    return spread(from_arrow(table, path, add_note), path, add_note)
 
 
 def from_arrow(table: Any, source: Path | str, add_note: AddNote = lambda _: None) -> dict[str, list[Any]]:

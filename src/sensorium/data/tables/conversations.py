@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sensorium.core.errors import DataError
-from sensorium.core.messages import Message, conversation
+from sensorium.core.messages import Message, conversation, fault, looks_like_turns
+from sensorium.core.plurals import counted
 from sensorium.data.tables.text_encoding import AddNote
 
 QUESTION, ANSWER = "question", "answer"
@@ -31,21 +32,30 @@ MOST = 16
 """Maximum number of media of one kind in a conversation: each is a column."""
 
 
-def spread(columns: dict[str, list[Any]], source: Path, add_note: AddNote = lambda _: None) -> dict[str, list[Any]]:
+def spread(
+    columns: dict[str, list[Any]], source: Path | str, add_note: AddNote = lambda _: None
+) -> dict[str, list[Any]]:
     """Return a table of conversations as the columns ``question``, ``answer`` and one per medium; other tables unchanged.
 
     A conversation is a list of turns under ``conversations`` (``{"from": "human", "value": "<image>\\nWhat is it?"}``) or
     ``messages`` (``{"role": "user", "content": ...}``, contents being texts or lists of parts). The answer is the last
     turn, if it is the assistant's; the question is what comes before. Media, named by parts or beside the conversation
-    (``image``), become the columns ``image``, ``image_2``, ..., and ``<image>``, ``<image_2>`` their places.
+    (``image``), become the columns ``image``, ``image_2``, ..., and ``<image>``, ``<image_2>`` their places. A place without
+    a medium keeps its number, so that it is left out as that of any missing medium. Other columns stay.
 
     Args:
         columns: A table as columns.
         source: The file, for messages.
-        add_note: Receives a note of what was done.
+        add_note: Receives notes of what was done, of places without media, and of what is no conversation and why.
+
+    Raises:
+        DataError: A medium is of no known type, not base64, not in a turn of the user, or one of too many.
     """
-    name = next((n for n in _TURNS if n in columns and _holds_turns(columns[n])), None)
-    if name is None or {QUESTION, ANSWER} & set(columns):
+    if {QUESTION, ANSWER} & set(columns):
+        return columns
+    listed = {n: [_plain(cell) for cell in columns[n]] for n in _TURNS if n in columns}
+    name = next((n for n, cells in listed.items() if _holds_turns(n, cells, source, add_note)), None)
+    if name is None:
         return columns
     rows = len(columns[name])
     media_keys = {key for names in _KINDS.values() for key in names if key in columns}
@@ -53,11 +63,14 @@ def spread(columns: dict[str, list[Any]], source: Path, add_note: AddNote = lamb
     shown: dict[str, list[Any]] = {}
     questions: list[Any] = [None] * rows
     answers: list[Any] = [None] * rows
-    for i, cell in enumerate(columns[name]):
+    empty: list[int] = []
+    for i, cell in enumerate(listed[name]):
         if cell is None:
             continue
-        row = {key: columns[key][i] for key in media_keys}
-        turns, media = _placed(cell, row, source, i + 1)
+        row = {key: _plain(columns[key][i]) for key in media_keys}
+        turns, media, places = _placed(cell, row, source, i + 1)
+        if places > len(media):
+            empty.append(i + 1)
         for column, reference in media.items():
             shown.setdefault(column, [None] * rows)[i] = reference
         if turns and turns[-1].role == "assistant":
@@ -71,12 +84,40 @@ def spread(columns: dict[str, list[Any]], source: Path, add_note: AddNote = lamb
         f"{source}: {name} read as columns {', '.join([*media_columns, QUESTION, ANSWER])}: "
         f"--target {ANSWER} --prompt {QUESTION}"
     )
+    if empty:
+        many = counted(len(empty), "conversation")
+        add_note(f"{source}: {many} with more places of media than media, the first in row {empty[0]}: they count as missing")
     return {**made, **media_columns, QUESTION: questions, ANSWER: answers}
 
 
-def _holds_turns(cells: list[Any]) -> bool:
-    filled = [cell for cell in cells if cell is not None]
-    return bool(filled) and all(isinstance(cell, list) and conversation(cell) is not None for cell in filled)
+def holds_turns(row: Mapping[str, Any]) -> bool:
+    """Whether ``row`` is a conversation that ``spread`` reads."""
+    turns = next((_plain(row[name]) for name in _TURNS if name in row), None)
+    return isinstance(turns, list) and conversation(turns) is not None and not {QUESTION, ANSWER} & set(row)
+
+
+def _plain(cell: Any) -> Any:
+    """``cell`` with lists in place of arrays of objects, as pandas has the lists of Parquet."""
+    if hasattr(cell, "dtype") and getattr(cell, "ndim", 0) == 1:
+        cell = cell.tolist()
+    if isinstance(cell, (list, tuple)) and cell and isinstance(cell[0], Mapping):
+        return [{k: _plain(v) for k, v in item.items()} if isinstance(item, Mapping) else item for item in cell]
+    return cell
+
+
+def _holds_turns(name: str, cells: list[Any], source: Path | str, add_note: AddNote) -> bool:
+    """Whether all filled ``cells`` of the column ``name`` are conversations; where only some are, a note says why."""
+    known = {i: conversation(cell) is not None for i, cell in enumerate(cells) if cell is not None}
+    if any(known.values()) and not all(known.values()):
+        first = next(i for i, is_one in known.items() if not is_one)
+        add_note(
+            f"{source}: {name} not read as conversations, because of {len(known) - sum(known.values())} of "
+            f"{counted(len(known), 'row')}; the first: row {first + 1}, {fault(cells[first])}"
+        )
+    elif known and not any(known.values()) and looks_like_turns(cells[next(iter(known))]):
+        first = next(iter(known))
+        add_note(f"{source}: {name} not read as conversations: row {first + 1}, {fault(cells[first])}")
+    return bool(known) and all(known.values())
 
 
 def _order(column: str) -> tuple[int, int]:
@@ -85,9 +126,9 @@ def _order(column: str) -> tuple[int, int]:
 
 
 def _placed(
-    cell: list[Mapping[str, Any]], row: Mapping[str, Any], source: Path, number: int
-) -> tuple[list[Message], dict[str, Any]]:
-    """The turns of a conversation with a place for each medium, and the media by column."""
+    cell: list[Mapping[str, Any]], row: Mapping[str, Any], source: Path | str, number: int
+) -> tuple[list[Message], dict[str, Any], int]:
+    """The turns of a conversation with a place for each medium, the media by column, and the number of places."""
     waiting = {
         kind: [ref for key in keys if row.get(key) is not None for ref in _listed(row[key])]
         for kind, keys in _KINDS.items()
@@ -96,21 +137,23 @@ def _placed(
     media: dict[str, Any] = {}
 
     def place(kind: str, reference: Any = None) -> str:
-        if reference is None:
-            reference = waiting[kind].pop(0) if waiting[kind] else None
-        if reference is None:
-            return f"<{kind}>"  # no medium for this place: it stays text
+        if reference is None and waiting[kind]:
+            reference = waiting[kind].pop(0)
         count[kind] += 1
-        if count[kind] > MOST:
-            raise DataError(f"a conversation has more than {MOST} media of kind {kind}", file=source, row=number)
         column = kind if count[kind] == 1 else f"{kind}_{count[kind]}"
-        media[column] = reference
+        if reference is not None:
+            if count[kind] > MOST:
+                raise DataError(f"a conversation has more than {MOST} media of kind {kind}", file=source, row=number)
+            media[column] = reference
         return f"<{column}>"
 
     turns: list[Message] = []
     for item, turn in zip(cell, conversation(cell) or [], strict=True):
         content = item.get("content", item.get("value"))
         if turn.role != "user":
+            if isinstance(content, (list, tuple)) and (other := [p["type"] for p in content if p["type"] != "text"]):
+                problem = f"a turn of the {turn.role} has a part of type {other[0]!r:.60}: only text can be learnt there"
+                raise DataError(problem, file=source, row=number, fix="put media into turns of the user")
             turns.append(turn)
         elif isinstance(content, str):
             turns.append(Message(turn.role, _MARK.sub(lambda match: place(match[1]), content)))
@@ -123,24 +166,29 @@ def _placed(
     for kind, left in waiting.items():
         while left:
             place(kind)  # named by no turn: inserted before the first question
-    return turns, media
+    return turns, media, sum(count.values())
 
 
 def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _reference(part: Mapping[str, Any], source: Path, number: int) -> tuple[str, Any]:
+def _reference(part: Mapping[str, Any], source: Path | str, number: int) -> tuple[str, Any]:
     """The kind of medium of a part, and what it is: a path, or the bytes of a file; None where it names nothing."""
     kind = _PARTS.get(part["type"])
     if kind is None:
         raise DataError(
-            f"a part of a conversation is of type {part['type']!r:.60}", file=source, row=number, fix=", ".join(_PARTS)
+            f"a part of a conversation is of type {part['type']!r:.60}",
+            file=source,
+            row=number,
+            fix=f"text, {', '.join(_PARTS)}; any other medium is a column beside the conversation, <sensor> its place",
         )
     value = part.get(part["type"], part.get(kind))
     if isinstance(value, Mapping):
         if "data" in value:
             return kind, _decoded(str(value["data"]), source, number)
+        if value.get("bytes") is not None:
+            return kind, value  # as data sets of Hugging Face hold media
         value = value.get("url", value.get("path"))
     value = value if value is not None else part.get("path", part.get("url"))
     if not isinstance(value, str) or not value:
@@ -148,7 +196,7 @@ def _reference(part: Mapping[str, Any], source: Path, number: int) -> tuple[str,
     return kind, _decoded(value.partition(",")[2], source, number) if value.startswith("data:") else value
 
 
-def _decoded(text: str, source: Path, number: int) -> bytes:
+def _decoded(text: str, source: Path | str, number: int) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except ValueError:

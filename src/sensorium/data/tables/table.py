@@ -16,6 +16,7 @@ from sensorium.data.shards.shard_folder import is_sharded, read_shards
 from sensorium.data.tables.coco import AnnotatedColumns
 from sensorium.data.tables.columnar import FRAMES, read_columnar
 from sensorium.data.tables.compressed import COMPRESSED, inner_suffix
+from sensorium.data.tables.conversations import spread
 from sensorium.data.tables.delimited import read_delimited
 from sensorium.data.tables.json_tables import from_records, read_json, read_jsonl
 from sensorium.data.tables.media_folder import LABEL, is_media_folder, read_folder
@@ -103,9 +104,8 @@ class Table:
         root = media_root or Path.cwd()
         for name, matches, columns in FRAMES:
             if matches(source):
-                return cls(
-                    mend(columns(source, name, notes.append), name, notes.append), source=name, root=root, notes=notes
-                )
+                read = mend(columns(source, name, notes.append), name, notes.append)
+                return cls(spread(read, name, notes.append), source=name, root=root, notes=notes)
         if isinstance(source, Mapping):
             columns_read = {}
             for key, cells in source.items():
@@ -117,12 +117,14 @@ class Table:
                     problem = f"not a column of cells but a {type(cells).__name__}"
                     raise DataError(problem, file="<columns>", column=str(key), fix=fix)
                 columns_read[str(key)] = _plain(cells)
-            return cls(mend(columns_read, "<columns>", notes.append), source="<columns>", root=root, notes=notes)
+            columns_read = spread(mend(columns_read, "<columns>", notes.append), "<columns>", notes.append)
+            return cls(columns_read, source="<columns>", root=root, notes=notes)
         if isinstance(source, Iterable) and not isinstance(source, (bytes, bytearray)):
             records = list(source)
             # The numbers give the number of rows where no row has a cell.
             numbers = range(1, len(records) + 1)
             columns_read = mend(from_records(records, "<rows>"), "<rows>", notes.append)
+            columns_read = spread(columns_read, "<rows>", notes.append)
             return cls(columns_read, source="<rows>", root=root, numbers=numbers, notes=notes)
         fix = "give a path, a DataFrame, a list of rows ({column: cell}) or columns ({column: [cells]})"
         raise DataError(f"a {type(source).__name__} is not a table", fix=fix)
