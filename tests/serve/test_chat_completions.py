@@ -93,6 +93,15 @@ def test_a_seed_gives_the_same_words(client: Any) -> None:
         ({"messages": [{"role": "assistant", "content": "a"}]}, "last turn"),
         ({"messages": [{"role": "robot", "content": "a"}]}, "needs a role"),
         ({"messages": [{"role": "user", "content": [{"type": "file"}]}]}, "not supported"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "data:image/png;base64,"}]}]},
+            "image_url is not an object",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "video_url", "video_url": {"url": "data:"}}]}]},
+            "this model takes no video",
+        ),
+        ({"messages": [{"role": "user", "content": "a"}], "row": [1]}, "row must be an object"),
         ({"messages": [{"role": "user", "content": "a" * 2_000_000}]}, "a text of"),
         ({"model": "other", "messages": [{"role": "user", "content": "a"}]}, "no model named 'other'"),
         (

@@ -202,7 +202,7 @@ def test_a_long_question_is_cut_and_media_never_are() -> None:
     batch = Batch({}, {}, torch.ones(1), {"question": column([long])})
     assert task.answers(output, batch)[0]["cut"] > 150
     small = made("llama", length=12)
-    with pytest.raises(ConfigError, match="5 tokens of media, which are never cut"):
+    with pytest.raises(ConfigError, match=r"5 tokens of media \(photo 5\), which are never cut"):
         small.speech.sequences(inputs_of(small, ["w1"], {"photo": part}), small._answers(column(["w5"])))
 
 
@@ -384,7 +384,9 @@ def test_another_process_asks_for_the_language_model(run: Path, world: Path, tmp
 def test_rows_in_the_form_of_conversations_are_predicted(run: Path, world: Path) -> None:
     """A list of them is read as a file of them is: its questions are not left out."""
     turns = [{"role": "user", "content": "who says moo?"}]
-    asked, plain = (sm.load(run).predict(rows)[0].to_json() for rows in ([{"messages": turns}], [{"question": "who says moo?"}]))
+    asked, plain = (
+        sm.load(run).predict(rows)[0].to_json() for rows in ([{"messages": turns}], [{"question": "who says moo?"}])
+    )
     assert asked["targets"] == plain["targets"]
     assert asked["targets"] != sm.load(run).predict([{"question": None}])[0].to_json()["targets"]
 
@@ -402,7 +404,8 @@ def test_it_is_scored_beside_the_same_question_without_media(run: Path, world: P
     assert set(scores.controls) == {OTHER_ROWS, "without media", "most frequent answer to the question"}
     assert {"exact_match", "normalised_match", "vqa_accuracy", "cider"} <= set(scores.metrics)
     assert scores.headline == "exact_match"
-    assert "without media" in (run / "report.html").read_text(encoding="utf-8")
+    report = (run / "report.html").read_text(encoding="utf-8")
+    assert "answer, without media: exact match" in report
 
 
 def test_a_row_is_explained_and_predicted_as_json(run: Path, world: Path) -> None:

@@ -19,8 +19,9 @@ def run(
     question: Annotated[str | None, typer.Argument(help="What is asked [default: a line of standard input each].")] = None,
     image: Annotated[list[Path] | None, typer.Option(help="A picture to talk about; may be repeated.")] = None,
     sound: Annotated[list[Path] | None, typer.Option(help="A recording to talk about; may be repeated.")] = None,
+    video: Annotated[list[Path] | None, typer.Option(help="A video to talk about; may be repeated.")] = None,
     show: Annotated[
-        list[str] | None, typer.Option(help="Any other input, by its column: clip=a.mp4, age=30; may be repeated.")
+        list[str] | None, typer.Option(help="Any other input, by its column: sensor=a.csv, age=30; may be repeated.")
     ] = None,
     stop: Annotated[list[str] | None, typer.Option(help="A text that ends an answer; may be repeated.")] = None,
     choice: Annotated[
@@ -41,7 +42,7 @@ def run(
     lm: _options.Lm = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...; auto uses a GPU if there is one.")] = "auto",
 ) -> None:
-    """Talk with a model about pictures and sounds. Words appear as they are generated.
+    """Talk with a model about pictures, sounds, videos and other inputs. Words appear as they are generated.
 
     Example: sensorium chat run --image a.png "What is it?"
 
@@ -68,21 +69,21 @@ def run(
         raise ConfigError(
             "--recogniser without a spoken question or answer", fix="add --spoken QUESTION.wav or --speak ANSWER.wav"
         )
-    for path in [*(image or []), *(sound or []), *(spoken or [])]:
+    for path in [*(image or []), *(sound or []), *(video or []), *(spoken or [])]:
         if not path.is_file():
             raise ConfigError("there is no such file", file=path)
     voices = SpeechSynthesiser(language=language, voice=voice) if speak is not None else None
     artifact = Artifact.load(run, lm=lm)
     settle_threads(artifact.recipe)
-    chat = Chat(Predictor(artifact, device=device))
+    chat = Chat(Predictor(artifact, device=device), warn=lambda note: typer.echo(f"warning: {note}", err=True))
     ears = None if recogniser is None else Recogniser(Predictor(Artifact.load(recogniser), device=device))
-    for kind, paths in (("image", image), ("audio", sound)):
+    for kind, paths in (("image", image), ("audio", sound), ("video", video)):
         for path in paths or []:
-            chat.show({chat.column(kind): str(path)})
+            chat.attach(kind, str(path))
     for text in show or []:
         name, cell = quoting.pair(text)
         if cell is None:
-            raise ConfigError(f"--show {text} is not COLUMN=CELL", fix="--show clip=a.mp4")
+            raise ConfigError(f"--show {text} is not COLUMN=CELL", fix="--show age=30")
         chat.show({name: cell})
     for turn, line in enumerate(_questions(question, spoken, ears), 1):
         answer = _answer(chat, line, choice, Wish(stop=tuple(stop or ())))

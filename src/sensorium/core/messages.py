@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 ROLES = {
@@ -16,6 +17,8 @@ ROLES = {
     "model": "assistant",
 }
 """Roles of speakers, by the names that files use."""
+
+_NAMED = re.compile(r"<([^\W\d][\w.-]{0,63})>")
 
 
 class Message(NamedTuple):
@@ -90,6 +93,19 @@ def _text(content: Any) -> str | None:
         else:
             parts.append(f"<{part['type']}>")
     return "\n".join(parts)
+
+
+def unplaced(text: str, places: Collection[str]) -> list[str]:
+    """Return the names in angle brackets in ``text`` that are read as plain text: those that are not among ``places``, and
+    those that occur a second time. Markup with a closing tag, ``<b>...</b>``, is left out."""
+    left = list(places)
+    names: list[str] = []
+    for name in _NAMED.findall(text):
+        if name in left:
+            left.remove(name)
+        elif name not in names and f"</{name}>" not in text:
+            names.append(name)
+    return names
 
 
 def read(cell: Any) -> str | list[str] | list[Message] | None:

@@ -169,6 +169,11 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
         """Whether it generates its answers piece by piece (``answer_batch``), to a question in its prompt column."""
         return False
 
+    @property
+    def prompt_places(self) -> tuple[str, ...]:
+        """The streams whose places a prompt may name, ``<photo>``."""
+        return ()
+
     def answer_batch(self) -> AnswerBatch[Out]:
         """Return a batch without answers, to which rows are added (``add``) and whose answers are generated together."""
         raise TypeError(f"{type(self).__name__} does not answer piece by piece")

@@ -69,8 +69,8 @@ def _controls(target: TargetScores) -> list[str]:
     """Return a sentence on each control."""
     head = target.headline
     return [
-        f"{target.name}: {target.named()} {number(control.metrics[head])} with {name}, {number(target.metrics[head])} "
-        f"as it is: {'significantly better' if control.beaten else 'no significant gain'}."
+        f"{target.name}, {name}: {target.named()} {number(control.metrics[head])}, {number(target.metrics[head])} as it is"
+        f": {'significantly better' if control.beaten else 'no significant gain'}."
         for name, control in target.controls.items()
     ]
 

@@ -12,9 +12,12 @@ from torch import Tensor
 
 from sensorium.core.batch import Field
 from sensorium.core.errors import ConfigError
-from sensorium.core.messages import Message, pack, unpack
+from sensorium.core.messages import Message, pack, unpack, unplaced
+from sensorium.core.plurals import counted
 from sensorium.nn.causal_lm import PaddedSequences, Side, pad_sequences
 from sensorium.pretrained.chat_tokeniser import ChatTokeniser, Piece
+
+_NAMES = 5  # that a note lists
 
 
 class Rows(NamedTuple):
@@ -109,6 +112,22 @@ class ChatRows:
         """Return the number of tokens of a question packed in ``data``, without media."""
         return sum(len(piece.ids) for piece in self._pieces(data, ()))
 
+    def note_on(self, questions: Sequence[str], lengths: Sequence[int]) -> str:
+        """Return what to tell about the texts of ``questions`` and the ``lengths`` of their conversations in tokens,
+        without media: how many are cut, and which names in angle brackets are no places of media; empty: nothing."""
+        notes = []
+        if cut := sum(length > self.longest for length in lengths):
+            many = f"{cut:,} of {len(lengths):,} conversations"
+            notes.append(f"{many} have more than {self.longest:,} tokens, without media: texts are cut")
+        strange = Counter(name for text in questions for name in unplaced(text, self.streams))
+        if strange:
+            named = ", ".join(f"{count:,} <{name}>" for name, count in strange.most_common(_NAMES))
+            places = ", ".join(f"<{name}>" for name in self.streams)
+            notes.append(
+                f"of {counted(len(questions), 'question')} {named}: read as text; places of media are the first {places}"
+            )
+        return "; ".join(notes)
+
     def _made(self, data: bytes, present: tuple[str, ...]) -> list[Piece]:
         # Places of streams that this row does not have are left out.
         away = [f"<{name}>" for name in self.streams if name not in present]
@@ -168,10 +187,11 @@ class ChatRows:
             return pieces, 0
         lengths = [len(piece.ids) if piece.typed else 0 for piece in pieces]
         if sum(lengths) < over:
+            parts = ", ".join(f"{name} {count}" for name, count in held.items())
             raise ConfigError(
-                f"a row has {media} tokens of media, which are never cut, and with the form of the conversation and its "
-                f"answer they take {over - sum(lengths)} more than fit into {self.longest}",
-                fix="--projector resampler makes fewer of them, or a larger --length",
+                f"a row has {media} tokens of media ({parts}), which are never cut, and with the form of the conversation "
+                f"and its answer they take {over - sum(lengths)} more than fit into {self.longest}",
+                fix="fewer media or a shorter answer; in training --projector resampler, or a larger --length",
             )
         lost = over
         kept = list(pieces)

@@ -1,4 +1,4 @@
-"""Chat completions in the form of OpenAI: conversations with pictures and sounds as base64, whole or word by word."""
+"""Chat completions in the form of OpenAI: conversations with media as base64, whole or word by word."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sensorium.streaming.chat_session import Wish, conversing
 
 MOST_TOKENS = 4096
 """Maximum number of tokens that a request may ask for."""
-_MEDIA = {"image_url": "image", "input_audio": "audio"}
+_MEDIA = {"image_url": "image", "video_url": "video", "input_audio": "audio"}
 _HEEDED = {
     "model",
     "messages",
@@ -41,6 +41,7 @@ _HEEDED = {
     "answers",
     "modalities",
     "audio",
+    "row",
 }
 MOST_STOPS = 16
 """Maximum number of stop texts of a request."""
@@ -49,7 +50,11 @@ MOST_ANSWERS = 64
 _LONGEST_STOP = 200
 _LONGEST_ANSWER = 2000
 _SPEAKERS = 2  # speech synthesisers that run at the same time
-_FIX_MEDIA = 'send the content: {"type": "image_url", "image_url": {"url": "data:image/png;base64,..."}}'
+_FIX_MEDIA = {
+    "image_url": 'send the content: {"type": "image_url", "image_url": {"url": "data:image/png;base64,..."}}',
+    "video_url": 'send the content: {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,..."}}',
+    "input_audio": 'send the content: {"type": "input_audio", "input_audio": {"data": "...", "format": "wav"}}',
+}
 
 
 def add_chat_routes(app: FastAPI, services: Mapping[str, ModelService]) -> None:
@@ -214,35 +219,45 @@ async def _spoken(text: str, synthesiser: SpeechSynthesiser | None, speakers: as
 
 
 def _row(document: Mapping[str, Any], service: ModelService, task: Task[Any]) -> dict[str, Any]:
-    """The row of a conversation: its turns, and each medium in the next free column of its kind."""
+    """The row of a conversation: its turns, each medium in the next free column of its kind, and the cells of ``row``."""
     messages = document.get("messages")
     if not isinstance(messages, list) or not messages:
         raise RequestError(422, "messages must be a list of turns", fix='[{"role": "user", "content": "Hello"}]')
+    cells = document.get("row", {})
+    if not isinstance(cells, dict) or set(cells) & set(task.goal.prompts):
+        fix = '"row": {"age": 30}; the question is a turn of messages'
+        raise RequestError(422, "row must be an object of the other cells, by column", fix=fix)
+    cells = dict(cells)
+    inputs = {name: str(c.spec["kind"]) for name, c in service.columns.items() if name not in task.goal.prompts}
     free = {
-        kind: [
-            name
-            for name, column in service.columns.items()
-            if column.spec["kind"] == kind and name not in task.goal.prompts
-        ]
-        for kind in set(_MEDIA.values())
+        kind: [name for name, own in inputs.items() if own == kind and name not in cells] for kind in set(_MEDIA.values())
     }
-    cells: dict[str, Any] = {}
 
     def part_text(part: Mapping[str, Any]) -> str:
         form = str(part.get("type"))
         if form == "text" and isinstance(part.get("text"), str):
             return str(part["text"])
         kind, value = _MEDIA.get(form), part.get(form)
-        if kind is None or not isinstance(value, Mapping):
-            raise RequestError(422, f"a part of type {form[:40]!r} is not supported", fix="text, image_url, input_audio")
-        if not free[kind]:
-            raise RequestError(422, f"this model takes no more media of kind {kind}", fix="send fewer of them")
+        if kind is None:
+            fix = f"text, {', '.join(_MEDIA)}; cells of other columns are sent as row"
+            raise RequestError(422, f"a part of type {form[:40]!r} is not supported", fix=fix)
+        if not isinstance(value, Mapping):
+            raise RequestError(422, f"{form} is not an object", fix=_FIX_MEDIA[form])
+        several = next((name for name, own in inputs.items() if own == f"{kind}s"), None)
+        if not free[kind] and several is None:
+            if kind in inputs.values():
+                raise RequestError(422, f"this model takes no more media of kind {kind}", fix="send fewer of them")
+            named = ", ".join(f"{name} ({own})" for name, own in inputs.items())
+            raise RequestError(422, f"this model takes no {kind}", fix=f"its inputs are {named}")
+        if not free[kind] and several is not None:  # one column holds several
+            free[kind] = [several]
+            cells.setdefault(several, [])
         column = free[kind].pop(0)
-        if kind == "image":
+        if form != "input_audio":
             url = value.get("url")
             if not isinstance(url, str) or not url.startswith("data:"):
-                raise RequestError(422, f"{FILE_NAME_REFUSED}; no address is fetched", fix=_FIX_MEDIA)
-            cells[column] = url
+                raise RequestError(422, f"{FILE_NAME_REFUSED}; no address is fetched", fix=_FIX_MEDIA[form])
+            cells[column] = [*cells[column], url] if column == several else url
         else:
             cells[column] = {"base64": value.get("data"), "name": f"sound.{str(value.get('format', 'wav'))[:8]}"}
         return f"<{column}>"

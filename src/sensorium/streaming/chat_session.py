@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,8 @@ from sensorium.core.answer_batch import AnswerSettings
 from sensorium.core.cell_content import Opener
 from sensorium.core.errors import ConfigError, DataError, nearest
 from sensorium.core.forward import Forward
+from sensorium.core.messages import unplaced
+from sensorium.core.plurals import counted
 from sensorium.core.schema import Problem, Sample
 from sensorium.core.task import Task
 from sensorium.data.files.media_access import LocalFiles
@@ -164,10 +166,14 @@ class Chat:
     Args:
         predictor: The model; one of its tasks answers piece by piece and is asked in a prompt column.
         media: Opens media cells; by default any file of this machine.
+        warn: Receives, once each, what a question names but nobody shows, and values that training did not have.
     """
 
-    def __init__(self, predictor: Predictor, media: Opener | None = None) -> None:
-        self.predictor = predictor
+    def __init__(
+        self, predictor: Predictor, media: Opener | None = None, warn: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.predictor, self.warn = predictor, warn
+        self._warned: set[str] = set()
         self.media = media or LocalFiles(Path.cwd(), anywhere=True)
         conversational = conversing(predictor.model)
         if conversational is None:
@@ -180,22 +186,36 @@ class Chat:
         self.turns: list[dict[str, str]] = []
         self.cells: dict[str, Any] = {}
 
-    def column(self, kind: str) -> str:
-        """Return the first input column of ``kind`` that shows nothing yet: ``image``, ``audio``."""
-        columns = [column.name for column in self.predictor.schema.inputs if column.spec["kind"] == kind]
-        free = [name for name in columns if name not in self.cells]
-        if not free:
-            raise ConfigError(
-                f"this model takes {len(columns)} inputs of kind {kind}" if columns else f"it takes no {kind}"
-            )
-        return free[0]
+    def attach(self, kind: str, cell: Any) -> None:
+        """Show ``cell``, a medium of ``kind`` (``image``, ``audio``, ``video``), in the first input column of that kind
+        that shows nothing yet, or as one more in a column that holds several.
+
+        Raises:
+            ConfigError: There is no such column.
+        """
+        columns = [column for column in self.predictor.schema.inputs if column.of is None]
+        own = [column.name for column in columns if column.spec["kind"] == kind]
+        several = [column.name for column in columns if column.spec["kind"] == f"{kind}s"]
+        free = [name for name in own if name not in self.cells]
+        if free:
+            self.cells[free[0]] = cell
+        elif several:
+            self.cells[several[0]] = [*self.cells.get(several[0], ()), cell]
+        elif own:
+            raise ConfigError(f"this model takes {counted(len(own), 'input')} of kind {kind}: {', '.join(own)}")
+        else:
+            named = ", ".join(f"{column.name} ({column.spec['kind']})" for column in columns)
+            raise ConfigError(f"this model takes no {kind}; its inputs are {named}")
 
     def show(self, cells: Mapping[str, Any]) -> None:
         """Show media, and anything else of a row: ``cells`` by column, as in a table."""
-        names = [column.name for column in self.predictor.schema.inputs]
+        inputs = {column.name: column for column in self.predictor.schema.inputs}
+        names = [name for name, column in inputs.items() if column.of is None]
         for name, cell in cells.items():
-            if name not in names:
+            if name not in inputs:
                 raise ConfigError(f"no input column named {name!r}{nearest(name, names)}")
+            if name not in names:
+                raise ConfigError(f"the column {name!r} is read from the cells of {inputs[name].of!r}: show those")
             self.cells[name] = cell
 
     def ask(self, text: str, wish: Wish = AS_TRAINED) -> Iterator[str]:
@@ -231,7 +251,24 @@ class Chat:
         turns = [*self.turns, {"role": "user", "content": text}]
         problems: list[Problem] = []
         row = {**self.cells, self.prompt: turns}
-        sample = self.predictor.schema.encode(row, media=self.media, problems=problems)
-        if problems:
-            raise DataError(problems[0].problem, column=problems[0].column)
+        sample = self.predictor.schema.encode(row, media=self.media, problems=problems, strange=True)
+        if unusable := next((problem for problem in problems if problem.missing), None):
+            raise DataError(unusable.problem, file=unusable.file, column=unusable.column)
+        for note in [*map(str, problems), *self._overlooked(text, sample)]:
+            if note not in self._warned:
+                self._warned.add(note)
+                self.warn(note)
         return turns, sample
+
+    def _overlooked(self, text: str, sample: Sample) -> Iterator[str]:
+        """What the question ``text`` about ``sample`` names, but the model does not read."""
+        places = self.predictor.model.tasks[self.name].prompt_places
+        said = [turn["content"] for turn in self.turns if turn["role"] == "user"]
+        for name in unplaced("\n".join([*said, text]), places):
+            if f"<{name}>" in text:
+                listed = ", ".join(f"<{place}>" for place in places)
+                second = f"a second <{name}> is read as text"
+                yield second if name in places else f"<{name}> is read as text: places of media are {listed}"
+        for stream, columns in self.predictor.schema.streams.items():
+            if f"<{stream}>" in text and stream in places and all(sample[column.name] is None for column in columns):
+                yield f"<{stream}> is left out: nothing is shown there"

@@ -233,9 +233,7 @@ class Conversation(Task[ChatInputs]):
             pairs += [(self._question_text(questions[k]), reply(texts[k])) for k in known]
             lengths += [self.speech.rows.tokens(questions[k]) + len(answers[k]) for k in known]
         self.prior.learn(pairs)
-        most = self.speech.rows.longest
-        cut = sum(length > most for length in lengths)
-        return f"{cut:,} of {len(lengths):,} conversations have more than {most:,} tokens: texts are cut" if cut else ""
+        return self.speech.rows.note_on([question for question, _ in pairs], lengths)
 
     def _question_text(self, question: bytes) -> str:
         """The text of the users' turns of a conversation."""
@@ -294,6 +292,10 @@ class Conversation(Task[ChatInputs]):
     @property
     def conversational(self) -> bool:
         return not self.choices
+
+    @property
+    def prompt_places(self) -> tuple[str, ...]:
+        return self.streams
 
     def answer_batch(self) -> AnswerBatch[ChatInputs]:
         return LmAnswerBatch(self.speech, self._most)

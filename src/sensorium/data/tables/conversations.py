@@ -32,16 +32,14 @@ MOST = 16
 """Maximum number of media of one kind in a conversation: each is a column."""
 
 
-def spread(
-    columns: dict[str, list[Any]], source: Path | str, add_note: AddNote = lambda _: None
-) -> dict[str, list[Any]]:
+def spread(columns: dict[str, list[Any]], source: Path | str, add_note: AddNote = lambda _: None) -> dict[str, list[Any]]:
     """Return a table of conversations as the columns ``question``, ``answer`` and one per medium; other tables unchanged.
 
     A conversation is a list of turns under ``conversations`` (``{"from": "human", "value": "<image>\\nWhat is it?"}``) or
     ``messages`` (``{"role": "user", "content": ...}``, contents being texts or lists of parts). The answer is the last
     turn, if it is the assistant's; the question is what comes before. Media, named by parts or beside the conversation
-    (``image``), become the columns ``image``, ``image_2``, ..., and ``<image>``, ``<image_2>`` their places. A place without
-    a medium keeps its number, so that it is left out as that of any missing medium. Other columns stay.
+    (``image``), become the columns ``image``, ``image_2``, ..., and ``<image>``, ``<image_2>`` their places. A place
+    without a medium keeps its number, so that it is left out as that of any missing medium. Other columns stay.
 
     Args:
         columns: A table as columns.
@@ -86,7 +84,9 @@ def spread(
     )
     if empty:
         many = counted(len(empty), "conversation")
-        add_note(f"{source}: {many} with more places of media than media, the first in row {empty[0]}: they count as missing")
+        add_note(
+            f"{source}: {many} with more places of media than media, the first in row {empty[0]}: they count as missing"
+        )
     return {**made, **media_columns, QUESTION: questions, ANSWER: answers}
 
 

@@ -18,7 +18,12 @@ def records(rows: Any) -> Iterable[Record]:
     """Return ``rows`` as records: an iterable of records unchanged, or those of a frame, table, columns or file, or of a
     list of conversations."""
     listed = isinstance(rows, (list, tuple)) and any(isinstance(row, Mapping) and holds_turns(row) for row in rows[:1])
-    if listed or isinstance(rows, (str, os.PathLike, Table, Mapping)) or hasattr(rows, "columns") or hasattr(rows, "column_names"):
+    if (
+        listed
+        or isinstance(rows, (str, os.PathLike, Table, Mapping))
+        or hasattr(rows, "columns")
+        or hasattr(rows, "column_names")
+    ):
         return Table.read(rows).rows()
     result: Iterable[Record] = rows
     return result
