@@ -574,8 +574,8 @@ def test_a_chat_has_turns(run: Path) -> None:
     assert [turn["role"] for turn in chat.turns] == ["user", "assistant", "user", "assistant"]
     assert chat.turns[1]["content"] == first
     chat.show({"photo": "x.png"})
-    with pytest.raises(ConfigError, match="takes 1 inputs of kind image"):
-        chat.column("image")
+    with pytest.raises(ConfigError, match="takes 1 input of kind image: photo"):
+        chat.attach("image", "y.png")
 
 
 def test_merged_updates_answer_the_same(run: Path, world: Path, cli: Any, tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def _row(document: Mapping[str, Any], service: ModelService, task: Task[Any]) ->
         kind: [name for name, own in inputs.items() if own == kind and name not in cells] for kind in set(_MEDIA.values())
     }
 
-    def part_text(part: Mapping[str, Any]) -> str:
+    def part_text(part: Mapping[str, Any]) -> str | None:
         form = str(part.get("type"))
         if form == "text" and isinstance(part.get("text"), str):
             return str(part["text"])
@@ -260,7 +260,8 @@ def _row(document: Mapping[str, Any], service: ModelService, task: Task[Any]) ->
             cells[column] = [*cells[column], url] if column == several else url
         else:
             cells[column] = {"base64": value.get("data"), "name": f"sound.{str(value.get('format', 'wav'))[:8]}"}
-        return f"<{column}>"
+        # All pictures of a column that holds several have one place.
+        return f"<{column}>" if column != several or len(cells[column]) == 1 else None
 
     turns = []
     for turn in messages:
@@ -270,7 +271,7 @@ def _row(document: Mapping[str, Any], service: ModelService, task: Task[Any]) ->
         if isinstance(content, list) and all(isinstance(part, Mapping) for part in content):
             if turn["role"] != "user" and any(part.get("type") != "text" for part in content):
                 raise RequestError(422, "media belong to turns of the user")
-            content = "\n".join(part_text(part) for part in content)
+            content = "\n".join(text for part in content if (text := part_text(part)) is not None)
         if not isinstance(content, str):
             raise RequestError(422, "the content of a turn is a text or a list of parts")
         turns.append({"role": ROLES[turn["role"]], "content": content})
