@@ -25,7 +25,9 @@ from sensorium.core.messages import Message, pack, read
 from sensorium.core.registry import build
 from sensorium.evaluation.controls import OTHER_ROWS
 from sensorium.nn import causal_lm
+from sensorium.nn.causal_lm import LmStep
 from sensorium.objectives.supervised import Supervised
+from sensorium.pretrained import speech
 from sensorium.pretrained.chat_rows import texts_of
 from sensorium.pretrained.chat_tokeniser import ChatTokeniser
 from sensorium.pretrained.checkpoint import Checkpoint
@@ -97,6 +99,25 @@ def test_answers_do_not_depend_on_the_batch(kind: str) -> None:
             assert task.loss(alone, column(ANSWERS[i : i + 1]))[0] == pytest.approx(float(losses[i]), abs=1e-4)
             ((first, score), *_), ((same, other), *_) = answers[i], task.scored_answers(alone)[0]
             assert (first, score) == (same, pytest.approx(other, abs=1e-4))
+
+
+def test_passes_of_few_sequences_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, parts = made("llama", beam=2), {"photo": media([2, 0, 3])}
+    with torch.no_grad():
+        output = inputs_of(task, QUESTIONS, parts)
+        answers = [task._ended("w1 w2"), task._ended("w3"), task._ended("w4 w5 w6")]
+        whole = task.speech.generated(output, 4), task.speech.likelihood(output, answers), task.speech.surprise(QUESTIONS)
+        passes: list[int] = []
+        start = LmStep.start
+        monkeypatch.setattr(LmStep, "start", lambda self, v, s: passes.append(len(v)) or start(self, v, s))
+        monkeypatch.setattr(speech, "AT_ONCE", 2)
+        sliced = task.speech.generated(output, 4), task.speech.likelihood(output, answers), task.speech.surprise(QUESTIONS)
+    assert passes == [1, 1, 1]
+    for one, other in zip(whole[0], sliced[0], strict=True):
+        assert [text for text, _ in one] == [text for text, _ in other]
+        assert [score for _, score in one] == pytest.approx([score for _, score in other], abs=1e-5)
+    for one, other in zip((*whole[1], *whole[2]), (*sliced[1], *sliced[2]), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("kind", SPEAKING)
