@@ -126,7 +126,7 @@ def test_overrides_build_on_one_another() -> None:
         ("training.epochs=0", "training.epochs"),
         ("training.lr=inf", "training.lr"),
         ("training.lr=.nan", "training.lr"),
-        ("model.size=huge", "model.size: Input should be 'auto', 'tiny'"),
+        ("model.size=huge", "model.size: 'huge' is none of 'auto', 'tiny'"),
         ("objectives=[]", "objectives"),
         ("seed=-1", "seed"),
         ("epochs", "'epochs' is not an override"),

@@ -437,6 +437,15 @@ def test_a_row_is_explained_and_predicted_as_json(run: Path, world: Path) -> Non
     assert "log-likelihood" in json.dumps(explained.to_json())
 
 
+def test_decoding_of_a_trained_model_is_chosen_anew(run: Path) -> None:
+    question = [{"question": "who says moo?"}]
+    assert not sm.load(run).predict(question)[0].targets["answer"]["alternatives"]
+    wide = sm.load(run, decoding={"beam": 3, "longest": 4})
+    assert len(wide.predict(question)[0].targets["answer"]["alternatives"]) == 2
+    with pytest.raises(ConfigError, match="conversation: beam: 0 is too small"):
+        sm.load(run, decoding={"beam": 0})
+
+
 def test_text_only_rows_are_learnt(run: Path) -> None:
     """The loss of a row without any stream counts."""
     model = sm.load(run)

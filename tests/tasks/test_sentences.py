@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import sensorium as sm
-from sensorium.core.errors import ArtifactError, ConfigError
+from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward
 from sensorium.data.synthetic_captions import make
 from sensorium.evaluation.controls import OTHER_ROWS
@@ -115,12 +115,28 @@ def test_decoding_of_a_trained_model_is_chosen_anew(
         ({"beem": 5}, "no decoding option of this model; did you mean beam"),
         ({"dropout": 0.0}, "no decoding option of this model; there are: beam"),
         ({"beam": "wide"}, "beam: 'wide' is not a whole number"),
-        ({"temperature": 0.0}, "temperature above 0"),
+        ({"temperature": 0.0}, "captioning: temperature: 0.0 is too small: it must be above 0"),
+        ({"temperature": float("nan")}, "temperature: nan is "),
+        ({"top_p": 1.5}, "top_p: 1.5 is too large: it must be at most 1"),
+        ({"top_p": 0.0}, "top_p: 0.0 is too small: it must be above 0"),
+        ({"beam": 0}, "beam: 0 is too small: it must be 1 or more"),
+        ({"longest": 0}, "longest: 0 is too small: it must be 1 or more"),
+        ({"penalty": float("inf")}, "penalty: inf is not a finite number"),
+        ({"decode": "bean"}, "decode: 'bean' is none of 'beam' or 'sample'"),
     ],
 )
 def test_wrong_decoding_options_are_refused(run: Path, decoding: dict[str, Any], message: str) -> None:
-    with pytest.raises(ArtifactError if "temperature" in decoding else ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message):
         sm.load(run, decoding=decoding)
+
+
+def test_a_wrong_decoding_option_is_refused_on_the_command_line(
+    run: Path, tables: dict[str, Path], cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, _, stderr = cli("predict", run, tables["test"], "--decode", "beam=0")
+    assert code == 2
+    assert "captioning: beam: 0 is too small: it must be 1 or more" in stderr
+    assert str(run) not in stderr, "the saved model is not at fault"
 
 
 def test_questions_are_answered_in_words(tables: dict[str, Path], tmp_path: Path) -> None:

@@ -123,13 +123,18 @@ def _limited(name: str, hint: Any, default: Any) -> Any:
     """Return the type of an option with the limits that follow from its default.
 
     An integer with a default of 1 or more (or None or no default) is a count, width or length, and at least 1. With a
-    default of 0 it may be 0 ("none"). A share of dropped features is at least 0 and below 1.
+    default of 0 it may be 0 ("none"). A share of dropped features is at least 0 and below 1, a temperature above 0, and
+    the probability of the tokens that are drawn (``top_p``) above 0 and at most 1.
     """
     integer = hint is int or (get_origin(hint) in (Union, types.UnionType) and set(get_args(hint)) == {int, type(None)})
     if integer and (default is None or default is inspect.Parameter.empty or default >= 0):
         return Annotated[hint, annotated_types.Ge(0 if default == 0 else 1)]
     if hint is float and name in ("dropout", "drop"):
         return Annotated[hint, annotated_types.Ge(0.0), annotated_types.Lt(1.0)]
+    if hint is float and name == "temperature":
+        return Annotated[hint, annotated_types.Gt(0.0)]
+    if hint is float and name == "top_p":
+        return Annotated[hint, annotated_types.Gt(0.0), annotated_types.Le(1.0)]
     return hint
 
 

@@ -83,8 +83,8 @@ class SentenceTask(Task[Context]):
         neighbours: int | None,
     ) -> None:
         super().__init__(goal, dim)
-        if not 0 <= smoothing < 1 or temperature <= 0 or not 0 < top_p <= 1:
-            raise ValueError("smoothing is from 0 to below 1, temperature above 0, and top_p above 0 and up to 1")
+        if not 0 <= smoothing < 1:
+            raise ValueError("smoothing is from 0 to below 1")
         layout = goal.modality.layout
         if not isinstance(layout, Ids):
             raise ConfigError(f"task {goal.name!r}: the target must be sentences", column=next(iter(goal.targets)))

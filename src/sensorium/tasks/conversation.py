@@ -98,6 +98,7 @@ class Conversation(Task[ChatInputs]):
     headline: ClassVar[str] = "exact_match"
     baseline_name: ClassVar[str] = "always giving the most frequent training answer"
     mergeable: ClassVar[bool] = False
+    decoding: ClassVar[tuple[str, ...]] = ("decode", "beam", "penalty", "temperature", "top_p", "seed", "longest")
     scored_shuffled: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("exact_match", "normalised_match", "vqa_accuracy", "token_f1", "rouge_l", "cider",
                                           "bleu", "chrf")  # fmt: skip
@@ -130,10 +131,6 @@ class Conversation(Task[ChatInputs]):
         choices: list[str] | None = None,
     ) -> None:
         super().__init__(goal, dim)
-        if temperature <= 0 or not 0 < top_p <= 1 or beam < 1 or rank < 1 or tokens < 1 or length < 1:
-            raise ConfigError(
-                "conversation: beam, rank, tokens and length are 1 or more, temperature above 0, top_p up to 1"
-            )
         if len(goal.prompts) > 1:
             raise ConfigError(f"task {goal.name!r}: one prompt column holds the question or the conversation")
         # Not a submodule: what is not trained is neither saved, sent between processes nor seen by an optimiser.
