@@ -76,6 +76,17 @@ def test_a_seed_gives_the_same_words(client: Any) -> None:
     assert len({reply(seed) for seed in range(5)}) > 1
 
 
+def test_a_share_of_nothing_leaves_the_most_probable_token(client: Any) -> None:
+    def reply(**settings: Any) -> str:
+        turns = [{"role": "user", "content": "who says moo?"}]
+        done = client.chat.completions.create(model="seeing", messages=turns, max_tokens=8, **settings)
+        return str(done.choices[0].message.content)
+
+    greedy = reply(temperature=0)
+    assert any(reply(temperature=1.9, seed=seed) != greedy for seed in range(5))
+    assert all(reply(temperature=1.9, top_p=0, seed=seed) == greedy for seed in range(5))
+
+
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
@@ -84,6 +95,8 @@ def test_a_seed_gives_the_same_words(client: Any) -> None:
         ({"messages": [{"role": "user", "content": "a"}], "tools": []}, "'tools' is not supported"),
         ({"messages": [{"role": "user", "content": "a"}], "max_tokens": 10**9}, "max_tokens must be"),
         ({"messages": [{"role": "user", "content": "a"}], "temperature": "hot"}, "temperature must be"),
+        ({"messages": [{"role": "user", "content": "a"}], "top_p": -0.1}, "top_p must be a number from 0 to 1"),
+        ({"messages": [{"role": "user", "content": "a"}], "top_p": 1.1}, "top_p must be a number from 0 to 1"),
         ({"messages": [{"role": "user", "content": "a"}], "stop": [""]}, "stop must be"),
         ({"messages": [{"role": "user", "content": "a"}], "stop": ["a"] * 17}, "17 stop texts"),
         ({"messages": [{"role": "user", "content": "a"}], "answers": ["a", "a"]}, "2 to 64 different"),

@@ -161,7 +161,9 @@ def _wish(document: Mapping[str, Any]) -> Wish:
         raise RequestError(422, f"stop must be a text or a list of texts, of 1 to {_LONGEST_STOP} characters")
     if len(texts) > MOST_STOPS:
         raise RequestError(422, f"{len(texts)} stop texts are too many", fix=f"send at most {MOST_STOPS}")
-    return Wish(most, numbers["temperature"], numbers["top_p"] or 1.0, int(numbers["seed"] or 0), tuple(texts))
+    # Of the share 0 only the most probable token is left, at any temperature.
+    temperature = 0.0 if numbers["top_p"] == 0 else numbers["temperature"]
+    return Wish(most, temperature, numbers["top_p"] or 1.0, int(numbers["seed"] or 0), tuple(texts))
 
 
 def _answers(document: Mapping[str, Any]) -> list[str]:
