@@ -107,6 +107,17 @@ def test_an_empty_column() -> None:
     assert text.collate([None, None]).data.shape == (2, 1)
 
 
+def test_several_wordings_come_back_as_several() -> None:
+    text = Text(alternatives="pick")
+    text.fit([["a dog", "the dog runs"], "a cat"])
+    assert text.decode(text.encode(["a dog", "the dog runs"])) == ["a dog", "the dog runs"]
+    assert text.decode(text.encode("a cat")) == "a cat"
+    assert text.decode(text.blank()) == ""
+    joined = Text()
+    joined.fit([["a dog", "the dog runs"], "a cat"])
+    assert joined.decode(joined.encode(["a dog", "a cat"])) == "a dog ¶ a cat"
+
+
 def test_the_first_of_several_wordings_is_the_one_that_is_placed() -> None:
     text = Text(alternatives="pick")
     text.fit([["a dog", "the dog runs"], "a cat"])

@@ -240,8 +240,12 @@ class Text(Modality):
         """Return ids ``[B, N]`` int64 as for an input, without dropping tokens."""
         return self.prepare(field)
 
-    def decode(self, value: Array) -> str:
-        return self._tokeniser.decode([int(i) for i in value])
+    def decode(self, value: Array) -> str | list[str]:
+        """Return the text of the ids ``value``; a list where the cell has several of which one is picked."""
+        texts = [
+            self._tokeniser.decode(part[part != APART].tolist()) for part in np.split(value, *np.nonzero(value == APART))
+        ]
+        return texts[0] if len(texts) == 1 else texts
 
     def _corrupted(self, value: Array, how: str, level: float, rng: np.random.Generator) -> Array:
         from sensorium.language.typos import with_typos
