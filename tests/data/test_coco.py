@@ -12,8 +12,12 @@ import pytest
 from sensorium.codecs.regions import draw_regions
 from sensorium.core.errors import CellError, DataError
 from sensorium.core.recipe import Recipe
+from sensorium.data.files.media_access import LocalFiles
+from sensorium.data.shards.pack import pack
 from sensorium.data.tables.table import Table
+from sensorium.reporting.console import Console
 from sensorium.training.column_declaration import declare
+from sensorium.training.shard_training import from_shards
 from sensorium.training.training_request import Request, with_task
 
 
@@ -106,6 +110,28 @@ def test_the_task_chooses_among_the_annotations(tmp_path: Path) -> None:
     schema = declare(table, Recipe(), ["mask"], {}).schema
     assert schema.columns["mask"].spec["kind"] == "mask", "recognised by its regions"
     assert schema.columns["boxes"].role == "ignore", "what is annotated is no input"
+
+
+@pytest.mark.parametrize("name", ["parquet", "tar"])
+def test_what_is_annotated_is_known_after_packing(tmp_path: Path, name: Any) -> None:
+    from PIL import Image
+
+    for file in ("a.png", "b.png"):
+        Image.new("RGB", (9, 9)).save(tmp_path / file)
+    annotations = [{"image_id": 7, "category_id": 2, "bbox": [0, 0, 2, 3], "segmentation": [[0, 0, 2, 0, 2, 3]]}]
+    table = Table.read(written(tmp_path, annotations=annotations))
+    assert pack(table, tmp_path / "packed", media=LocalFiles(tmp_path), format=name) == []
+    again = Table.read(tmp_path / "packed")
+    assert (again.target, again.annotations) == ("boxes", ("boxes", "mask"))
+    for column in ("boxes", "mask"):
+        assert [json.loads(cell) for cell in again.column(column)] == table.column(column)
+    schema = declare(again, Recipe(), ["mask"], {}).schema
+    assert schema.columns["boxes"].role == "ignore", "what is annotated is no input"
+    request = Request(
+        source=tmp_path / "packed", valid=tmp_path / "packed", plan=with_task(Recipe(), "detection", None, {})
+    )
+    streamed = from_shards(request, Console(quiet=True)).schema
+    assert (streamed.columns["boxes"].role, streamed.columns["mask"].role) == ("target", "ignore")
 
 
 @pytest.mark.parametrize(

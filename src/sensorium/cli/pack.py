@@ -64,9 +64,7 @@ def run(
             overwrite=overwrite,
             progress=lambda done, total: console.step("packing", done, total),
         )
+        for note in rows.notes:
+            console.warn(note)
         print_problems(console, problems)
-        if len(rows.annotations) > 1:
-            # The manifest does not record it, and as inputs the others would give the answer away.
-            names = " and ".join(rows.annotations)
-            console.warn(f"{names} annotate the same files: fit with one of them as the target, and --ignore the others")
         console.note(f"{counted(len(rows), 'row')} in {counted(len(shards(out)), 'shard')} in {out}")

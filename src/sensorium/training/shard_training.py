@@ -12,7 +12,7 @@ import numpy as np
 from sensorium.core.errors import ConfigError, DataError
 from sensorium.core.recipe import Recipe
 from sensorium.data.shards.row_stream import Record
-from sensorium.data.shards.shard_folder import Shard, is_sharded, shards
+from sensorium.data.shards.shard_folder import Shard, is_sharded, recorded_answers, shards
 from sensorium.data.tables.json_tables import from_records
 from sensorium.data.tables.table import Table
 from sensorium.reporting.console import Console
@@ -46,6 +46,8 @@ def from_shards(request: Request, console: Console) -> TableSplits:
     kept, held_out = _sample_shards(path, all_shards, sizes, sampled, held, console)
     if held is not None:
         held_out = _with_columns_of(held_out, kept)
+    request = request.for_table(kept.target, kept.annotations)
+    plan = request.plan
     schema = declare_columns(kept, request, console)
     if valid is not None:
         held_out = Table.read(valid, root=request.media)
@@ -54,7 +56,7 @@ def from_shards(request: Request, console: Console) -> TableSplits:
         raise DataError("too few rows to train and validate on", file=path, fix="give validation rows: --valid")
     rows = sum(sizes) if held is None else held.training_rows()
     console.note(f"  a stream of {rows:,} training rows in {len(all_shards):,} shards; {len(held_out):,} rows validate")
-    return TableSplits(schema, training, held_out, rows, ShardSource(path, rows, held))
+    return TableSplits(schema, training, held_out, rows, ShardSource(path, rows, held), plan=plan)
 
 
 def _shard_path(source: Any) -> Path:
@@ -107,11 +109,13 @@ def _sample_shards(
                 kept.append(record)
                 kept_numbers.append(int(start[number]) + i + 1)
         console.step("sampling shards", done + 1, len(sampled))
-    root = path.absolute().parent
-    return (
-        Table(from_records(kept, path), source=str(path), root=root, numbers=kept_numbers),
-        Table(from_records(out, path), source=str(path), root=root, numbers=out_numbers),
-    )
+    root, (target, annotations) = path.absolute().parent, recorded_answers(path)
+
+    def table(records: list[Record], numbers: list[int]) -> Table:
+        columns = from_records(records, path)
+        return Table(columns, source=str(path), root=root, numbers=numbers, target=target, annotations=annotations)
+
+    return table(kept, kept_numbers), table(out, out_numbers)
 
 
 def _with_columns_of(table: Table, like: Table) -> Table:

@@ -115,6 +115,8 @@ def pack(
         "sensorium": __version__,
         "rows": len(table),
         "columns": {name: {"media": name in media_columns, "field": slugs.get(name)} for name in table.columns},
+        "target": table.target,
+        "annotations": list(table.annotations),
         "shards": entries,
     }
     part = out / f".{MANIFEST}.part"

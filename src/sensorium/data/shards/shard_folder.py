@@ -20,6 +20,7 @@ from sensorium.core.modality import Blob
 from sensorium.data.files.media_access import MAX_BYTES
 from sensorium.data.shards import parquet_shards, tar_shards
 from sensorium.data.shards.references import InTar
+from sensorium.data.tables.annotated_columns import AnnotatedColumns
 from sensorium.data.tables.json_tables import from_records
 
 MANIFEST = "shards.json"
@@ -131,7 +132,15 @@ def shards(path: Path) -> list[Shard]:
     return [Shard(file) for file in files]
 
 
-def _from_manifest(path: Path) -> list[Shard]:
+@dataclass(frozen=True)
+class _Manifest:
+    fields: dict[str, str]
+    entries: list[tuple[str, int, int, str]]
+    target: str | None
+    annotations: tuple[str, ...]
+
+
+def _manifest(path: Path) -> _Manifest:
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] != FORMAT:
@@ -140,21 +149,38 @@ def _from_manifest(path: Path) -> list[Shard]:
         if "sha256" in manifest and manifest["sha256"] != manifest_digest(manifest):
             fix = "copy it again, or pack the table again: sensorium pack TABLE FOLDER"
             raise DataError("the manifest is damaged: it is not what was written", file=path / MANIFEST, fix=fix)
-        fields = {entry["field"]: str(name) for name, entry in manifest["columns"].items() if entry.get("field")}
+        columns = manifest["columns"]
+        fields = {entry["field"]: str(name) for name, entry in columns.items() if entry.get("field")}
         entries = [(str(s["file"]), int(s["rows"]), int(s["bytes"]), str(s["sha256"])) for s in manifest["shards"]]
+        target = manifest.get("target") if manifest.get("target") in columns else None
+        annotations = tuple(name for name in manifest.get("annotations", ()) if name in columns)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"the manifest cannot be read: {error!r}", file=path / MANIFEST, fix="pack it again") from None
+    return _Manifest(fields, entries, target, annotations)
+
+
+def _from_manifest(path: Path) -> list[Shard]:
+    manifest = _manifest(path)
     result = []
-    for name, rows, size, digest in entries:
+    for name, rows, size, digest in manifest.entries:
         file = path / name
         if Path(name).name != name or file.suffix not in ENDINGS:
             raise DataError(f"the manifest names {name!r:.120}, which is not a shard of this folder", file=path / MANIFEST)
         if not file.is_file() or file.stat().st_size != size:
             raise DataError("the shard is missing or truncated", file=file, fix="copy it again, or pack it again")
-        result.append(Shard(file, fields, rows, digest))
+        result.append(Shard(file, manifest.fields, rows, digest))
     return result
 
 
-def read_shards(path: Path) -> dict[str, list[Any]]:
+def recorded_answers(path: Path) -> tuple[str | None, tuple[str, ...]]:
+    """Return the default target of the table packed in ``path``, and its annotated columns, as ``Table`` has them."""
+    if not (path / MANIFEST).is_file():
+        return None, ()
+    manifest = _manifest(path)
+    return manifest.target, manifest.annotations
+
+
+def read_shards(path: Path) -> AnnotatedColumns:
     """Return the columns of the folder of shards or single shard at ``path``, with media as references."""
-    return from_records((record for shard in shards(path) for record in shard.records()), path)
+    columns = from_records((record for shard in shards(path) for record in shard.records()), path)
+    return AnnotatedColumns(columns, *recorded_answers(path))

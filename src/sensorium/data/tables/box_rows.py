@@ -9,7 +9,8 @@ from typing import Any
 from sensorium.core.errors import DataError
 from sensorium.core.modality import is_blank
 from sensorium.core.plurals import counted
-from sensorium.data.tables.coco import BOXES, AnnotatedColumns, with_folder
+from sensorium.data.tables.annotated_columns import AnnotatedColumns
+from sensorium.data.tables.coco import BOXES, with_folder
 from sensorium.data.tables.text_encoding import AddNote
 
 CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("x_min", "y_min", "x_max", "y_max"), ("x1", "y1", "x2", "y2"))
@@ -72,7 +73,7 @@ def box_columns(columns: Mapping[str, Sequence[Any]], path: Path, add_note: AddN
         add_note(f"columns that differ between the boxes of an image are left out: {', '.join(sorted(varied))}")
     files = with_folder(list(boxes), path, add_note)
     kept = {name: [columns[name][row] for row in first.values()] for name in others if name not in varied}
-    return AnnotatedColumns({image: files, **kept, BOXES: list(boxes.values())})
+    return AnnotatedColumns({image: files, **kept, BOXES: list(boxes.values())}, BOXES, (BOXES,))
 
 
 def _roles(columns: Mapping[str, Any]) -> dict[str, str] | None:

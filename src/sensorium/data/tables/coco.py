@@ -8,6 +8,7 @@ from typing import Any
 
 from sensorium.core.errors import DataError
 from sensorium.core.plurals import counted
+from sensorium.data.tables.annotated_columns import AnnotatedColumns
 from sensorium.data.tables.text_encoding import AddNote
 
 IMAGE, BOXES, MASK = "image", "boxes", "mask"
@@ -15,17 +16,6 @@ IMAGE, BOXES, MASK = "image", "boxes", "mask"
 _FOLDERS = ("images", "image", "JPEGImages", "data")
 _OWN = ("id", "file_name", "width", "height", "license", "flickr_url", "coco_url", "date_captured", IMAGE, BOXES, MASK)
 _FIX = '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [...], "categories": [...]}'
-
-
-class AnnotatedColumns(dict[str, list[Any]]):
-    """Columns of which some are known to be targets: what is annotated."""
-
-    target = BOXES
-
-    @property
-    def annotations(self) -> tuple[str, ...]:
-        """The columns that are annotated: answers, never inputs."""
-        return tuple(name for name in (BOXES, MASK) if name in self)
 
 
 def is_coco(document: Any) -> bool:
@@ -87,7 +77,9 @@ def coco_columns(document: Mapping[str, Any], path: Path, add_note: AddNote) -> 
             **{key: [image.get(key) for image in document["images"]] for key in more},
             BOXES: [boxes[image["id"]] for image in document["images"]],
             **masks,
-        }
+        },
+        BOXES,
+        (BOXES, *masks),
     )
 
 

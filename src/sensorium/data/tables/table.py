@@ -13,7 +13,7 @@ from sensorium.core.errors import DataError, nearest
 from sensorium.core.plurals import counted
 from sensorium.data.files.similar_names import nearby
 from sensorium.data.shards.shard_folder import is_sharded, read_shards
-from sensorium.data.tables.coco import AnnotatedColumns
+from sensorium.data.tables.annotated_columns import AnnotatedColumns
 from sensorium.data.tables.columnar import FRAMES, read_columnar
 from sensorium.data.tables.compressed import COMPRESSED, inner_suffix
 from sensorium.data.tables.conversations import spread
