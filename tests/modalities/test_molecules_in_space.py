@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 import sensorium as sm
 from sensorium.codecs import molecule as codec
 from sensorium.codecs.molecule import read_molecule
-from sensorium.core.errors import CellError
+from sensorium.core.errors import CellError, DataError
 from sensorium.core.modality import Blob
+from sensorium.data.tables.table import Table
 from sensorium.encoders.graph import Graph
 from sensorium.modalities.molecule import Molecule
 
@@ -110,7 +111,7 @@ BAD = [
     (TEXT[:300], "damaged"),
     (TEXT.replace("V2000", "V9000"), "not a MOL"),
     (TEXT.replace(" C ", " Xx"), "damaged"),
-    (f"{TEXT}$$$$\n{TEXT}$$$$\n", "holds 2 molecules"),
+    (f"{TEXT}$$$$\n{TEXT}$$$$\n", r"holds 2 molecules, and a cell is one; split the file after each line \$\$\$\$"),
     (TEXT + " " * 1_000_001, "1,000,000 allowed"),
     (TEXT.replace("\n", "\0\n", 5), "not a MOL"),
     ("two\nlines", "not a MOL"),
@@ -123,6 +124,12 @@ def test_unusable_files_are_refused_by_name(text: str, problem: str, capfd: pyte
         read_molecule(Blob(text.encode(), "bad.sdf"))
     assert caught.value.file == "bad.sdf"
     assert capfd.readouterr().err == ""
+
+
+def test_a_file_of_molecules_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "many.sdf").write_text(f"{TEXT}$$$$\n{TEXT}$$$$\n")
+    with pytest.raises(DataError, match=r"split it after each line \$\$\$\$"):
+        Table.read(tmp_path / "many.sdf")
 
 
 def test_positions_far_away_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

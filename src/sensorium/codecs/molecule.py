@@ -20,6 +20,7 @@ BYTES = 1_000_000
 FARTHEST = 10_000.0
 """The largest coordinate in ångström."""
 ENDINGS = (".sdf", ".sd", ".mol")
+SPLIT = "split the file after each line $$$$, and name the parts in rows of their own"
 ELEMENTS = ("H", "B", "C", "N", "O", "F", "Na", "Si", "P", "S", "Cl", "K", "Ca", "Fe", "Zn", "Se", "Br", "Sn", "I")
 SIZES = (len(ELEMENTS) + 1, 7, 5, 5, 2, 2, 7, 3)
 """Number of values of each atom code: element, degree, charge, hydrogens, aromatic, ring, hybridisation, chirality."""
@@ -108,7 +109,8 @@ def _read_file(text: str) -> Atoms:
     first, *others = text.replace("\r\n", "\n").replace("\r", "\n").split("$$$$")
     records = 1 + sum(bool(part.strip()) for part in others)
     if records > 1:
-        raise CellError(f"the file holds {records} molecules, and a cell is one", fix="write one file for each molecule")
+        # In the words of the problem: lists of unusable cells do not show the fix.
+        raise CellError(f"the file holds {records} molecules, and a cell is one; {SPLIT}")
     with silent():
         try:
             molecule = chem.MolFromMolBlock(first, removeHs=True)

@@ -276,6 +276,8 @@ def _read(path: Path, add_note: AddNote) -> Columns:
         fix = f"tables are read from {', '.join(READERS)}"
         if suffix in (".xls", ".ods", ".numbers"):
             fix = "open it in a spreadsheet and save it as .xlsx or CSV"
+        elif suffix in (".sdf", ".sd", ".mol"):
+            fix = "it is a cell; one of several molecules: split it after each line $$$$, and name a part in each row"
         raise DataError(f"cannot tell what {described} is", file=path, fix=fix)
     if path.suffix.lower() in COMPRESSED and suffix not in TEXT:
         raise DataError(f"{suffix} is already compressed", file=path, fix="expand it, and name the result")
