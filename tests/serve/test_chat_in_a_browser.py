@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 
 def test_a_picture_is_dropped_a_question_recorded_and_the_answer_streamed(
@@ -94,3 +95,55 @@ def test_a_picture_is_dropped_a_question_recorded_and_the_answer_streamed(
     assert not [event for event in browser.events if event["method"] == "Runtime.exceptionThrown"]
     logged = [e["params"]["entry"] for e in browser.events if e["method"] == "Log.entryAdded"]
     assert not [entry["text"] for entry in logged if entry["level"] == "error"]
+
+
+SLOW = """
+window.aborted = 0;
+window.fetch = async (path, { signal } = {}) => {
+  if (path === "v1/models") return Response.json({ data: [{ id: "slow" }] });
+  const line = (content) => `data: ${JSON.stringify({ choices: [{ delta: { content } }] })}\\n\\n`;
+  return new Response(new ReadableStream({ async start(control) {
+    signal.addEventListener("abort", () => { window.aborted += 1; control.error(signal.reason); });
+    while (!signal.aborted) {
+      control.enqueue(new TextEncoder().encode(line("word ".repeat(8) + "\\n")));
+      await new Promise((done) => setTimeout(done, 20));
+    }
+  } }));
+};
+"""
+
+
+@pytest.mark.parametrize("width", [1000, 360])
+def test_the_newest_words_are_in_view_unless_the_reader_scrolls_up_and_an_answer_is_stopped(
+    browser: Any, chat_address: str, width: int
+) -> None:
+    browser("Emulation.setDeviceMetricsOverride", width=width, height=700, deviceScaleFactor=1, mobile=False)
+    browser("Page.navigate", url=f"http://{chat_address}/chat.html")
+    browser.wait("document.querySelector('#drop button[aria-pressed]') !== null")
+    browser.run(SLOW)
+    box = "document.getElementById('turns')" if width == 1000 else "document.scrollingElement"
+    height, up = f"{box}.scrollHeight", f"({box}.scrollHeight - {box}.clientHeight - {box}.scrollTop)"
+
+    def lengthens(by: int = 200) -> None:
+        start = browser.run(height)
+        browser.wait(f"{height} > {start + by}")
+
+    browser.run("document.getElementById('text').value = 'go on'; document.getElementById('send').click()")
+    browser.wait(f"{height} > 1500")
+    assert browser.run(f"{up} < 100"), "the newest words are in view"
+    browser.run(f"{box}.scrollTop -= 300")
+    seen = browser.run(f"{box}.scrollTop")
+    lengthens()
+    assert browser.run(f"{box}.scrollTop") == seen, "the reader is left where earlier words are read"
+    browser.run(f"{box}.scrollTop = {height}")
+    lengthens()
+    assert browser.run(f"{up} < 100"), "at the end it follows again"
+
+    browser.run("document.getElementById('stop').click()")
+    browser.wait("!document.getElementById('send').disabled")
+    assert browser.run("window.aborted") == 1
+    words = browser.run("document.querySelector('.turn.assistant p').textContent.length")
+    browser.run("new Promise((done) => setTimeout(done, 100))")
+    assert browser.run("document.querySelector('.turn.assistant p').textContent.length") == words > 0
+    assert browser.run("document.getElementById('text').value") == ""
+    assert browser.run("document.getElementById('stop').disabled")

@@ -34,6 +34,8 @@ globalThis.document = {
   createElement: (tag) => new Node(tag),
   getElementById: (id) => { if (!nodes.has(id)) nodes.set(id, new Node(id)); return nodes.get(id); },
   querySelector: () => document.getElementById("main"),
+  scrollingElement: new Node("html"),
+  addEventListener() {},
 };
 URL.createObjectURL = () => "blob:x";
 Object.defineProperty(globalThis, "navigator", { value: {}, configurable: true });
@@ -88,12 +90,13 @@ await wait(100);
 const running = [at("send").disabled, at("stop").disabled, at("turns").words];
 at("stop").click();
 await endless;
+const left = at("text").value;
 at("speak").checked = true;
 await ask("and now?");
 const played = at("turns").children.at(-1).children.map((one) => one.tag);
 at("file").files = [new File(["x"], "a.pdf", { type: "application/pdf" })];
 at("file").dispatchEvent(new Event("change"));
-console.log(JSON.stringify({ models, first, refused, running, sent, played, wrong: at("wrong").textContent }));
+console.log(JSON.stringify({ models, first, refused, running, left, sent, played, wrong: at("wrong").textContent }));
 process.exit(0);
 """
 
@@ -123,6 +126,7 @@ def test_a_conversation_with_files_a_refusal_a_stop_and_a_voice(tmp_path: Path) 
     # A refused question is no turn; a stopped answer is one, as far as it came.
     assert shown["refused"] == ["too long: shorten it", 2]
     assert shown["running"][:2] == [True, False]
+    assert shown["left"] == "", "a question that is kept is not asked again"
     assert [turn["content"] for turn in shown["sent"][-1]["messages"][1:]] == ["a é bar", "endless", "a é", "and now?"]
     assert shown["sent"][-1]["modalities"] == ["text", "audio"]
     assert shown["played"] == ["h3", "p", "audio"]

@@ -7,6 +7,8 @@ const turns = []; // as in a request: role and content
 let files = []; // of the next question
 let key = "";
 let running = null;
+let following = true; // the newest words, until the reader scrolls up
+let place = 0;
 
 function wrong(problem) {
   at("wrong").textContent = problem;
@@ -71,9 +73,25 @@ function bubble(role, ...content) {
   return node;
 }
 
-// Keeps the newest words in view.
+// What scrolls: the turns, or on narrow screens the page.
+function scroller() {
+  const turns = at("turns");
+  return turns.scrollHeight > turns.clientHeight ? turns : document.scrollingElement;
+}
+
+// Keeps the newest words in view, unless the reader has scrolled up to earlier ones.
 function follow() {
-  at("turns").scrollTop = at("turns").scrollHeight;
+  const box = scroller();
+  if (following) box.scrollTop = box.scrollHeight;
+}
+
+// Only the reader moves up; words that are added move nothing. Near the end, as it may grow meanwhile, moving down is enough.
+function scrolled() {
+  const box = scroller();
+  const below = box.scrollHeight - box.clientHeight - box.scrollTop;
+  if (below <= (box.scrollTop > place ? box.clientHeight / 3 : 1)) following = true;
+  else if (box.scrollTop < place) following = false;
+  place = box.scrollTop;
 }
 
 async function* events(answer) {
@@ -113,6 +131,7 @@ async function send() {
   let said = "";
   try {
     if (shown.length) content = [...(await Promise.all(shown.map(part))), { type: "text", text }];
+    following = true;
     asked = bubble("user", ...shown.map(preview), make("p", { dir: "auto" }, text));
     turns.push({ role: "user", content });
     const spoken = at("speak").checked;
@@ -136,9 +155,6 @@ async function send() {
       }
     }
     if (!said) node.append(make("p", { class: "hint" }, "The answer is empty."));
-    at("text").value = "";
-    files = [];
-    draw();
   } catch (error) {
     if (error.name !== "AbortError") wrong(error.message);
     if (!said) node?.remove();
@@ -147,8 +163,12 @@ async function send() {
   follow();
   // A question without an answer is asked again, not kept.
   if (turns.at(-1)?.content === content) {
-    if (said || node?.isConnected) turns.push({ role: "assistant", content: said });
-    else {
+    if (said || node?.isConnected) {
+      turns.push({ role: "assistant", content: said });
+      if (at("text").value.trim() === text) at("text").value = ""; // the next question may be there already
+      files = [];
+      draw();
+    } else {
       turns.pop();
       asked.remove();
     }
@@ -184,6 +204,8 @@ at("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); send(); }
 });
 at("stop").addEventListener("click", () => running?.abort());
+at("turns").addEventListener("load", follow, true); // pictures grow when they are loaded
+document.addEventListener("scroll", scrolled, true);
 at("fresh").addEventListener("click", fresh);
 at("model").addEventListener("change", fresh);
 at("remove").addEventListener("click", () => { files = []; draw(); });
