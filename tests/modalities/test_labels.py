@@ -159,3 +159,19 @@ def test_a_span_beyond_its_input_is_named() -> None:
     assert "from 12 on lie beyond the recording, which ends at 10" in labels.adjusted(reach, np.array([10.0], np.float32))
     assert labels.adjusted(reach, np.array([13.0], np.float32)) == ""
     assert "10" in labels.adjusted(reach, np.array([640.0, 480.0, 10.0, 0.5], np.float32)), "a video"
+
+
+def test_a_span_before_its_input_is_named() -> None:
+    labels = Labels()
+    labels.fit([[[0, 2, "walk"]]])
+    early = labels.extent([[-3, -1, "walk"], [0, 2, "walk"]])
+    assert early is not None
+    note = "labels that end at -1 lie before the recording, which is read from 0 on"
+    assert note in labels.adjusted(early, np.array([10.0], np.float32))
+    within = labels.extent([[-3, 1, "walk"], [0, 2, "walk"]])
+    assert within is not None
+    assert labels.adjusted(within, np.array([10.0], np.float32)) == ""
+    assert "read from 100 on" in labels.adjusted(within, np.array([10.0, 100.0], np.float32)), "a series with times"
+    none = labels.extent([])
+    assert none is not None
+    assert labels.adjusted(none, np.array([10.0], np.float32)) == ""

@@ -134,13 +134,15 @@ class Labels(Modality):
         return form, _spans_of_tags(stretches, self.step) if tagged else stretches
 
     def extent(self, cell: Any) -> Array | None:
-        """Return where the last stretch begins and ends, and whether the cell is a list of labels, not of spans."""
+        """Return where the last stretch begins and the latest ends, whether the cell is a list of labels, not of spans, and
+        where the earliest stretch ends."""
         try:
             form, stretches = _parsed(cell, self.step)
         except CellError:  # reported by encode
             return None
-        last = max(stretches, default=(0.0, 0.0, None), key=lambda stretch: stretch[0])
-        return np.array([last[0], max((end for _, end, _ in stretches), default=0.0), form != SPANS], np.float32)
+        last = max((start for start, _, _ in stretches), default=0.0)
+        ends = [end for _, end, _ in stretches] or [0.0]
+        return np.array([last, max(ends), form != SPANS, min(ends)], np.float32)
 
     def framing(self, extent: Array) -> Array:
         """Map the user's units to themselves: the input's own frame maps them to steps."""
@@ -148,7 +150,7 @@ class Labels(Modality):
 
     def misfit(self, extent: Array, on: Array) -> str:
         """Check that labels of words are as many as the words, and in the form of the training cells."""
-        start, end, listed = (float(value) for value in extent)
+        start, end, listed, _ = (float(value) for value in extent)
         if len(on) <= _TEXT or (start, end) == (0.0, 0.0):
             return ""
         if bool(listed) != self.state["listed"]:
@@ -158,11 +160,17 @@ class Labels(Modality):
         return f"there are {count:,} labels for {on[1]:,.0f} words" if listed and count != round(float(on[1])) else ""
 
     def adjusted(self, extent: Array, on: Array) -> str:
-        """Return a note on spans that lie wholly beyond the end of their input."""
-        start, _, listed = (float(value) for value in extent)
+        """Return a note on spans that lie wholly before or beyond their input."""
+        start, end, listed, earliest = (float(value) for value in extent)
         text = len(on) > _TEXT
         length = on[0] if text else on[2] if len(on) == _TEXT else on.sum()
-        if (text and listed) or start <= 0 or start < length:
+        begin = float(on[1]) if len(on) == 2 else 0.0
+        if (text and listed) or (start, end) == (0.0, 0.0):
+            return ""
+        if earliest <= begin:
+            where = "text" if text else f"recording, which is read from {begin:g} on"
+            return f"labels that end at {earliest:g} lie before the {where}: they are not used"
+        if start <= 0 or start < length:
             return ""
         where = "text, which has" if text else "recording, which ends at"
         unit = " characters" if text else ""
