@@ -13,7 +13,7 @@ import torch
 
 from sensorium.core.batch import Batch
 from sensorium.core.errors import DataError
-from sensorium.evaluation.stream_attribution import exact, explain, sampled
+from sensorium.evaluation.stream_attribution import Attribution, Explanation, exact, explain, sampled
 from sensorium.model import Model
 from sensorium.reporting.explanation import write_explanation
 
@@ -160,3 +160,17 @@ def test_gates_and_attention_are_drawn(make: Make, tmp_path: Path) -> None:
     assert "tokens in stream order: image 1, audio 1, noise 1" in page
     assert "<b>safe</b>" in page
     assert explain(model, batches).inner == {}, "of several rows there is no one picture"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ([0.5, 1.23456], "y is 0.500, 1.235: "),
+        ([step / 4 for step in range(48)], "y is 0.000, 0.250, 0.500, 0.750, 1.000, 1.250, …, 11.8 (48 steps): "),
+        ([[0.5, 1.5]] * 24, "(0.500, 1.500), …, (0.500, 1.500) (24 steps): "),
+        ({"nose": {"x": 1.23456, "y": 2.0, "confidence": 0.9}, "tail": None}, "y is nose (1.235, 2), tail missing: "),
+    ],
+)
+def test_an_answer_is_a_readable_line(answer: Any, words: str) -> None:
+    attribution = Attribution(1, answer, "value", 1.0, 0.0, {"table": 1.0})
+    assert words in Explanation(("table",), {"y": [attribution]}).text().splitlines()[0]

@@ -30,6 +30,8 @@ MAPPED = 6
 """Maximum number of rows with attribution maps, which are slow to compute."""
 WIDTH = 20
 MOST_TOKENS = 64
+MOST_STEPS = 8
+"""Maximum number of steps of a forecast that are written out."""
 
 
 def text(explanation: Explanation) -> str:
@@ -89,18 +91,22 @@ def _bars(shares: Mapping[str, float], errors: Mapping[str, float], missing: lis
 
 
 def _answer_text(answer: Any) -> str:
-    """Return an answer as a line: points as ``nose (12.5, 40)``, boxes as ``dog [3, 4, 20, 30]``."""
+    """Return an answer as a line: points as ``nose (12.5, 40)``, boxes as ``dog [3, 4, 20, 30]``, and of a long forecast
+    the first steps and the last."""
     if isinstance(answer, np.ndarray):  # a cell of the table: the future of a window, step by step
         answer = (answer[:, 0] if answer.ndim == 2 and answer.shape[1] == 1 else answer).tolist()
     if spans := spans_of(answer):
         return in_words(spans)
-    if isinstance(answer, float) and math.isnan(answer):
+    if answer is None or (isinstance(answer, float) and math.isnan(answer)):
         return "missing"
     if isinstance(answer, float):
         return number(answer)
     if isinstance(answer, list):
         parts = (f"({_answer_text(part)})" if isinstance(part, list) else _answer_text(part) for part in answer)
-        return ", ".join(parts) or "nothing"
+        texts = list(parts)
+        if len(texts) > MOST_STEPS and all(isinstance(part, (int, float, list)) for part in answer):
+            texts = [*texts[: MOST_STEPS - 2], "…", f"{texts[-1]} ({len(texts):,} steps)"]
+        return ", ".join(texts) or "nothing"
     if isinstance(answer, dict) and {"x", "y"} <= answer.keys():
         return f"({answer['x']:.4g}, {answer['y']:.4g})"
     if isinstance(answer, dict) and {"box", "label"} <= answer.keys():
