@@ -72,7 +72,7 @@ class Pretraining(Task[Learnt]):
         rebuild: Weight of rebuilding; 0: none, and what is rebuilt is measured without teaching the encoders.
         source: What a stream is rebuilt from: ``others`` (where a row has any), its ``own`` vector, or ``all``.
         variational: Weight of the divergence of the code from a standard normal; 0: the code is not drawn at random.
-        width: Width of the common space.
+        width: Width of the common space; unless given it is that of ``model.size``: 12, 16, 32 or 64.
         hidden: Width of the code and of the decoders' hidden layers.
         temperature: Initial temperature of the contrast, which is then learned. Lower is stricter.
     """
