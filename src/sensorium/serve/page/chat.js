@@ -81,8 +81,10 @@ function scroller() {
 
 // Keeps the newest words in view, unless the reader has scrolled up to earlier ones.
 function follow() {
+  scrolled(); // the event of a movement may still be to come
   const box = scroller();
   if (following) box.scrollTop = box.scrollHeight;
+  place = box.scrollTop;
 }
 
 // Only the reader moves up; words that are added move nothing. Near the end, as it may grow meanwhile, moving down is enough.
