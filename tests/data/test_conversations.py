@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import sensorium as sm
@@ -161,6 +162,34 @@ def test_places_without_media_are_those_of_missing_ones(tmp_path: Path) -> None:
     assert not any("more places" in note for note in read(tmp_path, LLAVA).notes)
 
 
+def test_places_that_no_row_fills_are_text_or_left_out(tmp_path: Path) -> None:
+    def row(value: str, **media: Any) -> dict[str, Any]:
+        return {**media, "conversations": [{"from": "human", "value": value}]}
+
+    table = read(tmp_path, [row("Does <video> play <video>?"), row("<image><image> Same?", image="a.png")])
+    assert table.column("question") == ["Does <video> play <video>?", "<image> Same?"]
+    assert any("1 conversation with more places of media than media, the first in row 2" in note for note in table.notes)
+    table = read(tmp_path, [row("Hello", images=[None])])
+    assert table.column("question") == ["Hello"]
+    assert not any("more places" in note for note in table.notes)
+
+
+def test_entries_that_a_columnar_file_filled_with_nothing_are_absent() -> None:
+    def row(**source: Any) -> dict[str, Any]:
+        part = {"type": "image", "image": {"data": None, "bytes": None, "url": None, "path": None, **source}}
+        return {"messages": [{"role": "user", "content": [part, {"type": "text", "text": "What?"}]}]}
+
+    table = sm.Table.read([row(url="a.png"), row(path="b.png"), row(data="aGVsbG8=")])
+    assert table.column("image") == ["a.png", "b.png", b"hello"]
+
+
+def test_a_signal_is_one_medium() -> None:
+    rows = [{"messages": [{"role": "user", "content": "What?"}], "audio": [0.0, 0.5] * 20}]
+    assert sm.Table.read(rows).column("audio") == [[0.0, 0.5] * 20]
+    signal = np.zeros(40, np.float32)
+    assert sm.Table.read([{**rows[0], "audio": signal}]).column("audio")[0] is signal
+
+
 @pytest.mark.parametrize("role", ["assistant", "system"])
 def test_media_that_no_user_shows_are_refused(tmp_path: Path, role: str) -> None:
     turns = [{"role": "user", "content": "Draw it."}, {"role": role, "content": [{"type": "image", "image": "a.png"}]}]
@@ -171,6 +200,8 @@ def test_media_that_no_user_shows_are_refused(tmp_path: Path, role: str) -> None
 def test_a_note_says_why_messages_are_no_conversations(tmp_path: Path) -> None:
     good = {"messages": [{"role": "user", "content": "Hello"}]}
     tool = {"messages": [{"role": "user", "content": "Hello"}, {"role": "tool", "content": "42"}]}
+    odd = {"messages": [{"role": ["user"], "content": "Hello"}]}
+    assert "turn 1 has the role ['user'], which is none of" in read(tmp_path, [odd]).notes[0]
     number = {"messages": [{"role": "user", "content": 5}]}
     assert "because of 1 of 2 rows; the first: row 2, turn 2 has the role 'tool'" in read(tmp_path, [good, tool]).notes[0]
     assert "row 1, turn 2 has the role 'tool'" in read(tmp_path, [tool, tool]).notes[0]

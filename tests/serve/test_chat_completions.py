@@ -105,6 +105,7 @@ def test_a_share_of_nothing_leaves_the_most_probable_token(client: Any) -> None:
         ({"messages": [{"role": "user", "content": "a"}], "audio": {"format": "wav"}}, "needs the modality audio"),
         ({"messages": [{"role": "assistant", "content": "a"}]}, "last turn"),
         ({"messages": [{"role": "robot", "content": "a"}]}, "needs a role"),
+        ({"messages": [{"role": ["user"], "content": "a"}]}, "needs a role"),
         ({"messages": [{"role": "user", "content": [{"type": "file"}]}]}, "not supported"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "data:image/png;base64,"}]}]},

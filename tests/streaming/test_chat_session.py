@@ -99,7 +99,6 @@ def test_everything_shown_is_read(model: Any, folder: Path, chat: tuple[Chat, li
     talk.attach("video", shown["clip"])
     talk.show({name: shown[name] for name in ("sensor", "cloud", "age", "sex")})
     whole = talk.choose("is it red?", ["yes", "no"])
-    assert "".join(talk.ask("is it red?")) is not None
     assert not notes
     for name in shown:
         blind = Chat(model.predictor)
@@ -175,7 +174,10 @@ def test_fit_says_which_names_are_no_places(model: Any) -> None:
     task = model.model.tasks["answer"]
     note = task.speech.rows.note_on(["<foto> <foto>?", "<image> <age>", "<foto>"], [10, 10**6, 10])
     assert note.startswith("1 of 3 conversations have more than 512 tokens, without media: texts are cut; ")
-    assert "of 3 questions 2 <foto>, 1 <age>: read as text; places of media are the first <image>, <image_2>" in note
+    assert (
+        "names read as text, in 3 questions: <foto> (2), <age> (1); places of media are the first of each of <image>"
+        in note
+    )
     assert task.speech.rows.note_on(["<image>", "is it red?"], [10, 10]) == ""
 
 
@@ -199,6 +201,15 @@ def test_pictures_in_one_column_are_shown_together(folder: Path) -> None:
     fresh.show(talk.cells)
     expected = fresh.choose("<photos>\nis it red?", ["yes", "no"])
     assert answered(made, talk.cells["photos"], {}) == pytest.approx(expected, abs=1e-5)
+    from sensorium.serve.chat_completions import MOST_MEDIA
+
+    both = answered(made, talk.cells["photos"][:1], {"photos": talk.cells["photos"][0]}, 422)
+    assert "row has the column photos" in both["problem"]
+    many = answered(made, talk.cells["photos"][:1] * (MOST_MEDIA + 1), {}, 413)
+    assert f"more than {MOST_MEDIA} media of kind image" in many["problem"]
+    talk.show({"photos": "a.png"})
+    with pytest.raises(ConfigError, match="'photos' shows something already"):
+        talk.attach("image", "b.png")
 
 
 def answered(model: Any, media: list[str], row: dict[str, Any], status: int = 200) -> Any:

@@ -116,7 +116,7 @@ def test_decoding_of_a_trained_model_is_chosen_anew(
         ({"dropout": 0.0}, "no decoding option of this model; there are: beam"),
         ({"beam": "wide"}, "beam: 'wide' is not a whole number"),
         ({"temperature": 0.0}, "captioning: temperature: 0.0 is too small: it must be above 0"),
-        ({"temperature": float("nan")}, "temperature: nan is "),
+        ({"temperature": float("nan")}, "temperature: nan is not a finite number"),
         ({"top_p": 1.5}, "top_p: 1.5 is too large: it must be at most 1"),
         ({"top_p": 0.0}, "top_p: 0.0 is too small: it must be above 0"),
         ({"beam": 0}, "beam: 0 is too small: it must be 1 or more"),

@@ -42,3 +42,6 @@ def test_threads_follow_the_environment_and_the_cores_of_the_process(monkeypatch
     for named, expected in (("1", 1), ("3,2", 3), ("64", 8), ("many", 8)):
         monkeypatch.setenv("OMP_NUM_THREADS", named)
         assert schedule.threads("base", 1) == expected, named
+    assert schedule.threads("base", 2) == 4, "a process has its share of the cores"
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    assert schedule.threads("base", 2) == 4

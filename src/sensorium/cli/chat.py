@@ -84,6 +84,8 @@ def run(
         name, cell = quoting.pair(text)
         if cell is None:
             raise ConfigError(f"--show {text} is not COLUMN=CELL", fix="--show age=30")
+        if name in chat.cells:
+            raise ConfigError(f"--show {text}: that column shows something already", fix="name each column once")
         chat.show({name: cell})
     for turn, line in enumerate(_questions(question, spoken, ears), 1):
         answer = _answer(chat, line, choice, Wish(stop=tuple(stop or ())))

@@ -47,7 +47,7 @@ def conversation(value: Any) -> list[Message] | None:
             return None
         role = item.get("role", item.get("from"))
         text = _text(item.get("content", item.get("value")))
-        if role not in ROLES or text is None:
+        if not isinstance(role, str) or role not in ROLES or text is None:
             return None
         turns.append(Message(ROLES[role], text))
     return turns
@@ -71,8 +71,8 @@ def fault(value: Any) -> str:
         return "no list of turns, each with a role and a content"
     for i, item in enumerate(value):
         role = item.get("role", item.get("from"))
-        if role not in ROLES:
-            return f"turn {i + 1} has the role {role!r:.40} instead of {', '.join(ROLES)}"
+        if not isinstance(role, str) or role not in ROLES:
+            return f"turn {i + 1} has the role {role!r:.40}, which is none of {', '.join(ROLES)}"
     turn = next((i + 1 for i, item in enumerate(value) if _text(item.get("content", item.get("value"))) is None), 1)
     return f"the content of turn {turn} is neither a text nor a list of parts, each with a type"
 

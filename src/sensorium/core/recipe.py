@@ -156,7 +156,9 @@ class Training(Section):
     )
     accelerator: str = Field("auto", description="cpu, gpu, mps or auto")
     threads: int | None = Field(
-        None, gt=0, description="number of torch threads; none: 1 for small models, else all cores or OMP_NUM_THREADS"
+        None,
+        gt=0,
+        description="number of torch threads; none: 1 for small models, else all cores, at most OMP_NUM_THREADS",
     )
 
 

@@ -237,8 +237,8 @@ class Audio(Modality):
         return _to_int16(self._resampled(signal, own_rate or rate))
 
     def extent(self, cell: Any) -> Array | None:
-        """Return the length in seconds; with ``trim_db`` (the recording is then decoded) also where the kept part
-        starts.
+        """Return the length in seconds; with ``trim_db`` (the recording is then decoded) the length from where the kept
+        part starts, and where that is.
         """
         if self.trim_db is None and isinstance(cell, Blob):
             seconds = self.measure(cell)["seconds"]
@@ -249,7 +249,7 @@ class Audio(Modality):
             return None
         rate = rate or self.state["rate"]
         cut = [] if self.trim_db is None else [_trimmed(signal, rate, self.trim_db)[1] / rate]
-        return np.array([len(signal) / rate, *cut], dtype=np.float32)
+        return np.array([len(signal) / rate - sum(cut), *cut], dtype=np.float32)
 
     def framing(self, extent: Array) -> Array:
         """Map seconds to stored samples."""

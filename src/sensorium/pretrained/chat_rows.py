@@ -121,10 +121,11 @@ class ChatRows:
             notes.append(f"{many} have more than {self.longest:,} tokens, without media: texts are cut")
         strange = Counter(name for text in questions for name in unplaced(text, self.streams))
         if strange:
-            named = ", ".join(f"{count:,} <{name}>" for name, count in strange.most_common(_NAMES))
+            named = ", ".join(f"<{name}> ({count:,})" for name, count in strange.most_common(_NAMES))
             places = ", ".join(f"<{name}>" for name in self.streams)
             notes.append(
-                f"of {counted(len(questions), 'question')} {named}: read as text; places of media are the first {places}"
+                f"names read as text, in {counted(len(questions), 'question')}: {named}; places of media are the first of "
+                f"each of {places}"
             )
         return "; ".join(notes)
 

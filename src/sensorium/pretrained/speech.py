@@ -18,8 +18,8 @@ from sensorium.pretrained.chat_rows import ChatRows, Rows, texts_of
 from sensorium.pretrained.language_model import LanguageModel
 
 AT_ONCE = 96
-"""Maximum number of sequences in a pass that needs no gradients: logits and caches take memory for each. 150 rows of 70
-tokens with three beams in one batch of 128 took 9 GB with SmolLM2-135M."""
+"""About the maximum number of sequences in a pass that needs no gradients: logits and caches take memory for each. 150 rows
+of 70 tokens with three beams in one batch of 128 took 9 GB with SmolLM2-135M."""
 ScoredAnswers = list[tuple[str, float]]
 """Answers to one row, best first, each with the logarithm of a probability."""
 

@@ -43,6 +43,8 @@ _HEEDED = {
     "audio",
     "row",
 }
+MOST_MEDIA = 64
+"""Maximum number of media of a request in a column that holds several."""
 MOST_STOPS = 16
 """Maximum number of stop texts of a request."""
 MOST_ANSWERS = 64
@@ -251,15 +253,23 @@ def _row(document: Mapping[str, Any], service: ModelService, task: Task[Any]) ->
                 raise RequestError(422, f"this model takes no more media of kind {kind}", fix="send fewer of them")
             named = ", ".join(f"{name} ({own})" for name, own in inputs.items())
             raise RequestError(422, f"this model takes no {kind}", fix=f"its inputs are {named}")
-        if not free[kind] and several is not None:  # one column holds several
-            free[kind] = [several]
-            cells.setdefault(several, [])
-        column = free[kind].pop(0)
+        if free[kind]:
+            column = free[kind].pop(0)
+        else:  # one column holds several
+            column = str(several)
+            if column in document.get("row", {}):
+                problem = f"row has the column {column} that parts of type {form} go to"
+                raise RequestError(422, problem, fix="send one of them")
+            if len(cells.setdefault(column, [])) == MOST_MEDIA:
+                raise RequestError(413, f"more than {MOST_MEDIA} media of kind {kind}", fix="send fewer of them")
         if form != "input_audio":
             url = value.get("url")
             if not isinstance(url, str) or not url.startswith("data:"):
                 raise RequestError(422, f"{FILE_NAME_REFUSED}; no address is fetched", fix=_FIX_MEDIA[form])
-            cells[column] = [*cells[column], url] if column == several else url
+            if column == several:
+                cells[column].append(url)
+            else:
+                cells[column] = url
         else:
             cells[column] = {"base64": value.get("data"), "name": f"sound.{str(value.get('format', 'wav'))[:8]}"}
         # All pictures of a column that holds several have one place.
@@ -267,7 +277,7 @@ def _row(document: Mapping[str, Any], service: ModelService, task: Task[Any]) ->
 
     turns = []
     for turn in messages:
-        if not isinstance(turn, Mapping) or turn.get("role") not in ROLES:
+        if not isinstance(turn, Mapping) or not isinstance(turn.get("role"), str) or turn["role"] not in ROLES:
             raise RequestError(422, "a turn needs a role: system, user or assistant")
         content = turn.get("content")
         if isinstance(content, list) and all(isinstance(part, Mapping) for part in content):

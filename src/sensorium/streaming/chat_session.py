@@ -200,7 +200,10 @@ class Chat:
         if free:
             self.cells[free[0]] = cell
         elif several:
-            self.cells[several[0]] = [*self.cells.get(several[0], ()), cell]
+            held = self.cells.setdefault(several[0], [])
+            if not isinstance(held, list):
+                raise ConfigError(f"the column {several[0]!r} shows something already", fix="show all of them there")
+            self.cells[several[0]] = [*held, cell]
         elif own:
             raise ConfigError(f"this model takes {counted(len(own), 'input')} of kind {kind}: {', '.join(own)}")
         else:
@@ -264,11 +267,18 @@ class Chat:
         """What the question ``text`` about ``sample`` names, but the model does not read."""
         places = self.predictor.model.tasks[self.name].prompt_places
         said = [turn["content"] for turn in self.turns if turn["role"] == "user"]
-        for name in unplaced("\n".join([*said, text]), places):
+        shown = [name for name in places if not self._is_empty(name, sample)]  # other places are left out of every turn
+        for name in unplaced("\n".join([*said, text]), shown):
+            if name in places and name not in shown:
+                continue
             if f"<{name}>" in text:
                 listed = ", ".join(f"<{place}>" for place in places)
                 second = f"a second <{name}> is read as text"
                 yield second if name in places else f"<{name}> is read as text: places of media are {listed}"
-        for stream, columns in self.predictor.schema.streams.items():
-            if f"<{stream}>" in text and stream in places and all(sample[column.name] is None for column in columns):
-                yield f"<{stream}> is left out: nothing is shown there"
+        for name in places:
+            if f"<{name}>" in text and name not in shown:
+                yield f"<{name}> is left out: nothing is shown there"
+
+    def _is_empty(self, place: str, sample: Sample) -> bool:
+        columns = self.predictor.schema.streams.get(place, ())
+        return bool(columns) and all(sample[column.name] is None for column in columns)

@@ -44,9 +44,8 @@ def threads(size: Size, processes: int) -> int:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     named = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    if named.isdecimal():
-        return max(1, min(cores, int(named)))
-    return max(1, cores // processes)
+    share = max(1, cores // processes)
+    return max(1, min(share, int(named))) if named.isdecimal() else share
 
 
 LONG_EPOCH = 500

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sensorium.core.errors import DataError
 from sensorium.core.messages import Message, conversation, fault, looks_like_turns
@@ -39,7 +39,8 @@ def spread(columns: dict[str, list[Any]], source: Path | str, add_note: AddNote 
     ``messages`` (``{"role": "user", "content": ...}``, contents being texts or lists of parts). The answer is the last
     turn, if it is the assistant's; the question is what comes before. Media, named by parts or beside the conversation
     (``image``), become the columns ``image``, ``image_2``, ..., and ``<image>``, ``<image_2>`` their places. A place
-    without a medium keeps its number, so that it is left out as that of any missing medium. Other columns stay.
+    without a medium keeps its number, and is left out where its column is missing or no row has it; where the table has no
+    medium of that kind, it is text. Other columns stay.
 
     Args:
         columns: A table as columns.
@@ -62,15 +63,20 @@ def spread(columns: dict[str, list[Any]], source: Path | str, add_note: AddNote 
     questions: list[Any] = [None] * rows
     answers: list[Any] = [None] * rows
     empty: list[int] = []
+    placed: dict[int, _Placed] = {}
     for i, cell in enumerate(listed[name]):
-        if cell is None:
-            continue
-        row = {key: _plain(columns[key][i]) for key in media_keys}
-        turns, media, places = _placed(cell, row, source, i + 1)
-        if places > len(media):
+        if cell is not None:
+            placed[i] = _placed(cell, {key: _plain(columns[key][i]) for key in media_keys}, source, i + 1)
+            for column, reference in placed[i].media.items():
+                shown.setdefault(column, [None] * rows)[i] = reference
+    kinds = {column.partition("_")[0] for column in shown}
+    for i, (turns, _, unfilled) in placed.items():
+        if any(kind in kinds for kind, _ in unfilled):
             empty.append(i + 1)
-        for column, reference in media.items():
-            shown.setdefault(column, [None] * rows)[i] = reference
+        for kind, column in unfilled:
+            if column not in shown:
+                text = f"<{kind}>" if kind not in kinds else ""
+                turns = [turn._replace(text=turn.text.replace(f"<{column}>", text, 1)) for turn in turns]
         if turns and turns[-1].role == "assistant":
             answers[i] = turns.pop().text
         if [turn.role for turn in turns] == ["user"]:
@@ -92,13 +98,13 @@ def spread(columns: dict[str, list[Any]], source: Path | str, add_note: AddNote 
 
 def holds_turns(row: Mapping[str, Any]) -> bool:
     """Whether ``row`` is a conversation that ``spread`` reads."""
-    turns = next((_plain(row[name]) for name in _TURNS if name in row), None)
-    return isinstance(turns, list) and conversation(turns) is not None and not {QUESTION, ANSWER} & set(row)
+    turns = [_plain(row[name]) for name in _TURNS if name in row]
+    return any(conversation(cell) is not None for cell in turns) and not {QUESTION, ANSWER} & set(row)
 
 
 def _plain(cell: Any) -> Any:
     """``cell`` with lists in place of arrays of objects, as pandas has the lists of Parquet."""
-    if hasattr(cell, "dtype") and getattr(cell, "ndim", 0) == 1:
+    if str(getattr(cell, "dtype", "")) == "object" and getattr(cell, "ndim", 0) == 1:
         cell = cell.tolist()
     if isinstance(cell, (list, tuple)) and cell and isinstance(cell[0], Mapping):
         return [{k: _plain(v) for k, v in item.items()} if isinstance(item, Mapping) else item for item in cell]
@@ -125,16 +131,23 @@ def _order(column: str) -> tuple[int, int]:
     return list(_KINDS).index(kind), int(number or 1)
 
 
-def _placed(
-    cell: list[Mapping[str, Any]], row: Mapping[str, Any], source: Path | str, number: int
-) -> tuple[list[Message], dict[str, Any], int]:
-    """The turns of a conversation with a place for each medium, the media by column, and the number of places."""
+class _Placed(NamedTuple):
+    """The turns of a conversation with a place for each medium, the media by column, and the kinds and columns of places
+    without a medium."""
+
+    turns: list[Message]
+    media: dict[str, Any]
+    unfilled: list[tuple[str, str]]
+
+
+def _placed(cell: list[Mapping[str, Any]], row: Mapping[str, Any], source: Path | str, number: int) -> _Placed:
     waiting = {
         kind: [ref for key in keys if row.get(key) is not None for ref in _listed(row[key])]
         for kind, keys in _KINDS.items()
     }
     count = dict.fromkeys(_KINDS, 0)
     media: dict[str, Any] = {}
+    unfilled: list[tuple[str, str]] = []
 
     def place(kind: str, reference: Any = None) -> str:
         if reference is None and waiting[kind]:
@@ -145,6 +158,8 @@ def _placed(
             if count[kind] > MOST:
                 raise DataError(f"a conversation has more than {MOST} media of kind {kind}", file=source, row=number)
             media[column] = reference
+        else:
+            unfilled.append((kind, column))
         return f"<{column}>"
 
     turns: list[Message] = []
@@ -164,13 +179,23 @@ def _placed(
             ]
             turns.append(Message(turn.role, "\n".join(parts)))
     for kind, left in waiting.items():
-        while left:
-            place(kind)  # named by no turn: inserted before the first question
-    return turns, media, sum(count.values())
+        for reference in left:  # named by no turn: inserted before the first question
+            if reference is not None:
+                place(kind, reference)
+            else:
+                count[kind] += 1
+    return _Placed(turns, media, unfilled)
 
 
 def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+    """The media of a cell; a list of numbers is one, a signal."""
+    several = isinstance(value, (list, tuple)) and not (value and isinstance(value[0], (int, float)))
+    return list(value) if several else [value]
+
+
+def _first(value: Mapping[str, Any], *names: str) -> Any:
+    """The first of the entries ``names`` that is filled: tables of columns fill all entries of any row with nothing."""
+    return next((value[name] for name in names if value.get(name) is not None), None)
 
 
 def _reference(part: Mapping[str, Any], source: Path | str, number: int) -> tuple[str, Any]:
@@ -183,14 +208,14 @@ def _reference(part: Mapping[str, Any], source: Path | str, number: int) -> tupl
             row=number,
             fix=f"text, {', '.join(_PARTS)}; any other medium is a column beside the conversation, <sensor> its place",
         )
-    value = part.get(part["type"], part.get(kind))
+    value = _first(part, part["type"], kind)
     if isinstance(value, Mapping):
-        if "data" in value:
+        if value.get("data") is not None:
             return kind, _decoded(str(value["data"]), source, number)
         if value.get("bytes") is not None:
             return kind, value  # as data sets of Hugging Face hold media
-        value = value.get("url", value.get("path"))
-    value = value if value is not None else part.get("path", part.get("url"))
+        value = _first(value, "url", "path")
+    value = value if value is not None else _first(part, "path", "url")
     if not isinstance(value, str) or not value:
         return kind, None
     return kind, _decoded(value.partition(",")[2], source, number) if value.startswith("data:") else value

@@ -8,6 +8,7 @@ let files = []; // of the next question
 let key = "";
 let running = null;
 let following = true; // the newest words, until the reader scrolls up
+let scrolling = null; // what scrolled last, and how far
 let place = 0;
 
 function wrong(problem) {
@@ -90,6 +91,7 @@ function follow() {
 // Only the reader moves up; words that are added move nothing. Near the end, as it may grow meanwhile, moving down is enough.
 function scrolled() {
   const box = scroller();
+  if (box !== scrolling) [scrolling, place] = [box, box.scrollTop];
   const below = box.scrollHeight - box.clientHeight - box.scrollTop;
   if (below <= (box.scrollTop > place ? box.clientHeight / 3 : 1)) following = true;
   else if (box.scrollTop < place) following = false;
@@ -126,7 +128,7 @@ async function send() {
   running = new AbortController();
   at("send").disabled = true;
   at("stop").disabled = false;
-  const shown = files;
+  const shown = [...files]; // others may be added while the answer comes
   let content = text;
   let asked;
   let node = null;
@@ -168,7 +170,7 @@ async function send() {
     if (said || node?.isConnected) {
       turns.push({ role: "assistant", content: said });
       if (at("text").value.trim() === text) at("text").value = ""; // the next question may be there already
-      files = [];
+      files = files.filter((file) => !shown.includes(file));
       draw();
     } else {
       turns.pop();
