@@ -1,8 +1,9 @@
-"""CPU time of ``--quality fast`` and of the same kinds of model in scikit-learn, on the same rows.
+"""What experts cost: ``--quality fast`` beside scikit-learn, and the default beside the network alone, on the same rows.
 
-The reference is what the league calls ``linear`` and ``forest``, one after the other: TF-IDF of words, pairs of words and
-letters, imputed and standardised numbers, one-hot categories, a logistic regression with its penalty by cross-validation,
-and 300 extremely randomised trees. ``fast`` fits a model for every set of streams, weighs them, and fits them once more.
+The default is network and experts with a final fit on all rows. For ``fast``, the reference is what the league calls
+``linear`` and ``forest``, one after the other: TF-IDF of words, pairs of words and letters, imputed and standardised
+numbers, one-hot categories, a logistic regression with its penalty by cross-validation, and 300 extremely randomised trees.
+``fast`` fits a model for every set of streams, weighs them, and fits them once more.
 
     python -m benchmarks.floor [--data DATA] [--smoke]
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -20,16 +22,17 @@ from benchmarks.league_rivals import Plain, answer
 from benchmarks.league_sets import Set, Sources
 from benchmarks.measure import Results, Settings, Skipped, compared, cost, interleaved
 
-SETS = ("clothing", "petfinder")
+SETS = ("clothing", "petfinder", "mustard")
+ALONE = ("model.experts=[]", "training.refit=none")
 ASKED = 50
 """Number of rows that the reference predicts, since it fits and predicts in one call."""
 
 
-def fast(which: Set) -> None:
-    """Train and evaluate a model with ``quality="fast"``, starting from cells."""
+def trained(which: Set, quality: Literal["fast", "good"], *overrides: str) -> None:
+    """Train and evaluate a model, starting from cells."""
     columns = [*which.kinds, which.target]
     table = {name: which.table.column(name) for name in columns}
-    sensorium.fit(table, target=which.target, quality="fast", quiet=True)
+    sensorium.fit(table, target=which.target, quality=quality, overrides=list(overrides), quiet=True)
 
 
 def plain(which: Set) -> None:
@@ -44,16 +47,19 @@ def run(settings: Settings) -> Results:
     results: Results = []
     for name in SETS:
         if not (settings.data / name / "train.csv").is_file():
-            results.append(Skipped(f"fast, {name}", f"no {name} in {settings.data}"))
+            results.append(Skipped(name, f"no {name} in {settings.data}"))
             continue
         by_name = Sources(data=settings.data, only=frozenset({name})).sets()
         which = by_name[name].thinned(settings.few(2_000, 120))
-        ours, reference = interleaved(
-            partial(cost, partial(fast, which)), partial(cost, partial(plain, which)), settings.few(3, 1)
-        )
-        note = f"{len(which.table)} rows, linear and forest"
-        costs = ([timing.cpu for timing in ours], [timing.cpu for timing in reference])
-        results.append(compared(f"fast, {name}", "CPU s", *costs, at_most=2.0, note=note))
+        pairs = {
+            "fast": (partial(trained, which, "fast"), partial(plain, which), 2.0, "linear and forest of scikit-learn"),
+            "good": (partial(trained, which, "good"), partial(trained, which, "good", *ALONE), 1.5, "the network alone"),
+        }
+        for quality, (own, other, most, beside) in pairs.items():
+            ours, reference = interleaved(partial(cost, own), partial(cost, other), settings.few(3, 1))
+            costs = ([timing.cpu for timing in ours], [timing.cpu for timing in reference])
+            note = f"{len(which.table)} rows, beside {beside}"
+            results.append(compared(f"{quality}, {name}", "CPU s", *costs, at_most=most, note=note))
     return results
 
 
@@ -61,7 +67,7 @@ if __name__ == "__main__":
     from benchmarks.__main__ import table
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Settings().data, help="the folder with clothing and petfinder")
+    parser.add_argument("--data", type=Path, default=Settings().data, help=f"the folder with {', '.join(SETS)}")
     parser.add_argument("--smoke", action="store_true", help="few rows, once")
     arguments = parser.parse_args()
     print(table(run(Settings(data=arguments.data, smoke=arguments.smoke))))
