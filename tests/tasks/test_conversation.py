@@ -121,6 +121,19 @@ def test_passes_of_few_sequences_give_the_same(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("kind", SPEAKING)
+def test_words_are_weighed_after_the_last_token_alone(kind: str) -> None:
+    """Of vectors that are contiguous: else the weights of all words are repeated for each row."""
+    task, received = made(kind), []
+    head = task.lm.network.get_output_embeddings()
+    handle = head.register_forward_pre_hook(lambda _, inputs: received.append(inputs[0]))
+    with torch.no_grad():
+        task.speech.generated(inputs_of(task, QUESTIONS, {"photo": media(COUNTS)}), 2)
+    handle.remove()
+    assert received
+    assert all(vectors.shape[1] == 1 and vectors.is_contiguous() for vectors in received)
+
+
+@pytest.mark.parametrize("kind", SPEAKING)
 def test_padding_on_either_side_gives_the_same_logits(kind: str) -> None:
     task, part = made(kind), media(COUNTS)
     output = inputs_of(task, QUESTIONS, {"photo": part})

@@ -192,7 +192,7 @@ def test_conversations_that_are_cut_are_counted() -> None:
     task = made("llama", length=30)
     long, short = " ".join(["w1"] * 40), "w1 w2"
     note = task.fit_prompts([({"question": column([long, short])}, column(["w3", "w4"]))])
-    assert note == "1 of 2 conversations have more than 30 tokens: texts are cut"
+    assert note == "1 of 2 conversations have more than 30 tokens, without media: texts are cut"
     assert made("llama").fit_prompts([({"question": column([long, short])}, column(["w3", "w4"]))]) == ""
     assert task.prior.answer(short) == "w4"
 

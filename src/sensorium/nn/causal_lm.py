@@ -204,8 +204,11 @@ class LmStep:
     def start(self, vectors: Tensor, sequences: PaddedSequences) -> LmCache:
         """Return the cache after the sequences ``sequences``, padded on the left, whose ``vectors`` are ``[B, T, H]``."""
         places = {"position_ids": sequences.places} if self._places else {}
+        # The last column by its index: a slice of it would not be contiguous, and the product with the words' weights then
+        # repeats them for each row (32 rows of SmolLM2: 3 GB).
+        last = torch.tensor([vectors.shape[1] - 1], device=vectors.device)
         out: Any = self.network(
-            inputs_embeds=vectors, attention_mask=sequences.mask.long(), use_cache=True, logits_to_keep=1, **places
+            inputs_embeds=vectors, attention_mask=sequences.mask.long(), use_cache=True, logits_to_keep=last, **places
         )
         return LmCache(out[self._cache], sequences.mask, sequences.mask.long().sum(dim=1), self._ended(out.logits[:, -1]))
 
