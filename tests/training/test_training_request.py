@@ -106,3 +106,21 @@ def test_fit_and_command_line_accept_named_settings(quick_fit: Any, cli: Any, sc
     options = {"epochs": 1, "size": "tiny", "batch_size": 16, "recipe": {"model": {"experts": []}}, "quiet": True}
     model = sm.fit(scenes / "train.csv", target="event", ignore=few, **options)
     assert (len(model.history), model.recipe.training.batch_size) == (1, 16)
+
+
+def test_settings_of_the_named_task_count() -> None:
+    """Options go before settings of the recipe; those of a task of another kind have no place in this one."""
+
+    def task(override: str, **options: Any) -> Any:
+        tasks = plan(task="captioning", options=options, overrides=[override]).model.tasks
+        return tasks["y"]
+
+    named = {"kind": "captioning", "target": "y"}
+    assert task("model.tasks.y.decoder=gru") == {**named, "decoder": "gru"}
+    assert task("model.tasks={y: {kind: captioning, decoder: gru, beam: 2}}", beam=5) == {
+        **named,
+        "decoder": "gru",
+        "beam": 5,
+    }
+    assert task("model.tasks.y={kind: translation, decoder: gru}") == named
+    assert task("model.tasks.y=captioning") == named

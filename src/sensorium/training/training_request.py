@@ -204,7 +204,7 @@ def _columns(target: Target) -> tuple[str, ...]:
 
 
 def with_task(plan: Recipe, task: str, target: Target, options: Mapping[str, Any]) -> Recipe:
-    """Return the recipe ``plan`` with a task of kind ``task`` and its ``options``.
+    """Return the recipe ``plan`` with a task of kind ``task`` and its ``options``, which go before those of the recipe.
 
     ``target`` may name the parts of a target of several columns: ``{"time": "days", "event": "died"}``; for a task that
     gathers columns (``Task.gathers``) a list of columns and patterns is one target. ``options`` may name prompt columns by
@@ -240,7 +240,10 @@ def with_task(plan: Recipe, task: str, target: Target, options: Mapping[str, Any
     for names in targets:
         name = names[0] if len(names) == 1 else task
         named: Any = None if not names else names[0] if len(names) == 1 else list(names)
-        tasks[name] = {"kind": task, "target": named, **options}
+        earlier = tasks.get(name)
+        # What the recipe or an override sets in a task of this kind counts; another kind takes its place.
+        kept = dict(earlier) if isinstance(earlier, Mapping) and earlier.get("kind", task) == task else {}
+        tasks[name] = {**kept, "kind": task, "target": named, **options}
     return plan.model_copy(update={"model": plan.model.model_copy(update={"tasks": tasks})})
 
 
