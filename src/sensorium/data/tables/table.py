@@ -104,8 +104,8 @@ class Table:
         root = media_root or Path.cwd()
         for name, matches, columns in FRAMES:
             if matches(source):
-                read = mend(columns(source, name, notes.append), name, notes.append)
-                return cls(spread(read, name, notes.append), source=name, root=root, notes=notes)
+                read = _tidied(columns(source, name, notes.append), name, notes.append)
+                return cls(read, source=name, root=root, notes=notes)
         if isinstance(source, Mapping):
             columns_read = {}
             for key, cells in source.items():
@@ -117,14 +117,13 @@ class Table:
                     problem = f"not a column of cells but a {type(cells).__name__}"
                     raise DataError(problem, file="<columns>", column=str(key), fix=fix)
                 columns_read[str(key)] = _plain(cells)
-            columns_read = spread(mend(columns_read, "<columns>", notes.append), "<columns>", notes.append)
+            columns_read = _tidied(columns_read, "<columns>", notes.append)
             return cls(columns_read, source="<columns>", root=root, notes=notes)
         if isinstance(source, Iterable) and not isinstance(source, (bytes, bytearray)):
             records = list(source)
             # The numbers give the number of rows where no row has a cell.
             numbers = range(1, len(records) + 1)
-            columns_read = mend(from_records(records, "<rows>"), "<rows>", notes.append)
-            columns_read = spread(columns_read, "<rows>", notes.append)
+            columns_read = _tidied(from_records(records, "<rows>"), "<rows>", notes.append)
             return cls(columns_read, source="<rows>", root=root, numbers=numbers, notes=notes)
         fix = "give a path, a DataFrame, a list of rows ({column: cell}) or columns ({column: [cells]})"
         raise DataError(f"a {type(source).__name__} is not a table", fix=fix)
@@ -255,6 +254,11 @@ def _suffix_of(path: Path) -> str:
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     # The .json reader accepts one object per line too.
     return (".json" if start in (b"[", b"{") else ".csv") + ending
+
+
+def _tidied(columns: Columns, source: str, add_note: AddNote) -> Columns:
+    """Return columns that were given in memory as files are read: names and cells mended, conversations spread."""
+    return spread(mend(columns, source, add_note), source, add_note)
 
 
 def _read(path: Path, add_note: AddNote) -> Columns:
