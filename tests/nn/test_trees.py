@@ -9,6 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from sensorium.core.expert import Response
+from sensorium.experts.forest import Forest
 from sensorium.nn import tree_ensemble as flat
 from sensorium.nn.tree_ensemble import Trees, boosted, evaluated, forest
 
@@ -38,7 +40,7 @@ def assert_near(ours: torch.Tensor, theirs: NDArray[Any]) -> None:
 def test_a_forest_of_classes(depth: int | None, missing: bool) -> None:
     x, new = rows(200, 0, missing=missing), rows(150, 1)
     model = ensemble.ExtraTreesClassifier(n_estimators=20, max_depth=depth, random_state=0).fit(x, target(x, 3))
-    ours = forest(model, lambda value: value[:, 0] / value[:, 0].sum(axis=1, keepdims=True), 3)
+    ours = forest(model.estimators_, lambda value: value[:, 0] / value[:, 0].sum(axis=1, keepdims=True), 3)
     assert_near(evaluated(ours, torch.from_numpy(new)), model.predict_proba(new))
 
 
@@ -48,7 +50,7 @@ def test_a_forest_of_numbers_and_of_several_outputs(depth: int | None) -> None:
     both = np.stack([target(x, 5), np.nan_to_num(x[:, 2])], axis=1)
     for y in (both, both[:, 0]):
         model = ensemble.ExtraTreesRegressor(n_estimators=20, max_depth=depth, random_state=0).fit(x, y)
-        ours = forest(model, lambda value: value[:, :, 0], y[0].size)
+        ours = forest(model.estimators_, lambda value: value[:, :, 0], y[0].size)
         assert_near(evaluated(ours, torch.from_numpy(new)), model.predict(new).reshape(len(new), -1))
 
 
@@ -80,7 +82,7 @@ def test_split_by_missingness_is_finite() -> None:
     extra = ensemble.ExtraTreesRegressor(n_estimators=5, random_state=0).fit(x, y)
     for ours, theirs in (
         (boosted([boosting], [[0]], np.zeros(1)), boosting),
-        (forest(extra, lambda v: v[:, :, 0], 1), extra),
+        (forest(extra.estimators_, lambda v: v[:, :, 0], 1), extra),
     ):
         assert bool(ours.threshold.isfinite().all())
         assert_near(evaluated(ours, torch.from_numpy(x)), theirs.predict(x)[:, None])
@@ -89,7 +91,7 @@ def test_split_by_missingness_is_finite() -> None:
 def test_in_parts_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
     x = rows(200, 0)
     model = ensemble.ExtraTreesRegressor(n_estimators=10, random_state=0).fit(x, target(x, 5))
-    ours = forest(model, lambda value: value[:, :, 0], 1)
+    ours = forest(model.estimators_, lambda value: value[:, :, 0], 1)
     whole = evaluated(ours, torch.from_numpy(x))
     monkeypatch.setattr(flat, "ROWS", 70)  # seven rows at a time
     assert torch.equal(evaluated(ours, torch.from_numpy(x)), whole)
@@ -97,7 +99,7 @@ def test_in_parts_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_rows() -> None:
     model = ensemble.ExtraTreesRegressor(n_estimators=2, random_state=0).fit(rows(50, 0), target(rows(50, 0), 3))
-    assert evaluated(forest(model, lambda value: value[:, :, 0], 1), torch.zeros(0, 5)).shape == (0, 1)
+    assert evaluated(forest(model.estimators_, lambda value: value[:, :, 0], 1), torch.zeros(0, 5)).shape == (0, 1)
 
 
 def test_a_number_on_the_threshold_goes_left_and_just_above_goes_right() -> None:
@@ -106,5 +108,34 @@ def test_a_number_on_the_threshold_goes_left_and_just_above_goes_right() -> None
     model = ensemble.ExtraTreesRegressor(n_estimators=5, random_state=0).fit(
         np.repeat(x, 20, axis=0), np.repeat([0, 1], 20)
     )
-    ours: Trees = forest(model, lambda value: value[:, :, 0], 1)
+    ours: Trees = forest(model.estimators_, lambda value: value[:, :, 0], 1)
     assert_near(evaluated(ours, torch.from_numpy(x)), model.predict(x)[:, None])
+
+
+@pytest.mark.parametrize("missing", [True, False])
+@pytest.mark.parametrize(("kind", "classes"), [("classes", 2), ("classes", 4), ("number", 1), ("labels", 2)])
+def test_the_forest_expert_grows_the_trees_of_scikit_learn(kind: Any, classes: int, missing: bool) -> None:
+    x, new = rows(200, 0, missing=missing), rows(150, 1, missing=missing)
+    y: NDArray[Any] = target(x, max(classes, 2))
+    weight = np.random.default_rng(2).uniform(0.5, 2, len(x))
+    if kind == "number":
+        y = y + np.nan_to_num(x[:, 2])
+    elif kind == "labels":
+        y = np.stack([y == 1, np.nan_to_num(x[:, 2]) > 0], axis=1).astype(float)
+    # Two classes are regressed on: rounding decides where two splits gain as much, so only many trees say the same.
+    alike = (kind, classes) != ("classes", 2)
+    trees = 20 if alike else 300
+    options = {"n_estimators": trees, "min_samples_leaf": 3, "random_state": 5}
+    if kind == "classes":
+        model = ensemble.ExtraTreesClassifier(max_features="sqrt", **options).fit(x, y, sample_weight=weight)
+        theirs = model.predict_proba(new)
+    else:
+        model = ensemble.ExtraTreesRegressor(max_features=1 / 3 if kind == "number" else "sqrt", **options)
+        theirs = model.fit(x, y, sample_weight=weight).predict(new).reshape(len(new), -1)
+    expert = Forest(Response(kind, classes), ["table"], trees=trees)
+    ours = expert.grown(("table",), x, y, weight, 5)
+    found = evaluated(ours, torch.from_numpy(new))
+    if alike:
+        assert_near(found, theirs)
+    else:
+        np.testing.assert_allclose(found.numpy(), theirs, atol=0.05)

@@ -112,19 +112,19 @@ class _Nodes(NamedTuple):
     value: NDArray[Any]
 
 
-def forest(model: Any, value: Callable[[NDArray[Any]], NDArray[Any]], outputs: int) -> Trees:
-    """Convert a scikit-learn forest, whose prediction is the mean of its trees.
+def forest(estimators: Sequence[Any], value: Callable[[NDArray[Any]], NDArray[Any]], outputs: int) -> Trees:
+    """Convert the trees of a scikit-learn forest, whose prediction is their mean.
 
     Args:
-        model: A fitted ``ExtraTreesClassifier`` or similar forest; it splits float32 numbers.
+        estimators: Fitted trees, ``estimators_`` of a forest; they split float32 numbers.
         value: Function from ``tree_.value`` ``[nodes, outputs, classes]`` to predictions ``[nodes, K]``.
         outputs: ``K``.
     """
     trees = []
-    for each in model.estimators_:
-        tree = each.tree_
+    for estimator in estimators:
+        tree = estimator.tree_
         leaf = tree.children_left < 0
-        says = value(tree.value) / len(model.estimators_)
+        says = value(tree.value) / len(estimators)
         trees.append(
             _Nodes(
                 np.where(leaf, -1, tree.feature), tree.threshold, tree.children_left, tree.children_right,
