@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
+import torch
 
 from sensorium.training import row_buffers
 from sensorium.training.row_buffers import DenseRows, SparseRows
@@ -17,11 +16,10 @@ def test_chunks_are_gathered_in_order(chunk: int, monkeypatch: pytest.MonkeyPatc
     draw = np.random.default_rng(chunk)
     whole = np.where(draw.random((40, 9)) < 0.3, draw.normal(size=(40, 9)), 0).astype(np.float32)
     whole[5] = 0
-    kinds: tuple[Any, ...] = (DenseRows, SparseRows)
-    dense, sparse = (kind(50) for kind in kinds)
+    dense, sparse = DenseRows(50), SparseRows(50)
     for start in range(0, 40, chunk):
         dense.add(whole[start : start + chunk])
-        sparse.add(whole[start : start + chunk])
+        sparse.add(torch.from_numpy(whole[start : start + chunk]).to_sparse())
     np.testing.assert_array_equal(dense.array, whole)
     matrix = sparse.matrix
     assert matrix.shape == (40, 9)

@@ -108,6 +108,10 @@ class Features(LearnedBuffers, ABC):
     def forward(self, field: Field) -> Tensor:
         """The features ``[B, F]`` float32, finite; F is fixed once fitted."""
 
+    def nonzero(self, field: Field) -> Tensor:
+        """The result of ``forward`` as a coalesced sparse tensor, which is what training reads where ``sparse``."""
+        return self(field).to_sparse()
+
     @property
     def terms(self) -> tuple[str, ...]:
         """The term that each feature counts, in order, for features that count terms. By default none."""
@@ -117,7 +121,7 @@ class Features(LearnedBuffers, ABC):
         """Compact features ``[B, f]`` of ``field`` for trees, which handle a hundred numbers well and thirty thousand
         badly; NaN where missing.
 
-        ``features`` is the result of ``forward`` for the same rows.
+        ``features`` is the result of ``forward`` or, where ``sparse``, possibly of ``nonzero`` for the same rows.
         """
         return features
 
@@ -151,12 +155,14 @@ class Expert(LearnedBuffers, ABC):
     def fit(self, rows: Observed, seed: int) -> None:
         """Fit to ``rows``, deterministically for a ``seed``. Results are stored in declared buffers."""
 
-    def cross_fitted(self, rows: Observed, fold: NDArray[np.int64], seed: int) -> dict[tuple[str, ...], Tensor]:
-        """Return out-of-fold scores ``[rows, size]`` for each subset of streams: each row is scored by an expert fitted on
-        the other folds, with only these streams present; without any stream, from the targets alone.
+    def fit_crossed(self, rows: Observed, fold: NDArray[np.int64], seed: int) -> dict[tuple[str, ...], Tensor]:
+        """Fit to ``rows`` like ``fit``, and return out-of-fold scores ``[rows, size]`` for each subset of streams: each row
+        is scored by an expert fitted on the other folds, with only these streams present; without any stream, from the
+        targets alone.
 
-        Called after ``fit`` with the same ``rows`` and ``seed``. ``fold`` ``[rows]`` assigns rows to folds.
+        ``fold`` ``[rows]`` assigns rows to folds.
         """
+        self.fit(rows, seed)
         crossed: dict[tuple[str, ...], Tensor] = {}
         for k in np.unique(fold):
             other = self.fresh()

@@ -79,9 +79,8 @@ class Forest(TreeExpert):
 
             def shares(value: NDArray[Any]) -> NDArray[Any]:
                 all_classes = np.zeros((len(value), size))
-                second = value[:, 0]
-                known = np.concatenate([1 - second, second], axis=1) if binary else second / second.sum(axis=1, keepdims=True)
-                all_classes[:, columns] = known
+                shown = np.concatenate([1 - value[:, 0], value[:, 0]], axis=1) if binary else value[:, 0]
+                all_classes[:, columns] = shown / shown.sum(axis=1, keepdims=True)
                 return all_classes
 
             return forest(classifiers, shares, size)

@@ -89,62 +89,57 @@ class Linear(Expert):
         self.settled = other.tuned
 
     def fit(self, rows: Observed, seed: int) -> None:
+        for _ in self._fitted_sets(rows, seed):
+            pass
+
+    def fit_crossed(self, rows: Observed, fold: NDArray[np.int64], seed: int) -> dict[tuple[str, ...], Tensor]:
+        """Fit to ``rows``, and return out-of-fold scores by set of streams.
+
+        The strength is chosen once, and features are projected once for all folds.
+        """
+        known = prior(self.response, rows.target, rows.weight)
+        crossed: dict[tuple[str, ...], Tensor] = {(): torch.from_numpy(known).float().expand(len(rows), -1).clone()}
+        for place, used, projection in self._fitted_sets(rows, seed):
+            predictions = crossed[()].clone()
+            for k in np.unique(fold):
+                own, other = fold[used] != k, fold[used] == k
+                if not other.any() or not fits(self.response, rows.target[used[own]]):
+                    continue
+                head = Solver(self.response, known).fit(
+                    projection.x[own], rows.target[used[own]], rows.weight[used[own]], self._strength(self.sets[place])
+                )
+                raw = torch.from_numpy(np.asarray(projection.x[other] @ head.weight + head.bias, dtype=np.float64))
+                values = answered(self.response, raw, torch.from_numpy(known)).float()
+                predictions[torch.from_numpy(used[other])] = values
+            crossed[self.sets[place]] = predictions
+        return crossed
+
+    def _fitted_sets(self, rows: Observed, seed: int) -> Iterator[tuple[int, NDArray[np.int64], GramProjection]]:
+        """Choose the strengths and fit a model for each set of streams; yield the set's index, the indices of the rows that
+        it was fitted on, and their features as the solver sees them."""
         known = prior(self.response, rows.target, rows.weight)
         self.keep("prior", torch.from_numpy(known))
         columns = self._columns(rows)
         for number, stream in enumerate(self.streams):
             self.keep(f"columns_{number}", torch.from_numpy(columns[stream]))
         self.tuned = dict(self.settled)
-        for place, (index, part, projection) in self._spaces(rows, columns, known, seed):
-            target, weight = rows.target[index], rows.weight[index]
+        for place, used, projection in self._spaces(rows, columns, known, seed):
             strength = self._strength(self.sets[place])
-            head = Solver(self.response, known).fit(projection.x, target[part], weight[part], strength)
+            head = Solver(self.response, known).fit(projection.x, rows.target[used], rows.weight[used], strength)
             self.keep(f"weight_{place}", torch.from_numpy(projection.weights(head.weight)))
             self.keep(f"bias_{place}", torch.from_numpy(head.bias))
-
-    def cross_fitted(self, rows: Observed, fold: NDArray[np.int64], seed: int) -> dict[tuple[str, ...], Tensor]:
-        """Return cross-validated predictions by set of streams; features are projected once for all folds.
-
-        Args:
-            rows: The training rows.
-            fold: The fold of each row.
-            seed: Seed of subsampling.
-        """
-        known = prior(self.response, rows.target, rows.weight)
-        crossed: dict[tuple[str, ...], Tensor] = {(): torch.from_numpy(known).float().expand(len(rows), -1).clone()}
-        columns = {s: getattr(self, f"columns_{i}").numpy() for i, s in enumerate(self.streams)}
-        for place, (index, part, projection) in self._spaces(rows, columns, known, seed, tune=False):
-            where = index if isinstance(part, slice) else index[part]
-            predictions = crossed[()].clone()
-            for k in np.unique(fold):
-                own, other = fold[where] != k, fold[where] == k
-                if not other.any() or not fits(self.response, rows.target[where[own]]):
-                    continue
-                head = Solver(self.response, known).fit(
-                    projection.x[own], rows.target[where[own]], rows.weight[where[own]], self._strength(self.sets[place])
-                )
-                raw = torch.from_numpy(np.asarray(projection.x[other] @ head.weight + head.bias, dtype=np.float64))
-                values = answered(self.response, raw, torch.from_numpy(known)).float()
-                predictions[torch.from_numpy(where[other])] = values
-            crossed[self.sets[place]] = predictions
-        return crossed
+            yield place, used, projection
 
     def _strength(self, streams: tuple[str, ...]) -> float:
         like = streams if len(streams) == 1 else next((other for other in self.tuned if len(other) > 1), streams)
         return self.tuned[like]
 
     def _spaces(
-        self,
-        rows: Observed,
-        columns: Mapping[str, NDArray[np.int64]],
-        known: Floats,
-        seed: int,
-        *,
-        tune: bool = True,
-    ) -> Iterator[tuple[int, tuple[NDArray[Any], NDArray[Any] | slice, GramProjection]]]:
-        """Yield, for each set of streams to fit, its index, rows, the subsample to fit on and the solver's features.
+        self, rows: Observed, columns: Mapping[str, NDArray[np.int64]], known: Floats, seed: int
+    ) -> Iterator[tuple[int, NDArray[np.int64], GramProjection]]:
+        """Yield, for each set of streams to fit, its index, the indices of the rows to fit on and the solver's features.
 
-        Chooses the regularisation strengths along the way if ``tune``.
+        Chooses the regularisation strengths along the way.
         """
         pairs: dict[str, Floats] = {}
         blocks = {s: _block(rows.features[s], columns[s]) for s in self.streams}
@@ -163,8 +158,7 @@ class Linear(Expert):
                 work, size = work + min(load, FITTED), size + features * self.response.size
                 if work > HEADS * FITTED or size > HEADS * self.weights:
                     continue
-            target, weight = rows.target[index], rows.weight[index]
-            part = _part(self.response, target, FITTED / load, seed)
+            part = _part(self.response, rows.target[index], FITTED / load, seed)
             narrow = len(rows) <= ROWS and features > len(index) and isinstance(part, slice)
             for stream in streams if narrow else ():
                 if stream not in pairs:
@@ -177,9 +171,8 @@ class Linear(Expert):
                 [pairs[stream][np.ix_(used, used)] if narrow else None for stream in streams],
                 kind,
             )
-            if tune:
-                self._tune(streams, projection, target[part], weight[part], known, load, seed)
-            yield place, (index, part, projection)
+            self._tune(streams, projection, rows.target[used], rows.weight[used], known, load, seed)
+            yield place, used, projection
 
     def _scale(self, stream: str, streams: tuple[str, ...], spread: Mapping[str, float]) -> float:
         """Return the scale of a stream's features: to a total variance of 1, and in joint models by its own strength."""

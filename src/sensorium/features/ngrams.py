@@ -107,10 +107,7 @@ class Ngrams(Features):
         row, column, value = self._weights(kept)
         self.keep("directions", torch.zeros(len(frequency), 0))
         if len(value):
-            size = (len(kept), len(frequency))
-            place = torch.from_numpy(np.stack([row, column]))
-            weight = torch.from_numpy(value).float()
-            texts = torch.sparse_coo_tensor(place, weight, size, check_invariants=True).coalesce()
+            texts = self._matrix(row, column, value, len(kept))
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)  # the random start of the iteration must be reproducible
                 self.keep("directions", principal(texts, self.rank))
@@ -119,19 +116,19 @@ class Ngrams(Features):
     def terms(self) -> tuple[str, ...]:
         return tuple(term for block in self._blocks for term in block.index)
 
-    @torch.no_grad()
     def forward(self, field: Field) -> Tensor:
         """Return TF-IDF of words, then of characters ``[B, F]``, for ids ``[B, N]``."""
+        return self.nonzero(field).to_dense()
+
+    @torch.no_grad()
+    def nonzero(self, field: Field) -> Tensor:
         row, column, value = self._weights(self._texts(field))
-        rows, width, device = len(field.data), len(self.idf), field.data.device
-        features = torch.zeros(rows * width, device=device)
-        features[torch.from_numpy(row * width + column).to(device)] = torch.from_numpy(value).float().to(device)
-        return features.view(rows, width)
+        return self._matrix(row, column, value, len(field.data)).to(field.data.device)
 
     @torch.no_grad()
     def compact(self, features: Tensor, field: Field) -> Tensor:
         """Return the projections of each text on the principal directions ``[B, directions]``."""
-        projected: Tensor = torch.sparse.mm(features.to_sparse(), self.directions)
+        projected: Tensor = torch.sparse.mm(features if features.is_sparse else features.to_sparse(), self.directions)
         return projected
 
     def keep(self, name: str, values: Tensor) -> None:
@@ -170,6 +167,14 @@ class Ngrams(Features):
             return [_Text([str(i) for i in row], []) for row in rows]
         texts = ("".join([self.pieces[i] for i in row]).lower() for row in rows)
         return [_Text(_WORD.findall(text), text.split()) for text in texts]
+
+    def _matrix(self, row: Array, column: Array, value: Array, rows: int) -> Tensor:
+        """Return the weights of ``rows`` texts as a coalesced sparse tensor."""
+        order = np.argsort(row, kind="stable")  # by row; within one, words come before characters
+        place, weight = torch.from_numpy(np.stack([row, column])[:, order]), torch.from_numpy(value[order]).float()
+        return torch.sparse_coo_tensor(
+            place, weight, (rows, len(self.idf)), dtype=torch.float32, check_invariants=True, is_coalesced=True
+        )
 
     def _weights(self, texts: Sequence[_Text]) -> tuple[Array, Array, Array]:
         """Return the non-zero TF-IDF weights as rows, columns and values; each block of a row has unit length."""

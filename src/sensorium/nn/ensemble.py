@@ -122,27 +122,34 @@ class Ensemble(nn.Module):
         return tuple(stream for stream in self.streams if stream in self.features)
 
     @property
+    def sparse(self) -> tuple[str, ...]:
+        """The streams whose features are mostly zero."""
+        return tuple(s for s in self.heard if any(part.sparse for part in self.features[s].values()))
+
+    @property
     def compacts(self) -> bool:
         """Whether any expert uses the compact features."""
         return any(expert.reads == "compact" for experts in self.experts.values() for expert in experts.values())
 
-    def read(self, inputs: Mapping[str, Field], least: int | None = None) -> Read:
+    def read(self, inputs: Mapping[str, Field], least: int | None = None, *, sparse: bool = False) -> Read:
         """Compute the features of prepared streams; streams missing from ``inputs`` are left out.
 
         Args:
             inputs: Prepared fields by stream.
             least: As for encoders: where given, all rows are computed, so that results do not depend on the other rows.
+            sparse: Whether the features of streams in ``sparse`` are coalesced sparse tensors.
         """
         streams: Read = {"features": {}, "compact": {}}
         for stream in self.heard:
             if stream in inputs:
-                features, compact = self._read(stream, inputs[stream], whole=least is not None)
+                thin = sparse and stream in self.sparse
+                features, compact = self._read(stream, inputs[stream], whole=least is not None, sparse=thin)
                 streams["features"][stream] = features
                 streams["compact"][stream] = compact
         return streams
 
     @torch.no_grad()
-    def _read(self, stream: str, field: Field, *, whole: bool) -> tuple[Tensor, Tensor]:
+    def _read(self, stream: str, field: Field, *, whole: bool, sparse: bool) -> tuple[Tensor, Tensor]:
         if isinstance(field, Ready):
             raise ConfigError("features need the stream itself, and only its encoded form is available")
         rows = field.rows
@@ -151,18 +158,20 @@ class Ensemble(nn.Module):
         wide, short = [], []
         for part in self.features[stream].values():
             part_input = self.input_of(stream, part, some)
-            part_outputs = part(part_input)
-            wide.append(part_outputs)
+            part_outputs = part.nonzero(part_input) if sparse and part.sparse else part(part_input)
+            wide.append(part_outputs.to_sparse() if sparse and not part.sparse else part_outputs)
             if self.compacts:
                 short.append(part.compact(part_outputs, part_input))
         features = torch.cat(wide, dim=1)
-        compact = torch.cat(short, dim=1).float() if short else features.new_zeros(len(features), 0)
-        if some is field:
+        compact = torch.cat(short, dim=1).float() if short else field.data.new_zeros(len(features), 0, dtype=torch.float32)
+        if len(rows) == len(field.present):
+            return features, compact
+        if some is field and not sparse:
             keep = field.present.unsqueeze(1)
             return features.masked_fill(~keep, 0.0), compact.masked_fill(~keep, 0.0)
-        return tuple(  # type: ignore[return-value]
-            part.new_zeros(len(field.present), part.shape[1]).index_copy(0, rows, part) for part in (features, compact)
-        )
+        if some is field:
+            features, compact = features.index_select(0, rows), compact[rows]
+        return _placed(features, rows, len(field.present)), _placed(compact, rows, len(field.present))
 
     @torch.no_grad()
     def input_of(self, stream: str, part: Features, field: Field) -> Field:
@@ -210,3 +219,14 @@ class Ensemble(nn.Module):
 def taken(field: Field, rows: Tensor) -> Field:
     """Return the ``rows`` (indices) of a ``field``."""
     return replace(field, where=None).map(lambda tensor: tensor[rows])
+
+
+def _placed(features: Tensor, rows: Tensor, count: int) -> Tensor:
+    """Return ``features`` as those of ``rows`` (increasing indices) among ``count`` rows; the others are zero."""
+    size = (count, features.shape[1])
+    if not features.is_sparse:
+        return features.new_zeros(size).index_copy(0, rows, features)
+    features = features.coalesce()
+    row, column = features.indices()
+    place = torch.stack([rows[row], column])
+    return torch.sparse_coo_tensor(place, features.values(), size, check_invariants=True, is_coalesced=True)

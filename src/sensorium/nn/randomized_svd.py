@@ -23,9 +23,9 @@ def principal(rows: Tensor, rank: int, generator: torch.Generator | None = None)
     width = min(rank + _MORE, *rows.shape)
     sketch = rows @ torch.randn(rows.shape[1], width, generator=generator)
     for _ in range(_PASSES):
-        back = torch.linalg.qr(columns @ torch.linalg.qr(sketch)[0])[0]
-        sketch = rows @ back
+        sketch = rows @ (columns @ torch.linalg.qr(sketch)[0])
     basis = torch.linalg.qr(sketch)[0]  # [N, width]
-    small = (columns @ basis).t()  # [width, F]
-    directions: Tensor = torch.linalg.svd(small, full_matrices=False)[2].t()
+    # The left singular vectors of a tall matrix are those of its triangular factor, turned by the orthogonal one.
+    tall, triangle = torch.linalg.qr(columns @ basis)  # [F, width], [width, width]
+    directions: Tensor = tall @ torch.linalg.svd(triangle)[0]
     return directions[:, : min(rank, *rows.shape)]

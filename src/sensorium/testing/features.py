@@ -44,6 +44,12 @@ def check_layout(kind: Spec, layout: Layout) -> None:
     features = part(field)
     compact = part.compact(features, field)
     check_shape(features, compact, ROWS, where)
+    sparse = part.nonzero(field)
+    assert sparse.is_sparse, f"{where}: nonzero returns a dense tensor"
+    assert sparse.is_coalesced(), f"{where}: nonzero returns a tensor that is not coalesced"
+    assert_near(sparse.to_dense(), features, f"{where}: nonzero and forward disagree")
+    if part.sparse:
+        assert_near(part.compact(sparse, field), compact, f"{where}: compact depends on the form of the features")
     check_module(lambda: fitted(kind, layout), lambda module: module(field))
     check_saved(kind, layout, part, field, where)
     for i in range(ROWS):

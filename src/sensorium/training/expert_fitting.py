@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sensorium.core import registry
 from sensorium.core.batch import Batch, Field
-from sensorium.core.expert import CHUNK, Expert, Observed, Response
+from sensorium.core.expert import CHUNK, Observed, Response
 from sensorium.core.forward import Forward
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
@@ -111,11 +111,15 @@ def fit_experts(
         response = model.tasks[name].plain.response
         assert response is not None
         observed = training.observed(name, response)
+        fold, crossed = _folds(observed, plan.seed), dict[str, dict[tuple[str, ...], Tensor]]()
         for kind, expert in ensemble.experts[name].items():
             progress.next(f"fitting {kind}")
-            expert.fit(observed, plan.seed)
+            if fold is None:
+                expert.fit(observed, plan.seed)
+            else:
+                crossed[kind] = expert.fit_crossed(observed, fold, plan.seed)
         progress.next("weighing")
-        _learn_weights(ensemble, name, model.tasks[name].plain, response, observed, training, held_out, plan.seed)
+        _learn_weights(ensemble, name, model.tasks[name].plain, response, observed, crossed, held_out)
     ensemble, kept = without_unused(ensemble, plan)
     model.experts = ensemble
     progress.done()
@@ -174,9 +178,9 @@ def collect(ensemble: Ensemble, model: Model, schema: Schema, rows: encoded.Rows
         rows: The encoded rows.
         own: Whether to compute the network's outputs for each set of streams as well.
     """
-    sparse = {s: any(part.sparse for part in kinds.values()) for s, kinds in ensemble.features.items()}
     count = len(rows)
-    wide: dict[str, DenseRows | SparseRows] = {s: (SparseRows if sparse[s] else DenseRows)(count) for s in ensemble.heard}
+    thin = {stream: SparseRows(count) for stream in ensemble.sparse}
+    wide = {stream: DenseRows(count) for stream in ensemble.heard if stream not in thin}
     short = {stream: DenseRows(count) for stream in ensemble.heard}
     present = {stream: DenseRows(count) for stream in model.streams}
     targets = {name: (DenseRows(count), DenseRows(count)) for name in ensemble.experts}
@@ -184,9 +188,13 @@ def collect(ensemble: Ensemble, model: Model, schema: Schema, rows: encoded.Rows
     weight = DenseRows(count)
     for stored in Loader(rows, CHUNK):
         batch = schema.prepare(stored)
-        read = ensemble.read(batch.inputs)
+        read = ensemble.read(batch.inputs, sparse=True)
         for stream in ensemble.heard:
-            wide[stream].add(read["features"][stream].numpy())
+            features = read["features"][stream]
+            if stream in thin:
+                thin[stream].add(features)
+            else:
+                wide[stream].add(features.numpy())
             short[stream].add(read["compact"][stream].numpy())
         for stream in model.streams:
             present[stream].add(batch.inputs[stream].present.numpy())
@@ -199,7 +207,7 @@ def collect(ensemble: Ensemble, model: Model, schema: Schema, rows: encoded.Rows
         if own and model.network:
             _collect_network(model, ensemble, batch, outputs, count)
     return ExpertData(
-        {s: part.matrix if isinstance(part, SparseRows) else part.array for s, part in wide.items()},
+        {s: thin[s].matrix if s in thin else wide[s].array for s in ensemble.heard},
         {s: part.array for s, part in short.items()},
         {s: part.array for s, part in present.items()},
         {name: Field(*(torch.from_numpy(kept.array) for kept in pair)) for name, pair in targets.items()},
@@ -228,18 +236,18 @@ def _learn_weights(
     task: Task[Any],
     response: Response,
     observed: Observed,
-    training: ExpertData,
+    crossed: Mapping[str, Mapping[tuple[str, ...], Tensor]],
     held_out: ExpertData,
-    seed: int,
 ) -> None:
     """Learn the blend weights of each part, for every set of streams.
 
-    Experts are weighed against each other on out-of-fold and validation rows; the network against all of them on the
-    validation rows, the only ones that it was not trained on.
+    Experts are weighed against each other on the validation rows and, where their out-of-fold scores ``crossed`` are known
+    (by expert and set of streams), on the training rows ``observed``; the network against all of them on the validation
+    rows, the only ones that it was not trained on.
     """
     blend, experts = ensemble.blends[name], dict(ensemble.experts[name].items())
     valid = held_out.observed(name, response)
-    folds, covered = _out_of_fold(experts, observed, seed)
+    covered = np.full(len(observed), bool(crossed))
     share, factor = blend.share.clone(), blend.factor.clone()
     for at, streams in enumerate(blend.sets):
         fresh = rows_with_streams(valid, streams)
@@ -248,7 +256,7 @@ def _learn_weights(
         both = []
         for kind, expert in experts.items():
             available = tuple(stream for stream in expert.streams if stream in streams)
-            early = _largest_subset(folds[kind], available)[torch.from_numpy(rows)] if kind in folds else late[kind][:0]
+            early = _largest_subset(crossed[kind], available)[torch.from_numpy(rows)] if crossed else late[kind][:0]
             both.append(task.scored(torch.cat([late[kind], early])))
         truth = np.concatenate([known.target, observed.target[rows]])
         weight = np.concatenate([known.weight, observed.weight[rows]])
@@ -293,14 +301,11 @@ def _largest_subset(outputs: Mapping[tuple[str, ...], Tensor], available: tuple[
     return outputs[best]
 
 
-def _out_of_fold(
-    experts: Mapping[str, Expert], rows: Observed, seed: int
-) -> tuple[dict[str, dict[tuple[str, ...], Tensor]], NDArray[np.bool_]]:
-    """Return out-of-fold outputs by expert and set of streams, and which rows they cover."""
+def _folds(rows: Observed, seed: int) -> NDArray[np.int64] | None:
+    """Return the fold of each row; None where experts are not cross-fitted."""
     if not 2 * FOLDS <= len(rows) <= FOLD_ROWS:
-        return {}, np.zeros(len(rows), dtype=bool)
-    fold = (np.random.default_rng(seed).permutation(len(rows)) % FOLDS).astype(np.int64)
-    return {kind: expert.cross_fitted(rows, fold, seed) for kind, expert in experts.items()}, np.ones(len(rows), dtype=bool)
+        return None
+    return (np.random.default_rng(seed).permutation(len(rows)) % FOLDS).astype(np.int64)
 
 
 def without_unused(ensemble: Ensemble, plan: Recipe) -> tuple[Ensemble, Recipe]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 LARGE = 1 << 22
 """Elements that a growing array starts with: large enough that it lies outside the heap of small arrays."""
@@ -41,7 +42,7 @@ class DenseRows:
 
 
 class SparseRows:
-    """Mostly zero arrays, concatenated into one CSR matrix.
+    """Sparse tensors, concatenated into one CSR matrix.
 
     Args:
         rows: Maximum number of rows.
@@ -53,13 +54,14 @@ class SparseRows:
         self._values = _Growing(np.dtype(np.float32))
         self._width = 0
 
-    def add(self, values: NDArray[np.float32]) -> None:
-        """Append the non-zero values of ``values`` ``[n, F]``."""
+    def add(self, values: Tensor) -> None:
+        """Append the non-zero values of a sparse tensor ``[n, F]``."""
+        values = values.coalesce()
+        row, column = values.indices().numpy()
         self._width = values.shape[1]
-        row, column = np.nonzero(values)
         self._counts.add(np.bincount(row, minlength=len(values)))
         self._columns.add(column)
-        self._values.add(values[row, column])
+        self._values.add(values.values().numpy())
 
     @property
     def matrix(self) -> Any:
