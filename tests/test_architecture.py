@@ -51,6 +51,7 @@ ROOMS = {
     "safetensors": {"artifact", "training", "data", "pretrained", "testing"},
     "sklearn": {"language", "nn", "heads", "tasks", "evaluation", "training", "experts"},
     "scipy": {"signal", "nn", "metrics", "evaluation", "experts", "training", "testing"},
+    "threadpoolctl": {"training"},
     "gensim": {"language", "encoders"},
     "jieba": {"language"},
     "jiwer": {"metrics"},

@@ -62,12 +62,12 @@ def test_failed_compilation_is_reported(quick_fit: Any, monkeypatch: pytest.Monk
 
 def test_compilation_with_several_processes_is_refused(quick_fit: Any) -> None:
     from sensorium.core.recipe import Recipe
-    from sensorium.training.network_training import _run
+    from sensorium.training.lightning_training import train_epochs
     from sensorium.training.process_group import ProcessGroup
 
     plan = Recipe.parse({"training": {"compile": True, "devices": 2}})
     with pytest.raises(ConfigError, match="one process"):
-        _run(plan, *[[0] * 8] * 6, False, None, ProcessGroup(0, 2))  # type: ignore[arg-type, misc]
+        train_epochs(plan, *[[0] * 8] * 6, False, None, ProcessGroup(0, 2))  # type: ignore[arg-type, misc]
 
 
 def test_half_precision_trains_with_the_fused_optimiser_and_clips(quick_fit: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,10 +159,10 @@ def test_stopped_ensemble_resumes_at_the_interrupted_network(
         quick_fit(ignore=IGNORE, overrides=THREE, out=out)
     monkeypatch.setattr(fold_ensemble, "train", train)
     fitted: list[int] = []
-    from sensorium.training import network_training
+    from sensorium.training import lightning_training
 
-    first = network_training.pl.Trainer.fit
-    monkeypatch.setattr(network_training.pl.Trainer, "fit", lambda *a, **k: (fitted.append(1), first(*a, **k))[1])
+    first = lightning_training.pl.Trainer.fit
+    monkeypatch.setattr(lightning_training.pl.Trainer, "fit", lambda *a, **k: (fitted.append(1), first(*a, **k))[1])
     again = quick_fit(ignore=IGNORE, overrides=THREE, out=out, resume=True)
     assert len(fitted) == 1, "two networks were finished"
     mine, theirs = whole.model.state_dict(), again.model.state_dict()

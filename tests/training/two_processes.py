@@ -34,7 +34,7 @@ from sensorium.training.column_declaration import declare
 from sensorium.training.defaults import resolve
 from sensorium.training.fsdp import full_tensor, local_part
 from sensorium.training.lightning_module import TrainingModule
-from sensorium.training.network_training import _run
+from sensorium.training.lightning_training import train_epochs
 from sensorium.training.prepare import fit_modalities
 from sensorium.training.process_group import ProcessGroup
 
@@ -110,7 +110,7 @@ def trained(
     start = TrainingModule.on_train_start
     TrainingModule.on_train_start = lambda self: (modules.append(self), start(self))[1]  # type: ignore[method-assign]
     try:
-        history, _ = _run(plan, schema, model, made, data, data, None, False, Console(quiet=True), processes)
+        history, _ = train_epochs(plan, schema, model, made, data, data, None, False, Console(quiet=True), processes)
     finally:
         TrainingModule.on_train_start = start  # type: ignore[method-assign]
     statistics = {n: b.tolist() for n, b in modules[0].named_buffers() if "running" in n}

@@ -110,7 +110,8 @@ class Features(LearnedBuffers, ABC):
 
     def nonzero(self, field: Field) -> Tensor:
         """The result of ``forward`` as a coalesced sparse tensor, which is what training reads where ``sparse``."""
-        return self(field).to_sparse()
+        dense: Tensor = self(field)
+        return dense.to_sparse()
 
     @property
     def terms(self) -> tuple[str, ...]:

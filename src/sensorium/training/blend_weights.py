@@ -83,7 +83,7 @@ def blend_shares(
         together = task.merge(predictions, share.exp().expand(len(truth), -1))
         return loss(together) - PRIOR * share.sum()
 
-    if not _minimise(objective, [score]):
+    if not _minimise(objective, score):
         return equal
     return score.detach().softmax(dim=0).float()
 
@@ -108,21 +108,24 @@ def sharpening_factor(
     def objective() -> Tensor:
         return loss(task.scale_confidence(logits, scale.exp().expand(len(logits), 1))) + RIDGE * scale.square()
 
-    if not _minimise(objective, [scale]):
+    if not _minimise(objective, scale):
         return 1.0
     return float(scale.detach().clamp(-LIMIT, LIMIT).exp())
 
 
-def _minimise(objective: Callable[[], Tensor], variables: list[Tensor]) -> bool:
-    """Minimise a smooth function of ``variables`` in place; return whether the result is finite."""
-    search = torch.optim.LBFGS(variables, max_iter=100, line_search_fn="strong_wolfe")
+def _minimise(objective: Callable[[], Tensor], variable: Tensor) -> bool:
+    """Minimise a smooth function of the float64 ``variable`` in place; return whether the result is finite."""
+    from scipy.optimize import minimize
 
-    def step() -> Tensor:
-        search.zero_grad()
-        value = objective()
-        value.backward()  # type: ignore[no-untyped-call]
-        return value
+    def value_and_slope(at: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        with torch.no_grad():
+            variable.copy_(torch.from_numpy(at).view_as(variable))
+        with torch.enable_grad():
+            value = objective()
+            (slope,) = torch.autograd.grad(value, variable)
+        return float(value.detach()), slope.reshape(-1).numpy()
 
-    with torch.enable_grad():
-        search.step(step)  # type: ignore[no-untyped-call]
-    return all(bool(value.isfinite().all()) for value in variables)
+    found = minimize(value_and_slope, variable.detach().reshape(-1).numpy().copy(), jac=True, method="L-BFGS-B")
+    with torch.no_grad():
+        variable.copy_(torch.from_numpy(found.x).view_as(variable))
+    return bool(np.isfinite(found.fun)) and bool(variable.isfinite().all())

@@ -18,7 +18,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from sensorium.model import Model
 from sensorium.nn.layer_depth import blocks
-from sensorium.training.process_group import ExistingProcesses, ProcessGroup
+from sensorium.training.existing_processes import ExistingProcesses
+from sensorium.training.process_group import ProcessGroup
 
 BLOCK = 100_000
 """Minimum number of weights of a block that is gathered separately; smaller ones cost more communication than memory

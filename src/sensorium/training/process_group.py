@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from torch import Tensor
 
 
@@ -108,44 +107,3 @@ def _broadcast_bytes(data: Tensor, source: int = 0) -> Tensor:
         data = torch.empty(int(size), dtype=torch.uint8)
     dist.broadcast(data, source)
     return data
-
-
-class ExistingProcesses(ClusterEnvironment):
-    """Lightning environment of processes that are already connected: none are started, and no address is needed."""
-
-    def __init__(self, processes: ProcessGroup) -> None:
-        self.processes = processes
-
-    @property
-    def creates_processes_externally(self) -> bool:
-        return True
-
-    @property
-    def main_address(self) -> str:
-        return "127.0.0.1"
-
-    @property
-    def main_port(self) -> int:
-        return 0
-
-    @staticmethod
-    def detect() -> bool:
-        return False
-
-    def world_size(self) -> int:
-        return self.processes.count
-
-    def set_world_size(self, size: int) -> None:
-        """Do nothing: ``size`` is already known."""
-
-    def global_rank(self) -> int:
-        return self.processes.rank
-
-    def set_global_rank(self, rank: int) -> None:
-        """Do nothing: ``rank`` is already known."""
-
-    def local_rank(self) -> int:
-        return self.processes.local
-
-    def node_rank(self) -> int:
-        return self.processes.rank // (self.processes.count // self.processes.machines)
