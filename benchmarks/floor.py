@@ -5,12 +5,15 @@ The default is network and experts with a final fit on all rows. For ``fast``, t
 numbers, one-hot categories, a logistic regression with its penalty by cross-validation, and 300 extremely randomised trees.
 ``fast`` fits a model for every set of streams, weighs them, and fits them once more.
 
-    python -m benchmarks.floor [--data DATA] [--smoke]
+    OMP_NUM_THREADS=1 python -m benchmarks.floor [--data DATA] [--quality fast] [--smoke]
+
+With several threads, those of the libraries that spin while they wait are counted, mostly for the reference.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -43,7 +46,7 @@ def plain(which: Set) -> None:
         answer(way, Plain(which), which, rows, rows[:ASKED], answers, sorted(set(answers)), seed=0)
 
 
-def run(settings: Settings) -> Results:
+def run(settings: Settings, qualities: Collection[str] = ("fast", "good")) -> Results:
     results: Results = []
     for name in SETS:
         if not (settings.data / name / "train.csv").is_file():
@@ -55,7 +58,8 @@ def run(settings: Settings) -> Results:
             "fast": (partial(trained, which, "fast"), partial(plain, which), 2.0, "linear and forest of scikit-learn"),
             "good": (partial(trained, which, "good"), partial(trained, which, "good", *ALONE), 1.5, "the network alone"),
         }
-        for quality, (own, other, most, beside) in pairs.items():
+        for quality in qualities:
+            own, other, most, beside = pairs[quality]
             ours, reference = interleaved(partial(cost, own), partial(cost, other), settings.few(3, 1))
             costs = ([timing.cpu for timing in ours], [timing.cpu for timing in reference])
             note = f"{len(which.table)} rows, beside {beside}"
@@ -69,5 +73,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Settings().data, help=f"the folder with {', '.join(SETS)}")
     parser.add_argument("--smoke", action="store_true", help="few rows, once")
+    parser.add_argument("--quality", choices=("fast", "good"), nargs="+", default=["fast", "good"])
     arguments = parser.parse_args()
-    print(table(run(Settings(data=arguments.data, smoke=arguments.smoke))))
+    print(table(run(Settings(data=arguments.data, smoke=arguments.smoke), arguments.quality)))

@@ -68,9 +68,10 @@ class GramProjection:
         from scipy.linalg import cholesky
 
         if width > rows and all(pair is not None for pair in pairs):
-            total = np.zeros((rows, rows))
+            total, term = np.zeros((rows, rows)), np.empty((rows, rows))
             for scale, pair in zip(scales, pairs, strict=True):
-                total += scale**2 * pair  # type: ignore[operator]
+                assert pair is not None
+                total += np.multiply(pair, scale**2, out=term)
             total[np.diag_indices(rows)] += JITTER * max(float(np.trace(total)) / rows, 1e-12)
             factor: Floats = cholesky(total, lower=True, overwrite_a=True, check_finite=False)
             return cls(factor.astype(np.float32), blocks, scales, factor)
