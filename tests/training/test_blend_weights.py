@@ -51,6 +51,16 @@ def test_without_rows_weights_are_equal(task: Classification) -> None:
     assert sharpening_factor(task, RESPONSE, nothing, np.zeros(0, dtype=np.int64), np.zeros(0)) == 1.0
 
 
+def test_a_blend_counts_as_its_parts(task: Classification) -> None:
+    """With few rows the network gets its share among all parts, not half beside the experts together."""
+    nothing, none = torch.zeros(0, 3), np.zeros(0, dtype=np.int64)
+    assert blend_shares(task, RESPONSE, [nothing] * 2, none, np.zeros(0), [1, 3]).tolist() == [0.25, 0.75]
+    truth = np.arange(6) % 3
+    same = logits(truth, 0.5, np.random.default_rng(0))
+    computed = blend_shares(task, RESPONSE, [same, same], truth, np.ones(6), [1, 3])
+    assert computed.tolist() == pytest.approx([0.25, 0.75], abs=1e-3)
+
+
 def test_blend_confidence_is_calibrated(task: Classification) -> None:
     rng = np.random.default_rng(1)
     truth = rng.integers(0, 3, 900)

@@ -53,11 +53,17 @@ def loss_of(response: Response, truth: NDArray[Any], weight: NDArray[np.float64]
 
 
 def blend_shares(
-    task: Task[Any], response: Response, outputs: Sequence[Tensor], truth: NDArray[Any], weight: NDArray[np.float64]
+    task: Task[Any],
+    response: Response,
+    outputs: Sequence[Tensor],
+    truth: NDArray[Any],
+    weight: NDArray[np.float64],
+    sizes: Sequence[int] | None = None,
 ) -> Tensor:
     """Return the shares ``[P]`` (float32, sum 1) of the parts that minimise the loss of their mean (``Task.merge``).
 
-    A Dirichlet prior of ``PRIOR`` rows per part keeps shares near equal where rows are few.
+    A Dirichlet prior of ``PRIOR`` rows per part keeps shares near equal where rows are few; a part that is itself a blend
+    counts as many times as it has parts.
 
     Args:
         task: Merges the outputs of the parts.
@@ -65,9 +71,11 @@ def blend_shares(
         outputs: Outputs of each part ``[rows, K]``.
         truth: The targets of the rows.
         weight: Row weights ``[rows]``.
+        sizes: Number of parts that each output is a blend of; None: all are single.
     """
     parts = len(outputs)
-    equal = torch.full((parts,), 1 / parts)
+    counts = torch.ones(parts) if sizes is None else torch.tensor(sizes, dtype=torch.float32)
+    equal = counts / counts.sum()
     if parts == 1 or not len(truth):
         return equal
     predictions = [part.double() for part in outputs]
@@ -81,7 +89,7 @@ def blend_shares(
     def objective() -> Tensor:
         share = score.log_softmax(dim=0)
         together = task.merge(predictions, share.exp().expand(len(truth), -1))
-        return loss(together) - PRIOR * share.sum()
+        return loss(together) - PRIOR * (counts * share).sum()
 
     if not _minimise(objective, score):
         return equal

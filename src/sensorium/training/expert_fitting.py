@@ -267,7 +267,8 @@ def _learn_weights(
             mixed = task.merge([task.scored(late[k]) for k in experts], among.expand(len(known), -1).float())
             keep = held_out.targets[name].present.numpy() & (held_out.weight > 0)
             own = held_out.network[name][streams][torch.from_numpy(keep)][torch.from_numpy(fresh)]
-            first = blend_shares(task, response, [own, mixed], known.target, known.weight)
+            sizes = [1, len(experts)]
+            first = blend_shares(task, response, [own, mixed], known.target, known.weight, sizes)
             share[at] = torch.cat([first[:1], first[1] * among])
             parts, counted = [own, *(task.scored(late[k]) for k in experts)], (known.target, known.weight)
         share[at] = without_minor(share[at])
