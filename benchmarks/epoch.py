@@ -33,7 +33,7 @@ from sensorium.nn.loss_reduction import weighted_mean
 from sensorium.reporting.console import Console
 from sensorium.training.column_declaration import declare
 from sensorium.training.defaults import resolve
-from sensorium.training.network_training import _run
+from sensorium.training.lightning_training import train_epochs
 from sensorium.training.prepare import fit_modalities
 
 
@@ -83,7 +83,7 @@ def ours(job: Task) -> list[tuple[float, float]]:
     """Return the seconds (CPU, wall) of the epochs of ``fit`` except the last, validation included."""
     model, objectives = job.model()
     ticking = Ticking(job.rows.inputs, job.rows.targets, job.rows.weight, job.rows.problems, job.rows.prompts)
-    _run(job.plan, job.schema, model, objectives, ticking, job.valid, None, False, Console(quiet=True))
+    train_epochs(job.plan, job.schema, model, objectives, ticking, job.valid, None, False, Console(quiet=True))
     epochs = job.plan.training.epochs or 1
     return gaps(ticking.ticks[:: len(ticking.ticks) // epochs])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import subprocess
@@ -32,6 +33,14 @@ def test_a_benchmark_runs(name: str) -> None:
         if result.ratio is not None:
             assert result.ratio > 0
     assert results[0].name in table(results)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parent.parent / "benchmarks").glob("*.py")), ids=lambda path: path.stem
+)
+def test_every_file_can_be_imported(path: Path) -> None:
+    """They use parts of the library that are not public, which nothing else would miss when they are renamed."""
+    importlib.import_module(f"benchmarks.{path.stem}")
 
 
 def test_every_benchmark_is_listed() -> None:

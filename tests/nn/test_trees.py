@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sensorium.core.expert import Response
 from sensorium.experts.forest import Forest
 from sensorium.nn import tree_ensemble as flat
+from sensorium.nn.survival_likelihood import exposed
 from sensorium.nn.tree_ensemble import Trees, boosted, evaluated, forest
 
 ensemble = pytest.importorskip("sklearn.ensemble")
@@ -113,25 +114,33 @@ def test_a_number_on_the_threshold_goes_left_and_just_above_goes_right() -> None
 
 
 @pytest.mark.parametrize("missing", [True, False])
-@pytest.mark.parametrize(("kind", "classes"), [("classes", 2), ("classes", 4), ("number", 1), ("labels", 2)])
+@pytest.mark.parametrize(
+    ("kind", "classes"), [("classes", 2), ("classes", 4), ("ordered", 4), ("number", 1), ("labels", 2), ("risk", 1)]
+)
 def test_the_forest_expert_grows_the_trees_of_scikit_learn(kind: Any, classes: int, missing: bool) -> None:
     x, new = rows(200, 0, missing=missing), rows(150, 1, missing=missing)
     y: NDArray[Any] = target(x, max(classes, 2))
     weight = np.random.default_rng(2).uniform(0.5, 2, len(x))
     if kind == "number":
         y = y + np.nan_to_num(x[:, 2])
+    elif kind == "risk":
+        y = np.stack([1.0 + y, np.nan_to_num(x[:, 2]) > 0], axis=1)
     elif kind == "labels":
         y = np.stack([y == 1, np.nan_to_num(x[:, 2]) > 0], axis=1).astype(float)
     # Two classes are regressed on: rounding decides where two splits gain as much, so only many trees say the same.
     alike = (kind, classes) != ("classes", 2)
     trees = 20 if alike else 300
     options = {"n_estimators": trees, "min_samples_leaf": 3, "random_state": 5}
-    if kind == "classes":
+    if kind in ("classes", "ordered"):
         model = ensemble.ExtraTreesClassifier(max_features="sqrt", **options).fit(x, y, sample_weight=weight)
         theirs = model.predict_proba(new)
     else:
-        model = ensemble.ExtraTreesRegressor(max_features=1 / 3 if kind == "number" else "sqrt", **options)
-        theirs = model.fit(x, y, sample_weight=weight).predict(new).reshape(len(new), -1)
+        criterion = "poisson" if kind == "risk" else "squared_error"
+        model = ensemble.ExtraTreesRegressor(
+            max_features="sqrt" if kind == "labels" else 1 / 3, criterion=criterion, **options
+        )
+        goal, counted = exposed(y, weight) if kind == "risk" else (y, weight)
+        theirs = model.fit(x, goal, sample_weight=counted).predict(new).reshape(len(new), -1)
     expert = Forest(Response(kind, classes), ["table"], trees=trees)
     ours = expert.grown(("table",), x, y, weight, 5)
     found = evaluated(ours, torch.from_numpy(new))

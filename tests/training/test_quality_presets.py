@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +70,17 @@ def test_patience_is_shorter_with_experts_for_all_streams(schema: Schema) -> Non
     assert patience(100, "training.patience=33") == (150, 33)
     assert patience(100, "training.epochs=54") == (54, 9)
     assert patience(100, "training.epochs=12") == (12, 8)
+
+
+def test_without_a_network_lightning_is_not_imported() -> None:
+    """It takes seconds to import, more than ``fast`` takes for a small table."""
+    program = """
+import sys, sensorium
+rows = {"word": ["yes", "no"] * 20, "size": [float(i % 5) for i in range(40)], "answer": ["a", "b"] * 20}
+model = sensorium.fit(rows, target="answer", quality="fast", quiet=True)
+assert not model.recipe.model.network
+heavy = {"lightning", "torchmetrics", "transformers", "matplotlib", "torch._dynamo"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

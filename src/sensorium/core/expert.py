@@ -124,7 +124,7 @@ class Features(LearnedBuffers, ABC):
 
         ``features`` is the result of ``forward`` or, where ``sparse``, possibly of ``nonzero`` for the same rows.
         """
-        return features
+        return features.to_dense() if features.is_sparse else features
 
 
 class Expert(LearnedBuffers, ABC):
@@ -156,7 +156,7 @@ class Expert(LearnedBuffers, ABC):
     def fit(self, rows: Observed, seed: int) -> None:
         """Fit to ``rows``, deterministically for a ``seed``. Results are stored in declared buffers."""
 
-    def fit_crossed(self, rows: Observed, fold: NDArray[np.int64], seed: int) -> dict[tuple[str, ...], Tensor]:
+    def fit_and_cross_predict(self, rows: Observed, fold: NDArray[np.int64], seed: int) -> dict[tuple[str, ...], Tensor]:
         """Fit to ``rows`` like ``fit``, and return out-of-fold scores ``[rows, size]`` for each subset of streams: each row
         is scored by an expert fitted on the other folds, with only these streams present; without any stream, from the
         targets alone.

@@ -92,7 +92,7 @@ class Linear(Expert):
         for _ in self._fitted_sets(rows, seed):
             pass
 
-    def fit_crossed(self, rows: Observed, fold: NDArray[np.int64], seed: int) -> dict[tuple[str, ...], Tensor]:
+    def fit_and_cross_predict(self, rows: Observed, fold: NDArray[np.int64], seed: int) -> dict[tuple[str, ...], Tensor]:
         """Fit to ``rows``, and return out-of-fold scores by set of streams.
 
         The strength is chosen once, and features are projected once for all folds.

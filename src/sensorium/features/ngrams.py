@@ -118,12 +118,15 @@ class Ngrams(Features):
 
     def forward(self, field: Field) -> Tensor:
         """Return TF-IDF of words, then of characters ``[B, F]``, for ids ``[B, N]``."""
-        return self.nonzero(field).to_dense()
+        return self._sparse(field).to_dense().to(field.data.device)
+
+    def nonzero(self, field: Field) -> Tensor:
+        return self._sparse(field).to(field.data.device)
 
     @torch.no_grad()
-    def nonzero(self, field: Field) -> Tensor:
-        row, column, value = self._weights(self._texts(field))
-        return self._matrix(row, column, value, len(field.data)).to(field.data.device)
+    def _sparse(self, field: Field) -> Tensor:
+        """Return the features as a sparse tensor on the CPU."""
+        return self._matrix(*self._weights(self._texts(field)), len(field.data))
 
     @torch.no_grad()
     def compact(self, features: Tensor, field: Field) -> Tensor:

@@ -122,7 +122,7 @@ class Ensemble(nn.Module):
         return tuple(stream for stream in self.streams if stream in self.features)
 
     @property
-    def sparse(self) -> tuple[str, ...]:
+    def sparse_streams(self) -> tuple[str, ...]:
         """The streams whose features are mostly zero."""
         return tuple(s for s in self.heard if any(part.sparse for part in self.features[s].values()))
 
@@ -137,12 +137,12 @@ class Ensemble(nn.Module):
         Args:
             inputs: Prepared fields by stream.
             least: As for encoders: where given, all rows are computed, so that results do not depend on the other rows.
-            sparse: Whether the features of streams in ``sparse`` are coalesced sparse tensors.
+            sparse: Whether the features of ``sparse_streams`` are coalesced sparse tensors.
         """
         streams: Read = {"features": {}, "compact": {}}
         for stream in self.heard:
             if stream in inputs:
-                thin = sparse and stream in self.sparse
+                thin = sparse and stream in self.sparse_streams
                 features, compact = self._read(stream, inputs[stream], whole=least is not None, sparse=thin)
                 streams["features"][stream] = features
                 streams["compact"][stream] = compact
@@ -163,6 +163,7 @@ class Ensemble(nn.Module):
             if self.compacts:
                 short.append(part.compact(part_outputs, part_input))
         features = torch.cat(wide, dim=1)
+        features = features.coalesce() if sparse else features
         compact = torch.cat(short, dim=1).float() if short else field.data.new_zeros(len(features), 0, dtype=torch.float32)
         if len(rows) == len(field.present):
             return features, compact
@@ -170,7 +171,7 @@ class Ensemble(nn.Module):
             keep = field.present.unsqueeze(1)
             return features.masked_fill(~keep, 0.0), compact.masked_fill(~keep, 0.0)
         if some is field:
-            features, compact = features.index_select(0, rows), compact[rows]
+            features, compact = features.index_select(0, rows).coalesce(), compact[rows]
         return _placed(features, rows, len(field.present)), _placed(compact, rows, len(field.present))
 
     @torch.no_grad()
@@ -222,11 +223,10 @@ def taken(field: Field, rows: Tensor) -> Field:
 
 
 def _placed(features: Tensor, rows: Tensor, count: int) -> Tensor:
-    """Return ``features`` as those of ``rows`` (increasing indices) among ``count`` rows; the others are zero."""
+    """Return ``features`` (dense or coalesced) of ``rows``, increasing indices, as those of ``count`` rows, else zero."""
     size = (count, features.shape[1])
     if not features.is_sparse:
         return features.new_zeros(size).index_copy(0, rows, features)
-    features = features.coalesce()
     row, column = features.indices()
     place = torch.stack([rows[row], column])
     return torch.sparse_coo_tensor(place, features.values(), size, check_invariants=True, is_coalesced=True)

@@ -17,7 +17,7 @@ def principal(rows: Tensor, rank: int, generator: torch.Generator | None = None)
     Source: Halko et al., https://arxiv.org/abs/0909.4061, algorithms 4.4 and 5.1.
 
     Args:
-        rows: ``[N, F]``, dense or sparse.
+        rows: ``[N, F]``, dense or (on the CPU) sparse.
         rank: The number of vectors.
         generator: Source of the random start.
     """

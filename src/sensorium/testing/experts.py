@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -125,6 +126,38 @@ def _check_response(kind: str, response: Response) -> None:
         twin: Expert = build("experts", {"kind": kind, **option_values.brief("experts", kind)}, response, STREAMS)
         twin.load_state_dict(_saved(expert))
         assert torch.equal(twin.eval()(features, present), out), f"{where}: what is saved answers otherwise"
+    _check_cross_predicted(kind, where, expert, replace(rows, weight=np.ones(len(rows))))
+
+
+def _check_cross_predicted(kind: str, where: str, chosen: Expert, rows: Observed) -> None:
+    """Check that ``fit_and_cross_predict`` fits like ``fit``, and that no row's score depends on the targets of its fold.
+
+    Settings are those of ``chosen``: choosing them may look at all rows.
+    """
+
+    def alike() -> Expert:
+        made = chosen.fresh()
+        made.like(chosen)
+        return made
+
+    fold = np.arange(len(rows)) % 3
+    own = np.flatnonzero(fold == 0)
+    target = rows.target.copy()
+    target[own] = rows.target[np.roll(own, 1)]  # the same targets in another order: the prior stays
+    plain, expert, other = alike(), alike(), alike()
+    plain.fit(rows, 3)
+    scores = expert.fit_and_cross_predict(rows, fold, 3)
+    changed = other.fit_and_cross_predict(replace(rows, target=target), fold, 3)
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, expert.state_dict()[name]), f"{where}: fit_and_cross_predict fits {name} otherwise"
+    assert () in scores, f"{where}: there are no scores without streams"
+    for streams, known in scores.items():
+        assert known.shape == (len(rows), chosen.response.size), f"{where}: {streams} has scores {tuple(known.shape)}"
+        assert_same(
+            known[own], changed[streams][own], f"{where}: with {streams}, scores depend on their own fold's targets"
+        )
+    whole = max(scores, key=len)
+    assert bool((scores[whole][fold != 0] != changed[whole][fold != 0]).any()), f"{where}: scores ignore the other folds"
 
 
 def _check_subsets(expert: Expert, where: str, features: dict[str, Tensor], response: Response) -> Tensor:

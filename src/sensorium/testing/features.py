@@ -44,6 +44,7 @@ def check_layout(kind: Spec, layout: Layout) -> None:
     features = part(field)
     compact = part.compact(features, field)
     check_shape(features, compact, ROWS, where)
+    assert not compact.is_sparse, f"{where}: compact returns a sparse tensor"
     sparse = part.nonzero(field)
     assert sparse.is_sparse, f"{where}: nonzero returns a dense tensor"
     assert sparse.is_coalesced(), f"{where}: nonzero returns a tensor that is not coalesced"

@@ -36,7 +36,6 @@ from sensorium.training.memory_footprint import training_bytes
 from sensorium.training.output_folder import for_comparison
 from sensorium.training.run_log import RunLog
 from sensorium.training.scored_rows import score_rows
-from sensorium.training.thread_limits import threads_for
 from sensorium.training.training_request import RecipeSource, Request, Target
 
 RESAMPLES = 500
@@ -210,8 +209,7 @@ def run_one(setup: ComparisonSetup, number: int, metric: str | None) -> tuple[di
     began, cpu = time.monotonic(), time.process_time()
     trained = train_network(plan, setup.schema, setup.rows, setup.valid, setup.store, None, False, Console(quiet=True))
     if setup.plan.model.experts:
-        with threads_for(len(setup.rows)):
-            fit_experts(setup.plan, setup.schema, trained.model, setup.rows, setup.valid, Console(quiet=True))
+        fit_experts(setup.plan, setup.schema, trained.model, setup.rows, setup.valid, Console(quiet=True))
     seconds, spent = time.monotonic() - began, time.process_time() - cpu
     model, name = trained.model, setup.task_name
     kept = score_rows(trained, setup.test).each[name].scorer.kept

@@ -25,6 +25,7 @@ from sensorium.nn.ensemble import Ensemble, taken
 from sensorium.reporting.console import Console
 from sensorium.training.blend_weights import blend_shares, sharpening_factor
 from sensorium.training.row_buffers import DenseRows, SparseRows
+from sensorium.training.thread_limits import threads_for
 
 FOLDS, FOLD_ROWS = 3, 3_000
 """With at most this many training rows, blend weights also use out-of-fold predictions of the experts; with more, the
@@ -104,22 +105,23 @@ def fit_experts(
         return plan
     model.eval()
     progress = ExpertProgress(console)
-    fit_features(ensemble, schema, rows)
-    progress.next("reading features")
-    training, held_out = collect(ensemble, model, schema, rows), collect(ensemble, model, schema, valid, own=True)
-    for name in list(ensemble.experts):
-        response = model.tasks[name].plain.response
-        assert response is not None
-        observed = training.observed(name, response)
-        fold, crossed = _folds(observed, plan.seed), dict[str, dict[tuple[str, ...], Tensor]]()
-        for kind, expert in ensemble.experts[name].items():
-            progress.next(f"fitting {kind}")
-            if fold is None:
-                expert.fit(observed, plan.seed)
-            else:
-                crossed[kind] = expert.fit_crossed(observed, fold, plan.seed)
-        progress.next("weighing")
-        _learn_weights(ensemble, name, model.tasks[name].plain, response, observed, crossed, held_out)
+    with threads_for(len(rows)):
+        fit_features(ensemble, schema, rows)
+        progress.next("reading features")
+        training, held_out = collect(ensemble, model, schema, rows), collect(ensemble, model, schema, valid, own=True)
+        for name in list(ensemble.experts):
+            response = model.tasks[name].plain.response
+            assert response is not None
+            observed = training.observed(name, response)
+            fold, crossed = _folds(observed, plan.seed), dict[str, dict[tuple[str, ...], Tensor]]()
+            for kind, expert in ensemble.experts[name].items():
+                progress.next(f"fitting {kind}")
+                if fold is None:
+                    expert.fit(observed, plan.seed)
+                else:
+                    crossed[kind] = expert.fit_and_cross_predict(observed, fold, plan.seed)
+            progress.next("weighing")
+            _learn_weights(ensemble, name, model.tasks[name].plain, response, observed, crossed, held_out)
     ensemble, kept = without_unused(ensemble, plan)
     model.experts = ensemble
     progress.done()
@@ -139,17 +141,18 @@ def refit_experts(plan: Recipe, schema: Schema, model: Model, rows: encoded.Rows
     ensemble = new_ensemble(plan, schema, model)
     assert ensemble is not None
     model.eval()
-    fit_features(ensemble, schema, rows)
-    training = collect(ensemble, model, schema, rows)
-    for name in list(ensemble.experts):
-        response = model.tasks[name].plain.response
-        assert response is not None
-        observed = training.observed(name, response)
-        for kind, expert in ensemble.experts[name].items():
-            expert.like(before.experts[name][kind])
-            expert.fit(observed, plan.seed)
-        for buffer in ("share", "factor"):
-            ensemble.blends[name].keep(buffer, getattr(before.blends[name], buffer))
+    with threads_for(len(rows)):
+        fit_features(ensemble, schema, rows)
+        training = collect(ensemble, model, schema, rows)
+        for name in list(ensemble.experts):
+            response = model.tasks[name].plain.response
+            assert response is not None
+            observed = training.observed(name, response)
+            for kind, expert in ensemble.experts[name].items():
+                expert.like(before.experts[name][kind])
+                expert.fit(observed, plan.seed)
+            for buffer in ("share", "factor"):
+                ensemble.blends[name].keep(buffer, getattr(before.blends[name], buffer))
     model.experts = ensemble
 
 
@@ -179,7 +182,7 @@ def collect(ensemble: Ensemble, model: Model, schema: Schema, rows: encoded.Rows
         own: Whether to compute the network's outputs for each set of streams as well.
     """
     count = len(rows)
-    thin = {stream: SparseRows(count) for stream in ensemble.sparse}
+    thin = {stream: SparseRows(count) for stream in ensemble.sparse_streams}
     wide = {stream: DenseRows(count) for stream in ensemble.heard if stream not in thin}
     short = {stream: DenseRows(count) for stream in ensemble.heard}
     present = {stream: DenseRows(count) for stream in model.streams}

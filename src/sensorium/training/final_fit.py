@@ -16,7 +16,6 @@ from sensorium.training.component_fitting import fit_simple_methods
 from sensorium.training.expert_fitting import refit_experts
 from sensorium.training.network_training import Run, train
 from sensorium.training.resume import LAST
-from sensorium.training.thread_limits import threads_for
 
 if TYPE_CHECKING:
     from sensorium.training.prepare import PreparedRun
@@ -64,10 +63,9 @@ def refit_on_all_rows(trained: Trained, ready: PreparedRun, folder: Path | None,
         run = train(again_plan, schema, ready.rows, ready.valid, out, resume, quiet, ready.store, chosen=chosen)
         model, learnt = run.model, run.learnt
     all_rows = ready.rows.concatenated(ready.valid)
-    with threads_for(len(all_rows)):
-        if isinstance(experts, Ensemble):
-            refit_experts(plan, schema, model, all_rows, experts)
-        fit_simple_methods(model, schema, all_rows, Console(quiet=True))
+    if isinstance(experts, Ensemble):
+        refit_experts(plan, schema, model, all_rows, experts)
+    fit_simple_methods(model, schema, all_rows, Console(quiet=True))
     report = before.report | {"refit": {"rows": len(all_rows), "epochs": epochs}}
     return Trained(Artifact(plan, schema, model, report, learnt), cache=trained.cache)
 

@@ -202,13 +202,11 @@ def add_simple_models(trained: Trained, ready: PreparedRun, console: Console) ->
     that it is compared with; ``console`` shows progress."""
     from sensorium.training.component_fitting import fit_simple_methods
     from sensorium.training.expert_fitting import fit_experts
-    from sensorium.training.thread_limits import threads_for
 
     artifact = trained.artifact
-    with threads_for(len(ready.rows)):
-        fit_simple_methods(artifact.model, artifact.schema, ready.rows, console, ready.valid)
-        plan = with_experts(artifact.recipe, ready.plan)
-        artifact.recipe = fit_experts(plan, artifact.schema, artifact.model, ready.rows, ready.valid, console)
+    fit_simple_methods(artifact.model, artifact.schema, ready.rows, console, ready.valid)
+    plan = with_experts(artifact.recipe, ready.plan)
+    artifact.recipe = fit_experts(plan, artifact.schema, artifact.model, ready.rows, ready.valid, console)
 
 
 def _check_networks(ready: PreparedRun, console: Console) -> PreparedRun:

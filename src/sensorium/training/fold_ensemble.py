@@ -29,7 +29,6 @@ from sensorium.training.fold_experts import cross_fit_experts
 from sensorium.training.network_training import Run, train
 from sensorium.training.resume import MEMBER, Resume, run_description
 from sensorium.training.table_splits import TableSplits
-from sensorium.training.thread_limits import threads_for
 
 if TYPE_CHECKING:
     from sensorium.training.prepare import PreparedRun
@@ -150,8 +149,7 @@ def train_folds(
     if folder is not None:
         _copy_logs(folder, len(parts))
     networks = [run.model for run in runs]
-    with threads_for(len(all_rows)):
-        ensembles, ensemble, plan = cross_fit_experts(plan, schema, networks, parts, all_rows, console)
+    ensembles, ensemble, plan = cross_fit_experts(plan, schema, networks, parts, all_rows, console)
     model = _model_with(networks[0], ensemble, networks[1:])
     priors = {name: task.baseline(encoded.target_fields(schema, all_rows, task)) for name, task in model.tasks.items()}
     report: dict[str, Any] = {

@@ -25,6 +25,7 @@ from sensorium.training.expert_fitting import (
     without_minor,
     without_unused,
 )
+from sensorium.training.thread_limits import threads_for
 
 
 def cross_fit_experts(
@@ -78,14 +79,15 @@ def cross_fit_experts(
 
 def _fit_ensemble(ensemble: Ensemble, model: Model, schema: Schema, rows: encoded.Rows, seed: int) -> None:
     """Fit the features and experts of all tasks."""
-    fit_features(ensemble, schema, rows)
-    training = collect(ensemble, model, schema, rows)
-    for name, experts in ensemble.experts.items():
-        response = model.tasks[name].plain.response
-        assert response is not None
-        observed = training.observed(name, response)
-        for expert in experts.values():
-            expert.fit(observed, seed)
+    with threads_for(len(rows)):
+        fit_features(ensemble, schema, rows)
+        training = collect(ensemble, model, schema, rows)
+        for name, experts in ensemble.experts.items():
+            response = model.tasks[name].plain.response
+            assert response is not None
+            observed = training.observed(name, response)
+            for expert in experts.values():
+                expert.fit(observed, seed)
 
 
 def _learn_weights(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-
-import torch
+from contextlib import ExitStack, contextmanager
 
 ROWS = 10_000
 """Rows for which a further thread pays."""
@@ -17,13 +15,16 @@ def threads_for(rows: int) -> Iterator[None]:
 
     Fitting an expert on a few thousand rows is a long sequence of short products and histograms. Threads spin while they
     wait for each other: on two cores, one thread took 20 s for a table of 2,000 rows, and two took 34 s (and 54 s of
-    processor time). Results then do not depend on the number of cores either.
+    processor time).
     """
-    from threadpoolctl import threadpool_limits
+    # Only libraries that are loaded can be limited.
+    import scipy.linalg  # noqa: F401
+    import sklearn.ensemble  # noqa: F401
+    from threadpoolctl import ThreadpoolController
 
-    most = -(-rows // ROWS)
-    if most >= torch.get_num_threads():
-        yield
-        return
-    with threadpool_limits(most):
+    most, controller = -(-rows // ROWS), ThreadpoolController()
+    with ExitStack() as limits:
+        for library in controller.info():
+            if library["num_threads"] > most:  # a limit also raises
+                limits.enter_context(controller.select(filepath=library["filepath"]).limit(limits=most))
         yield
