@@ -109,7 +109,7 @@ class Features(LearnedBuffers, ABC):
         """The features ``[B, F]`` float32, finite; F is fixed once fitted."""
 
     def nonzero(self, field: Field) -> Tensor:
-        """The result of ``forward`` as a coalesced sparse tensor, which is what training reads where ``sparse``."""
+        """The result of ``forward`` for ``field`` as a coalesced sparse tensor; training reads it where ``sparse``."""
         dense: Tensor = self(field)
         return dense.to_sparse()
 
@@ -161,7 +161,7 @@ class Expert(LearnedBuffers, ABC):
         is scored by an expert fitted on the other folds, with only these streams present; without any stream, from the
         targets alone.
 
-        ``fold`` ``[rows]`` assigns rows to folds.
+        ``fold`` ``[rows]`` assigns rows to folds; ``seed`` is that of every fit.
         """
         self.fit(rows, seed)
         crossed: dict[tuple[str, ...], Tensor] = {}

@@ -227,7 +227,7 @@ def _check_same_run(run: str, processes: ProcessGroup) -> str:
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Load trained weights; frozen weights are not in them and keep their values."""
+    """Load the trained ``weights`` of ``module``; frozen weights are not among them and keep their values."""
     frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
     missing, unexpected = module.load_state_dict(weights, strict=False)
     assert not unexpected, f"unexpected weights: {unexpected[:3]}"

@@ -55,7 +55,7 @@ class SparseRows:
         self._width = 0
 
     def add(self, values: Tensor) -> None:
-        """Append the stored values of a coalesced sparse tensor ``[n, F]``."""
+        """Append the stored ``values`` of a coalesced sparse tensor ``[n, F]``."""
         row, column = values.indices().numpy()
         self._width = values.shape[1]
         self._counts.add(np.bincount(row, minlength=len(values)))
