@@ -11,6 +11,7 @@ import pytest
 
 from sensorium.data.files.media_access import UPLOADS_ONLY
 from sensorium.predictor import Predictor
+from sensorium.serve.chat_completions import _wish
 from sensorium.serve.limits import Limits
 from sensorium.testing.stand_in_speech import install
 
@@ -85,6 +86,43 @@ def test_a_share_of_nothing_leaves_the_most_probable_token(client: Any) -> None:
     greedy = reply(temperature=0)
     assert any(reply(temperature=1.9, seed=seed) != greedy for seed in range(5))
     assert all(reply(temperature=1.9, top_p=0, seed=seed) == greedy for seed in range(5))
+
+
+def test_a_seed_or_a_share_without_a_temperature_samples_at_temperature_1(client: Any) -> None:
+    def reply(**settings: Any) -> str:
+        turns = [{"role": "user", "content": "who says moo?"}]
+        done = client.chat.completions.create(model="seeing", messages=turns, max_tokens=8, **settings)
+        return str(done.choices[0].message.content)
+
+    greedy, seeds = reply(), range(12)
+    assert greedy == reply(temperature=0) == reply(top_p=1)
+    seeded = [reply(seed=seed) for seed in seeds]
+    assert seeded == [reply(temperature=1, seed=seed) for seed in seeds]
+    assert len(set(seeded)) > 1
+    assert reply(top_p=0.99) == reply(temperature=1, top_p=0.99)
+    assert [reply(top_p=0.99, seed=seed) for seed in seeds] == [
+        reply(temperature=1, top_p=0.99, seed=seed) for seed in seeds
+    ]
+    assert {reply(top_p=0, seed=seed) for seed in seeds} == {greedy}
+    assert {reply(temperature=0, top_p=0.99, seed=seed) for seed in seeds} == {greedy}
+
+
+@pytest.mark.parametrize(
+    ("asked", "temperature"),
+    [
+        ({}, None),
+        ({"top_p": 1}, None),
+        ({"top_p": None, "seed": None}, None),
+        ({"top_p": 0.5}, 1.0),
+        ({"seed": 0}, 1.0),
+        ({"top_p": 1, "seed": 7}, 1.0),
+        ({"top_p": 0, "seed": 7}, 0.0),
+        ({"top_p": 0.5, "seed": 7, "temperature": 0}, 0),
+        ({"top_p": 0.5, "seed": 7, "temperature": 0.3}, 0.3),
+    ],
+)
+def test_the_temperature_of_a_request(asked: dict[str, Any], temperature: float | None) -> None:
+    assert _wish(asked).temperature == temperature
 
 
 @pytest.mark.parametrize(

@@ -163,9 +163,12 @@ def _wish(document: Mapping[str, Any]) -> Wish:
         raise RequestError(422, f"stop must be a text or a list of texts, of 1 to {_LONGEST_STOP} characters")
     if len(texts) > MOST_STOPS:
         raise RequestError(422, f"{len(texts)} stop texts are too many", fix=f"send at most {MOST_STOPS}")
-    # Of the share 0 only the most probable token is left, at any temperature.
-    temperature = 0.0 if numbers["top_p"] == 0 else numbers["temperature"]
-    return Wish(most, temperature, numbers["top_p"] or 1.0, int(numbers["seed"] or 0), tuple(texts))
+    temperature, top_p, seed = (numbers[key] for key in ("temperature", "top_p", "seed"))
+    if top_p == 0:
+        temperature = 0.0  # only the most probable token is left, at any temperature
+    elif temperature is None and (seed is not None or (top_p is not None and top_p < 1)):
+        temperature = 1.0  # OpenAI's default: a greedy answer would ignore the settings of sampling
+    return Wish(most, temperature, top_p or 1.0, int(seed or 0), tuple(texts))
 
 
 def _answers(document: Mapping[str, Any]) -> list[str]:
