@@ -141,5 +141,6 @@ def _encoded(predictor: Predictor, rows: Sequence[Record], first: int, opener: O
         problems: list[Problem] = []
         samples.append(predictor.schema.encode(row, media=opener, row=first + place + 1, problems=problems, strange=True))
         if problems:
-            raise DataError(problems[0].problem, column=problems[0].column, fix="set a condition that training had")
+            fix = problems[0].fix or "set a condition that training had"
+            raise DataError(problems[0].problem, column=problems[0].column, fix=fix)
     return predictor.batch(samples, CHUNK)

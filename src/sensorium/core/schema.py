@@ -160,7 +160,8 @@ class Schema:
             loaded = content(modality, cell, media, row, column.name)
             return modality.encode_target(loaded) if target else modality.encode(loaded)
         except CellError as error:
-            add_problem(problems, row, column.name, error.file or named_file(modality, cell), error.problem)
+            file = error.file or named_file(modality, cell)
+            add_problem(problems, row, column.name, file, error.problem, fix=error.fix)
             return None
 
     def encode(

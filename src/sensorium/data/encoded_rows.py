@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sensorium.core.cell_content import Opener, content, named_file
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Array, Modality, is_blank
+from sensorium.core.problem import add_problem
 from sensorium.core.schema import Column, Problem, Schema
 from sensorium.data.column_storage import (
     AsTarget,
@@ -359,7 +360,7 @@ def _stored(
         cell = cells[row]
         named = named_file(modality, cell) if isinstance(cell, str) else None
         file = error.file if error.file is not None else named
-        problems.append(Problem(number(row), column.name, None if file is None else str(file), error.problem))
+        add_problem(problems, number(row), column.name, file, error.problem, fix=error.fix)
 
     return Cached(cache, cache.fill(len(cells), iter(opened), workers=workers, progress=cells_done, problem=problem))
 

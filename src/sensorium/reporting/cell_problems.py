@@ -8,7 +8,8 @@ from itertools import islice
 from sensorium.core import quoting
 from sensorium.core.errors import DataError
 from sensorium.core.plurals import counted
-from sensorium.core.schema import Problem, Schema
+from sensorium.core.problem import Problem, problem_lines
+from sensorium.core.schema import Schema
 from sensorium.data.tables.table import Table
 from sensorium.reporting.console import Console
 
@@ -36,8 +37,8 @@ def print_problems(console: Console, problems: Sequence[Problem], shown: int = 3
         else:
             singular, plural = "cell was read as a different value", "cells were read as different values"
         console.warn(f"column {column!r}: {counted(len(own_problems), singular, plural)}")
-        for problem in own_problems[:shown]:
-            console.warn(f"  {problem}")
+        for line in problem_lines(own_problems[:shown]):
+            console.warn(line)
     if len(by_column) > COLUMNS:
         console.warn(f"the same in {counted(len(by_column) - COLUMNS, 'more column')}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sensorium.core.plurals import counted
+from sensorium.core.problem import problem_lines
 from sensorium.core.text_columns import columns, shorten
 from sensorium.data.inspection.results import Inspection, TargetReport
 
@@ -58,7 +59,7 @@ def _lines(inspection: Inspection) -> Iterator[str]:
         if problems:
             yield ""
             yield f"{name}: {counted(len(problems), 'cell')} that cannot be used"
-            yield from (f"  {problem}" for problem in problems[:SHOWN])
+            yield from problem_lines(problems[:SHOWN])
             yield from _more(len(problems), SHOWN)
     for title, mark, texts in (
         ("errors", "✗", inspection.errors),

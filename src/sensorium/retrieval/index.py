@@ -287,8 +287,9 @@ class Index:
         (encoded,) = self.predictor.side_vectors([record], self.contents.task, media=media)
         if not bool(encoded.present.any()):
             why = "; ".join(str(problem) for problem in encoded.problems)
+            fix = next((problem.fix for problem in encoded.problems if problem.fix), None)
             raise ConfigError(
-                why or "the query is empty", fix=f"give a column that the model reads: {listed(self.query_columns)}"
+                why or "the query is empty", fix=fix or f"give a column that the model reads: {listed(self.query_columns)}"
             )
         return self.search_vectors(
             encoded.vectors.numpy(), encoded.present.numpy(), among=among, where=where, top=top, exact=exact

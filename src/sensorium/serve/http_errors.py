@@ -47,7 +47,7 @@ class RequestError(Exception):
         self.details |= {key: value for key, value in optional.items() if value is not None}
         if cells:
             self.details["cells"] = [
-                {"row": cell.row, "column": cell.column, "problem": cell.problem, "file": cell.file} for cell in cells
+                {"row": c.row, "column": c.column, "problem": c.problem, "file": c.file, "fix": c.fix} for c in cells
             ]
 
     def response(self) -> Response:

@@ -256,7 +256,7 @@ class Chat:
         row = {**self.cells, self.prompt: turns}
         sample = self.predictor.schema.encode(row, media=self.media, problems=problems, strange=True)
         if unusable := next((problem for problem in problems if problem.missing), None):
-            raise DataError(unusable.problem, file=unusable.file, column=unusable.column)
+            raise DataError(unusable.problem, file=unusable.file, column=unusable.column, fix=unusable.fix)
         for note in [*map(str, problems), *self._overlooked(text, sample)]:
             if note not in self._warned:
                 self._warned.add(note)

@@ -52,7 +52,8 @@ class Recogniser:
         """
         prediction = self.predictor.predict([{self.column: sound}])[0]
         if prediction.problems and self.column in prediction.missing:
-            raise DataError(prediction.problems[0].problem, column=self.column)
+            first = prediction.problems[0]
+            raise DataError(first.problem, column=self.column, fix=first.fix)
         value = prediction.value
         if not isinstance(value, str):
             raise ConfigError("the recogniser does not answer in words", fix="name a run of the task transcription")

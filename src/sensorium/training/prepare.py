@@ -220,13 +220,14 @@ def _check_usable(schema: Schema, table: Table, rows: encoded.Rows) -> None:
         filled = sum(not column.reader.missing(cell) for cell in table.column(column.source)) if bad[column.name] else 0
         if filled and filled == bad[column.name]:
             p = next(problem for problem in rows.problems if problem.column == column.name and problem.missing)
+            kind, left_out = quoting.as_kind(p.column, "KIND"), quoting.ignoring([p.column])
+            others = f"name their kind ({kind}), or leave them out: {left_out}"
             raise DataError(
                 f"no cell can be used as {column.spec['kind']}; the first: {p.problem}",
                 file=p.file or table.source,
                 row=p.row,
                 column=p.column,
-                fix=f"correct the cells, name their kind ({quoting.as_kind(p.column, 'KIND')}), or leave them out: "
-                f"{quoting.ignoring([p.column])}",
+                fix=f"{p.fix}; or {others}" if p.fix else f"correct the cells, {others}",
             )
 
 

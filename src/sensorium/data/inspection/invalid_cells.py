@@ -40,18 +40,19 @@ def unusable(
     encode = modality.encode_target if target else modality.encode
     problems_of: dict[str, list[Problem]] = {}
     warnings = []
-    results: dict[tuple[type, Any], tuple[str, str]] = {}
+    results: dict[tuple[type, Any], tuple[str, str | None, str]] = {}
 
-    def check(cell: Any) -> tuple[str, str]:
-        """Return what is wrong with a cell, and which of its values is unknown from the first table."""
+    def check(cell: Any) -> tuple[str, str | None, str]:
+        """Return what is wrong with a cell, its remedy, and which of its values is unknown from the first table."""
         key = (type(cell), cell) if isinstance(cell, (str, int, float)) else None
         if key is not None and key in results:
             return results[key]
+        result: tuple[str, str | None, str]
         try:
             encode(cell)
-            result = ("", modality.unfamiliar(cell))
+            result = ("", None, modality.unfamiliar(cell))
         except CellError as error:
-            result = (error.problem, "")
+            result = (error.problem, error.fix, "")
         if key is not None and len(results) < _CACHED:
             results[key] = result
         return result
@@ -63,9 +64,9 @@ def unusable(
         for i, cell in enumerate(table.column(name)):
             if modality.missing(cell):
                 continue
-            problem, unknown = check(cell)
+            problem, fix, unknown = check(cell)
             if problem:
-                problems.append(Problem(table.number(i), name, None, problem))
+                problems.append(Problem(table.number(i), name, None, problem, fix=fix))
             elif unknown and key != train:
                 new[unknown] += 1
         problems_of[key] = problems

@@ -13,7 +13,7 @@ from sensorium.core import registry
 from sensorium.core.cell_content import Opener, content, named_file
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Modality, is_blank
-from sensorium.core.schema import Problem
+from sensorium.core.problem import Problem, add_problem
 from sensorium.data.files.media_access import weight_of
 from sensorium.data.store.content_digest import digest
 from sensorium.data.tables.table import Table
@@ -111,6 +111,6 @@ def decode(
         if isinstance(outcome, CellError):
             cell = cells[i]
             file = outcome.file or (named_file(modality, cell) if isinstance(cell, str) else None)
-            problems.append(Problem(table.number(i), column, None if file is None else str(file), outcome.problem))
+            add_problem(problems, table.number(i), column, file, outcome.problem, fix=outcome.fix)
         digests.append(outcome if isinstance(outcome, bytes) else None)
     return Decoded(problems, digests)

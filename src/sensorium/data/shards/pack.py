@@ -17,7 +17,7 @@ from sensorium.core import registry
 from sensorium.core.cell_content import Opener
 from sensorium.core.errors import CellError, ConfigError, DataError, MissingExtraError
 from sensorium.core.modality import Blob, Modality, is_blank
-from sensorium.core.schema import Problem
+from sensorium.core.problem import Problem, add_problem
 from sensorium.data.files.atomic_write import check_writable
 from sensorium.data.files.media_access import names_file, parts
 from sensorium.data.inspection.type_inference import infer_types
@@ -225,7 +225,7 @@ def _open_cell(table: Table, row: int, column: str, media: Opener, several: bool
         opened = (media.open_several if several else media.open)(cell, row=table.number(row), column=column)
     except CellError as error:
         file = error.file or (cell if isinstance(cell, str) else None)
-        problems.append(Problem(table.number(row), column, None if file is None else str(file), error.problem))
+        add_problem(problems, table.number(row), column, file, error.problem, fix=error.fix)
         return None
     contents = opened if several else [opened]
     blobs = [part for part in contents if isinstance(part, Blob)]
