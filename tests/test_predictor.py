@@ -127,10 +127,19 @@ def test_commands_take_the_threads_of_training(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("OMP_NUM_THREADS", "2")
         settle_threads(one)
         assert torch.get_num_threads() == 2, "the user's word goes before"
+        monkeypatch.setenv("OMP_NUM_THREADS", "many")
+        settle_threads(one)
+        assert torch.get_num_threads() == 1, "no number is no word"
         monkeypatch.delenv("OMP_NUM_THREADS")
         settle_threads(many, one)
         assert torch.get_num_threads() == 1
+        monkeypatch.setattr(os, "cpu_count", lambda: 64)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 5, 6}, raising=False)
         settle_threads(many)
-        assert torch.get_num_threads() == (os.cpu_count() or 1)
+        assert torch.get_num_threads() == 3, "the cores that this process may run on"
+        monkeypatch.delattr(os, "sched_getaffinity")
+        monkeypatch.setattr(os, "cpu_count", lambda: 2)
+        settle_threads(many)
+        assert torch.get_num_threads() == 2, "a system that does not say has all"
     finally:
         torch.set_num_threads(before)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from sensorium.artifact import Artifact
 from sensorium.core.answer import Answer, finite, without_media
 from sensorium.core.batch import Batch, Field, padded_size
 from sensorium.core.cell_content import Opener
+from sensorium.core.cpu_cores import named_threads, process_cores
 from sensorium.core.errors import AnswerError, ConfigError, nearest
 from sensorium.core.forward import Forward
 from sensorium.core.recipe import Recipe
@@ -87,14 +87,14 @@ class Step(NamedTuple):
 
 def settle_threads(*recipes: Recipe) -> None:
     """Set torch's threads to the number that the models of ``recipes`` were trained with, before they answer: the smallest
-    of several, 1 where a recipe names none, and no more than there are cores.
+    of several, 1 where a recipe names none, and no more than there are cores that this process may run on.
 
     Sums depend on how threads divide them, so a server and a table give identical answers only with the same number.
-    ``OMP_NUM_THREADS`` takes precedence.
+    A number in ``OMP_NUM_THREADS`` takes precedence.
     """
-    if "OMP_NUM_THREADS" not in os.environ:
+    if named_threads() is None:
         wanted = min(recipe.training.threads or 1 for recipe in recipes)
-        torch.set_num_threads(max(1, min(wanted, os.cpu_count() or 1)))
+        torch.set_num_threads(max(1, min(wanted, process_cores())))
 
 
 class Predictor:

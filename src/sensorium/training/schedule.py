@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 
+from sensorium.core.cpu_cores import named_threads, process_cores
 from sensorium.core.layout import Ids, Row
 from sensorium.core.recipe import Size
 from sensorium.core.schema import Schema
@@ -42,10 +42,8 @@ def threads(size: Size, processes: int) -> int:
     # Steps of a small model are too short to parallelise: a second thread costs more time than it saves.
     if size in ("tiny", "small"):
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    named = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    share = max(1, cores // processes)
-    return max(1, min(share, int(named))) if named.isdecimal() else share
+    share = max(1, process_cores() // processes)
+    return min(share, named_threads() or share)
 
 
 LONG_EPOCH = 500
