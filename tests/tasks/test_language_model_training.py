@@ -23,6 +23,7 @@ from sensorium.core.registry import build
 from sensorium.heads.question_prior import QuestionPrior
 from sensorium.nn.lora import transposed
 from sensorium.pretrained.borrowed_language_model import updated
+from sensorium.pretrained.chat_rows import texts_of
 from sensorium.pretrained.language_model import load, save_merged
 from sensorium.pretrained.speech import ChatInputs
 from sensorium.testing import tiny_language_model
@@ -33,9 +34,9 @@ SETTINGS = ["model.size=tiny", "objectives=[{kind: supervised, subsets: 0}]", "t
 QUESTIONS, COUNTS, ANSWERS = ["w1 w2 w3", "w4", "w9 w8 w7 w6"], [3, 0, 5], ["w5", "w6 w7 w8", "w9 w1"]
 
 
-def column(cells: Sequence[str]) -> Field:
+def column(cells: Sequence[str | None]) -> Field:
     reader = build("modalities", "messages")
-    return reader.prepare(reader.collate([reader.encode(cell) for cell in cells]))
+    return reader.prepare(reader.collate([None if cell is None else reader.encode(cell) for cell in cells]))
 
 
 def made(kind: str, **options: Any) -> Any:
@@ -195,6 +196,34 @@ def test_conversations_that_are_cut_are_counted() -> None:
     assert note == "1 of 2 conversations have more than 30 tokens, without media: texts are cut"
     assert made("llama").fit_prompts([({"question": column([long, short])}, column(["w3", "w4"]))]) == ""
     assert task.prior.answer(short) == "w4"
+
+
+def test_conversations_that_are_cut_for_their_media_are_counted_while_learning() -> None:
+    task = made("llama", length=30)
+    task.train()
+    long, middling, short = (" ".join(["w1"] * count) for count in (40, 18, 2))
+    (data,) = texts_of(column([middling]).data)
+    room = 30 - task.speech.rows.tokens(data) - len(task._ended("w3")) - 1  # a line break after the medium
+    assert 0 < room < 8
+
+    def learn(questions: Sequence[str], counts: Sequence[int], answers: Sequence[str | None]) -> str:
+        task.loss(inputs_of(task, questions, counts), column(answers))
+        return str(task.training_note())
+
+    assert learn([long, middling, short], [8, room, 8], ["w3"] * 3) == "", "too long without media, or short enough"
+    with torch.no_grad():
+        assert learn([middling], [8], ["w3"]) == "", "only what is learnt counts"
+    assert learn([middling, middling], [8, 8], ["w3", None]).startswith("texts of 25.0% of the conversations")
+
+
+def test_fit_tells_after_an_epoch_which_texts_media_cut(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = {"prompt": "question", "lm": str(world / "tiny"), "projector": "resampler", "tokens": 16, "system": "w1 " * 20}
+    told = []
+    for length in (50, 500):
+        sm.fit(world / "rows" / "table.csv", target="answer", task="conversation", options={**own, "length": length},
+               ignore=["sound"], overrides=[*SETTINGS[:-2], "training.epochs=2", SETTINGS[-1]])  # fmt: skip
+        told.append(capsys.readouterr().err.count("of the conversations were cut since media take up a part of the"))
+    assert told == [1, 0]
 
 
 def test_every_kind_of_stream_is_laid_into_the_conversation(tmp_path: Path) -> None:

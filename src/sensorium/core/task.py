@@ -91,6 +91,11 @@ class Task(nn.Module, TaskKind, ABC, Generic[Out]):
         """
         return ""
 
+    def training_note(self) -> str:
+        """Return a note for the user on the first epoch of training, for what is not known before; by default an empty
+        text."""
+        return ""
+
     def fit_simple(self, rows: Iterable[Batch], held_out: Iterable[tuple[Batch, Out]]) -> str:
         """Fit the simple methods that answer from the inputs (``reference_outputs``), once the network is trained; return
         a note for the user, or an empty text. By default nothing.

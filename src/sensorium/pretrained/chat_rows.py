@@ -21,10 +21,11 @@ _NAMES = 5  # that a note lists
 
 
 class Rows(NamedTuple):
-    """Sequences of a batch, and of each row how many tokens of its texts were cut."""
+    """Sequences of a batch, and of each row how many tokens of its texts were cut and how many its media take."""
 
     sequences: PaddedSequences
     cut: list[int]
+    media: list[int]
 
 
 def texts_of(data: Tensor) -> list[bytes]:
@@ -158,7 +159,7 @@ class ChatRows:
             room: The number of tokens left for the generated answer, of each row or of all.
             side: Where shorter ones are padded.
         """
-        every, known, cut = [], [], []
+        every, known, cut, media = [], [], [], []
         for i, data in enumerate(questions):
             present = tuple(name for name in self.streams if counts[name][i] > 0)
             pieces = self._pieces(data, present)
@@ -178,7 +179,8 @@ class ChatRows:
             every.append([*ids, *answer])
             known.append([*learnt, *[True] * len(answer)])
             cut.append(lost)
-        return Rows(pad_sequences(every, known, device, side), cut)
+            media.append(sum(held.values()))
+        return Rows(pad_sequences(every, known, device, side), cut, media)
 
     def _fitting(self, pieces: list[Piece], held: Mapping[str, int], most: int) -> tuple[list[Piece], int]:
         """Return ``pieces`` of at most ``most`` tokens, the longest texts cut at their ends, and how much was cut."""

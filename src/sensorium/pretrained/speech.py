@@ -67,6 +67,18 @@ class Speech:
 
     def __init__(self, model: LanguageModel, rows: ChatRows, decoding: Decoding) -> None:
         self.model, self.rows, self.decoding = model, rows, decoding
+        self._learnt, self._crowded = 0, 0  # conversations learnt from, and those cut only for the sake of media
+
+    @property
+    def note_on_media(self) -> str:
+        """What to tell about the conversations that gradients were computed for: how many would not have been cut without
+        their media; empty: none. How many vectors a medium has is known only once an encoder has read it."""
+        if not self._crowded:
+            return ""
+        return (
+            f"texts of {self._crowded / self._learnt:.1%} of the conversations were cut since media take up a part of the "
+            f"{self.rows.longest:,} tokens; fewer media, --projector resampler or a larger --length leave more to them"
+        )
 
     def sequences(self, output: ChatInputs, answers: Sequence[Sequence[int]] | None, room: int | Sequence[int] = 0) -> Rows:
         """Return the sequences of ``output``; ``answers`` and ``room`` as in ``ChatRows.sequences``."""
@@ -88,6 +100,11 @@ class Speech:
             made = [self.likelihood(_rows(output, i, AT_ONCE), answers[i : i + AT_ONCE]) for i in starts]
             return torch.cat([total for total, _ in made]), torch.cat([count for _, count in made])
         rows = self.sequences(output, answers)
+        if torch.is_grad_enabled():
+            # Of rows whose answer is not known, the end alone is left, and they do not count in the loss.
+            learnt = [k for k, answer in enumerate(answers) if len(answer) > 1]
+            self._learnt += len(learnt)
+            self._crowded += sum(0 < rows.cut[k] <= rows.media[k] for k in learnt)
         logits, wanted = logits_at(self.model.network, self.vectors(output, rows.sequences), rows.sequences)
         row = rows.sequences.learnt.nonzero()[:, 0]
         each = -F.cross_entropy(logits, wanted, reduction="none")

@@ -232,6 +232,9 @@ class Conversation(Task[ChatInputs]):
         self.prior.learn(pairs)
         return self.speech.rows.note_on([question for question, _ in pairs], lengths)
 
+    def training_note(self) -> str:
+        return self.speech.note_on_media
+
     def _question_text(self, question: bytes) -> str:
         """The text of the users' turns of a conversation."""
         return "\n".join(m.text for m in self.speech.rows.turns(question) if m.role == "user")

@@ -154,6 +154,21 @@ class ReportProgress(pl.Callback):
         self.say(Progress(pl_module.progress(), pl_module.elapsed(), int(record["epoch"]), record))
 
 
+class TellNotes(pl.Callback):
+    """Calls ``say`` with the notes of the tasks on the first epoch, early enough to stop and to change settings."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self._told = False
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        for name, task in () if self._told else pl_module.model.tasks.items():
+            if note := task.plain.training_note():
+                self.say(f"  {name}: {note}")
+        self._told = True
+
+
 class Progress:
     """Training progress: completed share, seconds so far, epoch, and the scores where an epoch has just ended."""
 

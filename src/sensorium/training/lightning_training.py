@@ -29,7 +29,7 @@ from sensorium.model import Model, network_of
 from sensorium.reporting.cell_problems import print_problems
 from sensorium.reporting.console import Console, span
 from sensorium.training import fsdp
-from sensorium.training.callbacks import Checkpoint, KeepBest, Logs, Progress, ReportProgress
+from sensorium.training.callbacks import Checkpoint, KeepBest, Logs, Progress, ReportProgress, TellNotes
 from sensorium.training.compilation import compiled_for_training
 from sensorium.training.existing_processes import ExistingProcesses
 from sensorium.training.lightning_module import Record, TrainingModule
@@ -148,6 +148,7 @@ def _fit_with_lightning(
         best,
         *([Average(spec.average)] if spec.average else []),
         ReportProgress(_progress_printer(model, best, console)),
+        TellNotes(console.note),
     ]
     start = None
     if out is not None:
