@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from sensorium.core.cell_content import content
-from sensorium.core.errors import SensoriumError
+from sensorium.core.errors import DataError, SensoriumError
 from sensorium.core.problem import Problem, problem_lines
 from sensorium.core.schema import Schema
 from sensorium.data.encoded_rows import encode
@@ -22,6 +23,7 @@ from sensorium.data.tables.table import Table
 from sensorium.predictor import Prediction
 from sensorium.reporting.cell_problems import print_problems
 from sensorium.reporting.console import Console
+from sensorium.sampling import _encoded
 from sensorium.serve.http_errors import unreadable_cells
 
 COLUMNS = {"x": "vector", "z": "datetime", "y": {"kind": "category", "role": "target"}}
@@ -105,6 +107,14 @@ def test_remedies_are_part_of_json() -> None:
     (told,) = Prediction({}, [], BAD[:1]).to_json()["problems"]
     assert told == {"row": 1, "column": "x", "file": None, "problem": "bad 1", "missing": True, "fix": "mend it"}
     assert [cell["fix"] for cell in unreadable_cells(BAD).details["cells"]] == [p.fix for p in BAD]
+
+
+def test_a_condition_that_cannot_be_read_names_its_remedy() -> None:
+    schema = Schema.declare({"z": "datetime"})
+    schema.coded[0].reader.fit(["2020-12-31", "2020-12-30"])
+    with pytest.raises(DataError) as caught:
+        _encoded(SimpleNamespace(schema=schema), [{"z": "soon"}], 0, LocalFiles("."))  # type: ignore[arg-type]
+    assert caught.value.fix == LIKE
 
 
 def test_a_column_without_a_usable_cell_names_the_remedy(quick_fit: Any) -> None:

@@ -176,9 +176,11 @@ def test_what_is_no_filter_is_refused(text: str) -> None:
 
 
 def test_wrong_searches_are_told_in_words(index: sm.Index, home: Path) -> None:
+    (home / "empty.png").write_bytes(b"")
     for query, inputs, predicted in (
         ({"sound": "a.wav"}, {}, "reads no column 'sound'"),
         ({"photo": str(home / "none.png")}, {}, "no such file"),
+        ({"photo": str(home / "empty.png")}, {}, r"empty \(0 bytes\)\n  → copy it again"),
         ("", {}, "the query is empty"),
         ("red", {"among": ["photos"]}, "did you mean photo"),
         ("red", {"where": "prize < 3"}, "did you mean price"),

@@ -134,6 +134,7 @@ def test_what_does_not_fit_is_refused(folder: Path, chat: tuple[Chat, list[str]]
         ("sensor", "p0.npy", "3 channels, in training they had 2"),
         ("cloud", "s0.npy", "not a point cloud"),
         ("image", "cut.png", "damaged or cut short"),
+        ("image", "empty.png", r"empty \(0 bytes\)\n  → copy it again"),
         ("age", "old", "'old' is not a finite number"),
     ],
 )
@@ -141,6 +142,7 @@ def test_unusable_media_name_column_and_file(
     folder: Path, chat: tuple[Chat, list[str]], name: str, cell: str, problem: str
 ) -> None:
     (folder / "cut.png").write_bytes((folder / "左 0.png").read_bytes()[:200])
+    (folder / "empty.png").write_bytes(b"")
     talk, _ = chat
     talk.show({name: cell if name == "age" else str(folder / cell)})
     with pytest.raises(DataError, match=problem):

@@ -43,7 +43,8 @@ class Ears:
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[Prediction]:
         cell = rows[0]["clip"]
         if cell == "absent.wav":
-            return [Prediction({"words": {"value": ""}}, ["clip"], [Problem(1, "clip", None, "there is no such file")])]
+            problem = Problem(1, "clip", None, "there is no such file", fix="record it")
+            return [Prediction({"words": {"value": ""}}, ["clip"], [problem])]
         sound = read_sound(cell, 60)
         tones = tones_of(sound.signal, sound.rate)
         words = [PAIRS[pair] for pair in zip(tones[::2], tones[1::2], strict=True)]
@@ -65,5 +66,5 @@ def test_speech_is_recognised_and_errors_are_counted(tmp_path: Path, monkeypatch
 def test_a_model_without_transcripts_is_refused_as_recogniser() -> None:
     with pytest.raises(ConfigError, match="no input of kind audio"):
         Recogniser(Ears("image"))  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="no such file\n  → record it"):
         Recogniser(Ears()).transcribe("absent.wav")  # type: ignore[arg-type]
