@@ -12,6 +12,7 @@ import numpy as np
 
 from sensorium.artifact import Artifact
 from sensorium.core.batch import Batch
+from sensorium.core.cpu_cores import process_cores
 from sensorium.core.decoding_options import Decoding
 from sensorium.core.errors import DataError
 from sensorium.core.plurals import counted
@@ -195,14 +196,13 @@ class Trained(Sampling):
 
     def encode(self, table: Table, console: Console | None = None) -> Rows:
         """Encode the rows of ``table``, decoding each media cell once into the store; ``console`` shows progress."""
-        import os
 
         from sensorium.data.encoded_rows import encode
         from sensorium.data.store.store import Store
 
         opener = LocalFiles(table.root or Path.cwd(), anywhere=True)
         step = console.step if console is not None else None
-        return encode(self.schema, table, media=opener, store=Store(self.cache), workers=os.cpu_count() or 1, progress=step)
+        return encode(self.schema, table, media=opener, store=Store(self.cache), workers=process_cores(), progress=step)
 
     def batches(self, rows: Rows, batch_size: int = 128) -> Iterator[Batch]:
         """The encoded ``rows`` as prepared batches of ``batch_size``, in order."""

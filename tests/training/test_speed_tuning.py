@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Times], None]:
             return [times({k: v for k, v in other.spec.model_dump().items() if v != before[k]})] * 5
 
         monkeypatch.setattr(speed_tuning, "speed_ratios", result)
-        monkeypatch.setattr(os, "cpu_count", lambda: 1)  # a second thread is slow on a busy machine
+        monkeypatch.setattr(speed_tuning, "process_cores", lambda: 1)  # a second thread is slow on a busy machine
         monkeypatch.setattr(speed_tuning, "WASTE", -1.0)  # the table is too small for any to be saved
 
     return set_to

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ import numpy as np
 
 from sensorium.core import quoting, registry
 from sensorium.core.cell_content import Opener, content
+from sensorium.core.cpu_cores import process_cores
 from sensorium.core.errors import CellError, ConfigError, DataError
 from sensorium.core.goal import task_spec
 from sensorium.core.recipe import Recipe
@@ -195,7 +195,7 @@ def encode_parts(
             table,
             media=LocalFiles(table.root or Path.cwd(), anywhere=True),
             store=store,
-            workers=os.cpu_count() or 1,
+            workers=process_cores(),
             progress=console.step,
         )
         for table in (training, held_out)

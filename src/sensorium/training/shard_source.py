@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sensorium.core.cpu_cores import process_cores
 from sensorium.core.modality import is_blank
 from sensorium.core.recipe import Recipe
 from sensorium.core.schema import Schema
@@ -95,7 +95,7 @@ class ShardSource:
         )
         assert plan.training.batch_size is not None, "the recipe is resolved"
         return PrefetchedBatches(
-            stream, schema, plan.training.batch_size, workers=max(1, (os.cpu_count() or 1) // processes.count)
+            stream, schema, plan.training.batch_size, workers=max(1, process_cores() // processes.count)
         )
 
     def steps(self, plan: Recipe, processes: ProcessGroup) -> int:

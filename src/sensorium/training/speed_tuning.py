@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sensorium.core.cpu_cores import process_cores
 from sensorium.core.errors import ConfigError
 from sensorium.core.recipe import Recipe, Training
 from sensorium.core.schema import Schema
@@ -170,7 +170,7 @@ class SpeedTuner:
     # ── what is tried ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _threads(self) -> None:
-        cores = os.cpu_count() or 1
+        cores = process_cores()
         counts = sorted({2**i for i in range(cores.bit_length()) if 2**i <= cores} | {cores})
         if "threads" in self.fixed or cores == 1:
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from sensorium.core import registry
 from sensorium.core.cell_content import Opener, content, named_file
+from sensorium.core.cpu_cores import process_cores
 from sensorium.core.errors import CellError
 from sensorium.core.modality import Modality, is_blank
 from sensorium.core.problem import Problem, add_problem
@@ -99,7 +99,7 @@ def decode(
             return i, error
 
     distinct = [i for i, source in enumerate(source_row) if source == i]
-    with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1)) as pool:
+    with ThreadPoolExecutor(min(8, process_cores() + 1)) as pool:
         for done, (i, result) in enumerate(pool.map(decode_row, distinct), 1):
             results[i] = result
             if progress is not None:
