@@ -172,7 +172,7 @@ def test_several_columns_make_one_target(table: Path, tmp_path: Path, cli: Any) 
     assert sm.load(tmp_path / "told").recipe.model.tasks["span"]["target"] == ["lo", "hi"]  # type: ignore[index]
     with pytest.raises(ConfigError, match="its target is low, high"):
         sm.fit(table, task="span", target={"low": "lo"}, **options)
-    with pytest.raises(ConfigError, match="answers low, high, and 1 columns are named"):
+    with pytest.raises(ConfigError, match="answers low, high, but the target names 1 column"):
         sm.fit(table, task="span", target="lo", **options)
     code, _, wrong = cli("fit", table, "--task", "span", "--lowest", "lo")
     assert code == 2

@@ -19,6 +19,7 @@ from sensorium.core.forward import Forward
 from sensorium.core.goal import Goal, TaskSpec, task_spec
 from sensorium.core.layout import Grid, Layout
 from sensorium.core.module_dict import NamedModules
+from sensorium.core.plurals import counted
 from sensorium.core.recipe import ModelSpec, Spec
 from sensorium.core.schema import Schema
 from sensorium.core.task import Task
@@ -256,10 +257,12 @@ def goal_of(task: TaskSpec, schema: Schema, layouts: Mapping[str, Layout]) -> Go
         )
     wanted = len(task_class.parts) or 1
     if task.targets and len(task.targets) != wanted and task_class.gathers is None:
-        answered = ", ".join(task_class.parts) or "one column"
+        parts = task_class.parts
+        named = " ".join(f"--{part} COLUMN" for part in parts)
         raise ConfigError(
-            f"task {task.name!r}: {kind} answers {answered}, and {len(task.targets)} columns are named",
-            fix=f"target: [{', '.join(task_class.parts)}]" if task_class.parts else "one task a column",
+            f"task {task.name!r}: {kind} answers {', '.join(parts) or 'one column'}, "
+            f"but the target names {counted(len(task.targets), 'column')}",
+            fix=f"{named}, or target: [{', '.join(parts)}] with your columns" if parts else "one task a column",
         )
     for name in task.targets:
         column = targets[name]

@@ -69,6 +69,17 @@ def test_blend_confidence_is_calibrated(task: Classification) -> None:
     assert factors[0] > 1.0 > factors[1]
 
 
+def test_confidence_agrees_with_the_rows_as_they_come(task: Classification) -> None:
+    """Class weights were multiplied into the weights of the rows; they do not move the confidence."""
+    rng = np.random.default_rng(2)
+    truth = rng.choice(3, 900, p=[0.8, 0.1, 0.1])
+    output = logits(truth, 0.6, rng) + torch.tensor([1.0, 0.0, 0.0])
+    classes = (0.4, 3.0, 3.0)
+    weighted = sharpening_factor(task, Response("classes", 3, classes), output, truth, np.array(classes)[truth])
+    assert weighted == pytest.approx(sharpening_factor(task, RESPONSE, output, truth, np.ones(900)), rel=1e-4)
+    assert weighted > 1.1 * sharpening_factor(task, RESPONSE, output, truth, np.array(classes)[truth])
+
+
 def test_more_accurate_number_gains_weight() -> None:
     modality = Number()
     modality.fit(["1", "2", "3"])

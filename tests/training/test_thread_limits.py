@@ -17,8 +17,8 @@ def counts() -> list[int]:
     return [pool["num_threads"] for pool in threadpool_info()]
 
 
-@pytest.mark.parametrize(("rows", "threads"), [(10, 1), (10_000, 1), (10_001, 2), (25_000, 3), (10_000_000, 4)])
-def test_a_thread_for_every_ten_thousand_rows(rows: int, threads: int) -> None:
+@pytest.mark.parametrize(("rows", "threads"), [(10, 1), (50_000, 1), (50_001, 2), (125_000, 3), (10_000_000, 4)])
+def test_a_thread_for_every_fifty_thousand_rows(rows: int, threads: int) -> None:
     with threadpool_limits(4):
         with threads_for(rows):
             assert set(counts()) == {threads}
@@ -26,7 +26,7 @@ def test_a_thread_for_every_ten_thousand_rows(rows: int, threads: int) -> None:
 
 
 def test_no_threads_are_added() -> None:
-    with threadpool_limits(1), threads_for(25_000):
+    with threadpool_limits(1), threads_for(125_000):
         assert set(counts()) == {1}
 
 

@@ -101,15 +101,19 @@ def sharpening_factor(
 ) -> float:
     """Return the factor on the log-odds of a blend that minimises the loss; 1 for numbers or without rows.
 
+    Class weights do not count here: the confidence is to agree with the frequencies of the rows as they come.
+
     Args:
         task: Scales log-odds (``Task.scale_confidence``).
         response: What is predicted.
         output: Outputs of the blend ``[rows, K]``.
         truth: The targets of the rows.
-        weight: Row weights ``[rows]``.
+        weight: Row weights ``[rows]``, class weights included.
     """
     if response.kind == "number" or not len(truth):
         return 1.0
+    if response.weights:
+        weight = weight / np.array(response.weights)[truth]
     loss, logits = loss_of(response, truth, weight), output.double()
     scale = torch.zeros((), dtype=torch.float64, requires_grad=True)
 

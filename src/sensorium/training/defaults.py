@@ -67,7 +67,8 @@ def resolve(
     size: Size = recipe.model.size
     if size == "auto":
         size = schedule.model_size(rows)
-        notes.append(f"model size {size} for {counted(rows, 'row')}")
+        if recipe.model.network:
+            notes.append(f"model size {size} for {counted(rows, 'row')}")
     preset = SIZES[size]
     dim = recipe.model.dim or preset["dim"]
     check_names("encoders", recipe.model.encoders, schema.streams)

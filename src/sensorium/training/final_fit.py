@@ -63,6 +63,8 @@ def refit_on_all_rows(trained: Trained, ready: PreparedRun, folder: Path | None,
         run = train(again_plan, schema, ready.rows, ready.valid, out, resume, quiet, ready.store, chosen=chosen)
         model, learnt = run.model, run.learnt
     all_rows = ready.rows.concatenated(ready.valid)
+    if not epochs:
+        console.note(f"  final fit of the experts on all {len(all_rows):,} rows")
     if isinstance(experts, Ensemble):
         refit_experts(plan, schema, model, all_rows, experts)
     fit_simple_methods(model, schema, all_rows, Console(quiet=True))

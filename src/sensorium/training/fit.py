@@ -352,7 +352,8 @@ def train_network(
     from sensorium.training.process_group import SINGLE_PROCESS
 
     # A stream is not bucketed by length, and its padding is not known in advance.
-    padding = report_padding(schema, rows, plan.training, plan.seed, console) if stream is None else {}
+    padded = stream is None and plan.model.network
+    padding = report_padding(schema, rows, plan.training, plan.seed, console) if padded else {}
     model, history, learnt, epoch = run(
         plan, schema, rows, valid, out, resume, console, store, processes or SINGLE_PROCESS, stream
     )
