@@ -17,7 +17,8 @@ from sensorium.core.errors import ConfigError
 from sensorium.core.forward import Forward
 from sensorium.core.stream_subsets import coalitions, route_rows
 from sensorium.nn.ensemble import NETWORK, Ensemble
-from sensorium.training import final_fit
+from sensorium.training import expert_fitting, final_fit
+from sensorium.training.blend_weights import blend_shares
 from sensorium.training.lightning_module import TrainingModule
 from sensorium.training.resume import LAST
 
@@ -122,6 +123,32 @@ def test_quality_fast_trains_no_network(quick_fit: Any, scenes: Path, tmp_path: 
     assert again.explain(scenes / "test.csv", row=1).maps
     with pytest.raises(ConfigError, match="no network"):
         again.predictor.embed(sm.Table.read(scenes / "test.csv").rows())
+
+
+def test_without_a_network_nothing_is_said_of_it(scenes: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    sm.fit(scenes / "train.csv", target="event", quality="fast", ignore=IGNORE, overrides=["model.experts=[linear]"])
+    told = capfd.readouterr().err
+    assert "final fit of the experts on all" in told
+    assert "experts alone, no network" in told
+    for word in ("padding", "model size"):
+        assert word not in told, f"the network's {word} is mentioned, and there is none"
+
+
+@pytest.mark.parametrize("experts", [1, 2])
+def test_the_network_is_weighed_as_one_part_of_all(
+    experts: int, scenes: Path, quick_fit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def spied(*arguments: Any) -> torch.Tensor:
+        sizes.append(arguments[5] if len(arguments) > 5 else None)
+        return blend_shares(*arguments)
+
+    monkeypatch.setattr(expert_fitting, "blend_shares", spied)
+    kinds = ", ".join(("linear", "forest")[:experts])
+    quick_fit(ignore=IGNORE, overrides=(f"model.experts=[{kinds}]", "training.refit=none"))
+    assert [1, experts] in sizes
+    assert all(size in (None, [1, experts]) for size in sizes)
 
 
 def test_number_and_label_targets_are_supported(quick_fit: Any, scenes: Path) -> None:
